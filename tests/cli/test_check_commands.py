@@ -173,7 +173,7 @@ def test_invalid_settings_exit_with_2_and_their_names(folder: Path, monkeypatch:
     monkeypatch.setenv("FASTAPI_TRITON_MAX_IN_FLIGHT", "0")
     result = run("check")
     assert result.exit_code == 2
-    assert result.output.startswith("max_in_flight: ")
+    assert result.output.startswith('FASTAPI_TRITON_MAX_IN_FLIGHT is "0"; it must be above 0.')
 
 
 def test_an_empty_folder_exits_with_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

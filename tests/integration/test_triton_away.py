@@ -14,7 +14,7 @@ from support.serving import Server
 
 pytestmark = pytest.mark.integration
 
-AWAY, BACK = r"Triton is away: (.*)", r"Triton is back after"
+AWAY, BACK = r"Triton at \S+ is away, so requests fail: (.*)", r"Triton at \S+ responds after"
 PATHS: dict[str, dict[str, object]] = {"/echo": {"text": "a"}, "/models/echo/infer": {"text": ["a"]}}
 
 

@@ -81,19 +81,26 @@ def test_serve_fails_at_once_with_an_unusable_key_file(
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        (["--root-path", "draw/"], "root_path"),
-        (["--root-path", "//evil.example"], "root_path"),
-        (["--public-scopes", "infer,everything"], "public_scopes"),
-        (["--forwarded-header", "via"], "forwarded_header"),
-        (["--trusted-proxies", "10.0.0.0/33"], "trusted_proxies"),
-        (["--trusted-proxies", "proxy.example"], "trusted_proxies"),
-        (["--anonymous-requests-per-minute", "-1"], "anonymous_requests_per_minute"),
+        (["--root-path", "draw/"], 'FASTAPI_TRITON_ROOT_PATH is "draw/"; it must match the pattern'),
+        (["--root-path", "//evil.example"], 'ROOT_PATH is "//evil.example"; it must'),
+        (["--public-scopes", "infer,everything"], 'PUBLIC_SCOPES is "everything"; it must be "infer", "v2"'),
+        (["--forwarded-header", "via"], 'FORWARDED_HEADER is "via"; it must be "x-forwarded" or "forwarded".'),
+        (["--trusted-proxies", "10.0.0.0/33"], "TRUSTED_PROXIES: '10.0.0.0/33' does not"),
+        (["--trusted-proxies", "proxy.example"], "TRUSTED_PROXIES: 'proxy.example' does not"),
+        (
+            ["--anonymous-requests-per-minute", "-1"],
+            'FASTAPI_TRITON_ANONYMOUS_REQUESTS_PER_MINUTE is "-1"; it must be at least 0.',
+        ),
+        (["--max-in-flight", "few"], 'FASTAPI_TRITON_MAX_IN_FLIGHT is "few"; it must be a whole number.'),
+        (["--triton-ca-file", "/nope"], 'TRITON_CA_FILE is "/nope"; it must be the path of a file.'),
+        (["--jobs-url", "mysql://u:password@h/d"], "FASTAPI_TRITON_JOBS_URL must match the pattern"),
     ],
 )
 def test_serve_rejects_invalid_settings(flag: list[str], words: str) -> None:
     done = CliRunner().invoke(app, ["serve", "--port", "0", *flag])
     assert done.exit_code == 2
     assert words in done.output
+    assert "password" not in done.output
 
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,10 @@ from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from fastapi_triton.core import wrong_values
+from fastapi_triton.core.settings import is_secret, setting_names, variable
 from fastapi_triton.observability.logging_config import printable_lines
 
 USAGE = 2
@@ -19,5 +22,12 @@ def fail(reason: str, *, status: int = USAGE) -> NoReturn:
 
 
 def invalid_settings(error: ValidationError) -> str:
-    """One line for each setting with an invalid value."""
-    return "\n".join(f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors())
+    """One line for each setting with an invalid value. Secrets are not shown."""
+    return "\n".join(_sentence(each) for each in error.errors(include_url=False))
+
+
+def _sentence(details: ErrorDetails) -> str:
+    name = setting_names().get(str(details["loc"][0]), str(details["loc"][0]))
+    if is_secret(name):
+        details = ErrorDetails(**{**details, "input": ...})
+    return wrong_values.sentence(variable(name), details)

@@ -27,7 +27,10 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder, or an empty 
     """Write a `main.py` and a model repository to edit."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fail(f"{folder} is there already, and not empty. Choose another name.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"The folder {folder} cannot be made ({error.strerror or error}). Choose another one.")
     shutil.copy(bundle.app_folder() / "main.py", folder / "main.py")
     shutil.copytree(bundle.model_repository(), folder / "models", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(bundle.examples() / "house.png", folder / "scribble.png")

@@ -53,11 +53,12 @@ def _flag(name: str, field: FieldInfo) -> Any:
     if field.annotation is bool:
         return Annotated[bool | None, typer.Option(f"{flag}/--no-{flag[2:]}", help=description)]
     # Other types are passed on as text: `Settings` checks them and has better error messages.
-    kind = field.annotation if field.annotation in (int, float) else str
-    return Annotated[kind | None, typer.Option(flag, help=description, metavar=_metavar(field))]
+    return Annotated[str | None, typer.Option(flag, help=description, metavar=_metavar(field))]
 
 
 def _metavar(field: FieldInfo) -> str | None:
+    if field.annotation in (int, float):
+        return f"<{field.annotation.__name__}>"
     return "LIST" if get_origin(field.annotation) in (list, tuple, set, frozenset) else None
 
 

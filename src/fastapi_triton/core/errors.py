@@ -195,7 +195,13 @@ class ShuttingDownError(FastAPITritonError, status=503, code="shutting_down"):
 
 
 class TritonUnavailableError(FastAPITritonError, status=503, code="triton_unavailable"):
-    """Triton cannot be reached, or the connection was lost."""
+    """Triton cannot be reached, or the connection was lost. `reason` is the cause alone, for the log."""
+
+    def __init__(
+        self, detail: str, *, reason: str = "", code: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(detail, code=code, retry_after_s=retry_after_s)
+        self.reason = reason or self.detail
 
 
 class ModelNotReadyError(FastAPITritonError, status=503, code="model_not_ready"):

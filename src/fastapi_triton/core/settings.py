@@ -367,6 +367,12 @@ class Settings(BaseSettings):
     )
 
 
+def is_secret(name: str) -> bool:
+    """Whether a setting's value is a secret, or a URL that may contain one."""
+    field = Settings.model_fields.get(name)
+    return field is None or not field.repr or field.annotation == SecretStr | None
+
+
 def old_names(environment: Iterable[str]) -> dict[str, str]:
     """The variables of an environment that have a name of version 0.1, with their new names.
 

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from types import NoneType
@@ -19,6 +20,7 @@ _EXPECTED = {
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     "finite_number": "a finite number",
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "path_not_file": "the path of a file",
     **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "an object"),
     "greater_than": "above {gt}",
@@ -75,6 +77,8 @@ def _reason(details: ErrorDetails) -> str:
     context = {name: _plain(each) for name, each in details.get("ctx", {}).items()}
     if kind in _LENGTHS and context:
         return _length_reason(kind, value, context)
+    if isinstance(value, os.PathLike):
+        value = str(value)
     expected = _expected(kind, context) or _described_by_pydantic(details["msg"])
     if expected is None:
         reason = details["msg"]

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_caller
-from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError, NotFoundError
+from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError, NotFoundError, shown
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
@@ -130,8 +130,10 @@ class _OwnJobs:
         if job is not None and _is_own(job):
             return job
         if job is None and await self._jobs.is_expired(job_id):
-            raise GoneError("The job has expired: finished jobs are stored for a limited time.", code="job_expired")
-        raise NotFoundError("You have no job with this id.", code="job_not_found")
+            raise GoneError(
+                f"The job {shown(job_id)} has expired: finished jobs are stored for a limited time.", code="job_expired"
+            )
+        raise NotFoundError(f"You have no job `{shown(job_id)}`.", code="job_not_found")
 
     async def result(self, job_id: str, accept: str | None) -> Response:
         job = await self.find(job_id)

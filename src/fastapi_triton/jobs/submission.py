@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.disconnect import cancel_on_disconnect
-from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
+from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.jobs import webhooks as webhooks
 from fastapi_triton.jobs.event_stream import events_response, until_over
@@ -105,7 +105,10 @@ def _key(value: str | None) -> str | None:
         return None
     found = _KEY.fullmatch(value.strip())
     if found is None:
-        detail = f"The {KEY_HEADER} must be 1 to 255 printable ASCII characters, for example a UUID."
+        detail = (
+            f'The header {KEY_HEADER} is "{shown(value)}"; it must be 1 to 255 printable ASCII characters, '
+            "such as a UUID."
+        )
         problem = FieldProblem("#", "invalid_idempotency_key", detail)
         raise InvalidRequestError(detail, code="invalid_idempotency_key", problems=[problem])
     return found[1] or found[2]

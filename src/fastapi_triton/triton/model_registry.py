@@ -357,7 +357,8 @@ class ModelRegistry:
 
     def _fail(self, error: FastAPITritonError) -> None:
         if self.failure is None:
-            logger.warning("Triton's list of models cannot be read: %s", error.detail)
+            reason = error.reason if isinstance(error, TritonUnavailableError) else error.detail
+            logger.warning("Triton's list of models cannot be read: %s", reason)
         self._is_changed = self._is_changed or repr(error) != repr(self.failure)
         self.failure = error
         if _is_away(error):

@@ -67,7 +67,7 @@ async def test_requests_beyond_the_limit_are_rejected_and_status_requests_still_
     for path in (INFER, STREAM, "/v2/models/echo/generate"):
         refused = await client.post(path, content=REQUEST)
         assert refused.status_code == 503
-        assert "in flight" in refused.json()["error"]
+        assert "are running" in refused.json()["error"]
         assert (refused.json()["code"], refused.headers["retry-after"]) == ("overloaded", "1")
         assert refused.json()["request_id"] == refused.headers["x-request-id"]
     assert (await client.get("/v2/health/ready")).status_code == 200
@@ -85,7 +85,7 @@ async def test_a_slow_upload_is_read_completely_before_triton_gets_any_of_it(
     await until(lambda: in_flight(app) == held.num_requests == 2)
     await wire.send(REQUEST[5:])
     status, body = await wire.response()
-    assert (status, b"in flight" in body) == (503, True)
+    assert (status, b"are running" in body) == (503, True)
     assert triton.num_connections == held.num_requests == 2
     held.go_on.set()
     assert [(await each).status_code for each in others] == [200, 200]
@@ -198,7 +198,7 @@ async def test_a_triton_that_does_not_listen_is_unavailable() -> None:
     async with listening(TritonFrontend(settings=settings)) as client:
         for response in (await client.get("/v2/health/ready"), await client.post(INFER, content=REQUEST)):
             assert (response.status_code, response.json()["code"]) == (503, "triton_unavailable")
-            assert "nothing was run" in response.json()["error"]
+            assert "Nothing was run" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ async def test_the_clients_timeout_applies_in_the_queue_and_at_triton(triton: Sc
         await held.is_requested.wait()
         late = await client.post(INFER, content=REQUEST, headers={"X-Request-Timeout": "0.2"})
         assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
-        assert "nothing was run" in late.json()["error"]
+        assert "Nothing was run" in late.json()["error"]
         held.go_on.set()
         assert (await running).status_code == 200
         refused = await client.post(INFER, content=REQUEST, headers={"X-Request-Timeout": "soon"})

@@ -190,7 +190,7 @@ def test_errors_of_the_server_name_the_option(generate: Generate, arguments: lis
 
 def test_the_error_for_an_invalid_scribble_names_the_scribble(generate: Generate) -> None:
     failed = generate("a house", "-", stdin=b"hello")
-    assert (failed.exit_code, failed.stderr[:13]) == (1, "The scribble:")
+    assert (failed.exit_code, failed.stderr[:19]) == (1, "The scribble is not")
     cut_off = generate("a house", "-", stdin=HOUSE.read_bytes()[:5000])
     assert (cut_off.exit_code, cut_off.stderr) == (
         1,

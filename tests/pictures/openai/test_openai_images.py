@@ -127,7 +127,7 @@ async def test_an_unsupported_size_becomes_the_nearest_with_a_note(
 @pytest.mark.parametrize(
     ("fields", "param", "code", "words"),
     [
-        ({"prompt": ""}, "prompt", "too_short", "at least 1 character"),
+        ({"prompt": ""}, "prompt", "too_short", "at least 1"),
         ({"size": "big"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": ""}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "0x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
@@ -161,7 +161,7 @@ async def test_an_edit_needs_one_scribble_and_no_mask(client: httpx2.AsyncClient
     file = ("a.png", picture(), "image/png")
     masked = await client.post(EDITS, data={"prompt": "a"}, files={"image": file, "mask": file})
     assert (masked.status_code, masked.json()["error"]["param"]) == (400, "mask")
-    assert "masks are not supported" in masked.json()["error"]["message"]
+    assert "`mask` is not supported" in masked.json()["error"]["message"]
     two = await client.post(EDITS, data={"prompt": "a"}, files=[("image[]", file), ("image[]", file)])
     assert (two.status_code, two.json()["error"]["code"], two.json()["error"]["param"]) == (
         400,

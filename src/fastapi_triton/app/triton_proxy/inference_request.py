@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from fastapi_triton.app.triton_proxy.json_outline import CUT
 from fastapi_triton.core.errors import NotAllowedError, UnreadableRequestError, shown
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
@@ -90,7 +91,7 @@ def read(body: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
     """
     request = _object(body, "The body")
     if not isinstance(request.get("id", ""), str):
-        raise invalid("`id` must be a string.")
+        raise invalid(f"`id` is {_found(request['id'])}; it must be a string.")
     _check_parameters(_parameters(request, "request"))
     inputs: list[RequestedInput] = []
     num_declared_bytes = num_json_elements = 0
@@ -115,9 +116,19 @@ def read(body: Any, *, num_json_bytes: int, num_binary_bytes: int, is_shared_mem
     return InferenceRequest(tuple(inputs), tuple(_classified(request, is_shared_memory_allowed)))
 
 
+def _found(value: Any) -> str:
+    """A wrong value as an error shows it."""
+    return "a long string" if isinstance(value, str) and CUT in value else described(value)
+
+
+def _is_or_missing(value: Any) -> str:
+    """The part of a sentence between the name of a member and what it must be."""
+    return "is required, but missing; it" if value is None else f"is {_found(value)}; it"
+
+
 def _object(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise invalid(f"{name} must be a JSON object.")
+        raise invalid(f"{name} is {_found(value)}; it must be a JSON object.")
     return value
 
 
@@ -126,16 +137,16 @@ def _objects(request: Mapping[str, Any], member: str, *, is_required: bool = Fal
     if objects is None and not is_required:
         return ()
     if not isinstance(objects, list):
-        raise invalid(f"`{member}` must be a list of objects.")
+        raise invalid(f"`{member}` {_is_or_missing(objects)} must be a list of objects.")
     return objects
 
 
 def _name(each: Any, member: str, names: set[str]) -> str:
     if not isinstance(each, dict):
-        raise invalid(f"Each of `{member}` must be a JSON object.")
+        raise invalid(f"One of `{member}` is {_found(each)}; it must be a JSON object.")
     name = each.get("name")
     if not isinstance(name, str) or not name or CUT in name:
-        raise invalid(f"Each of `{member}` needs a `name`, a string without NUL.")
+        raise invalid(f"The `name` of one of `{member}` {_is_or_missing(name)} must be a string without NUL.")
     if name in names:
         raise invalid(f"`{member}` has `{shown(name)}` twice.")
     names.add(name)
@@ -147,7 +158,7 @@ def _parameters(each: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if parameters is None:
         return _NO_PARAMETERS
     if not isinstance(parameters, dict):
-        raise invalid(f"`{shown(name)}`: `parameters` must be a JSON object.")
+        raise invalid(f"`{shown(name)}`: `parameters` is {_found(parameters)}; it must be a JSON object.")
     return parameters
 
 
@@ -163,7 +174,7 @@ def _check_parameters(parameters: Mapping[str, Any]) -> None:
         else:
             is_valid, expected = isinstance(value, bool | int | float | str), "a boolean, a number or a string"
         if not is_valid:
-            raise invalid(f"The parameter `{shown(name)}` is {shown(value)}; it must be {expected}.")
+            raise invalid(f"The parameter `{shown(name)}` is {_found(value)}; it must be {expected}.")
 
 
 def _is_unsigned(value: Any, maximum: int = _MAX_INTEGER) -> bool:
@@ -175,7 +186,7 @@ def _datatype(each: Mapping[str, Any], name: str) -> Datatype:
     datatype = BY_WIRE.get(wire_name) if isinstance(wire_name, str) else None
     if datatype is None:
         raise invalid(
-            f"Input `{shown(name)}`: `datatype` is {shown(wire_name)}; it must be one of {', '.join(BY_WIRE)}."
+            f"Input `{shown(name)}`: `datatype` is {_found(wire_name)}; it must be one of {', '.join(BY_WIRE)}."
         )
     return datatype
 
@@ -211,11 +222,11 @@ def _check_size(each: Mapping[str, Any], one: RequestedInput, is_shared_memory_a
         return 0
     if "data" in each:
         if not isinstance(each["data"], list):
-            raise invalid(f"Input `{shown(one.name)}`: `data` must be a list.")
+            raise invalid(f"Input `{shown(one.name)}`: `data` is {_found(each['data'])}; it must be a list.")
         return 0
     size = parameters["binary_data_size"]
     if not _is_unsigned(size):
-        raise invalid(f"Input `{shown(one.name)}`: `binary_data_size` is {shown(size)}; it must be a number of bytes.")
+        raise invalid(f"Input `{shown(one.name)}`: `binary_data_size` is {_found(size)}; it must be a number of bytes.")
     _require_bytes(one, num_elements, size)
     return int(size)
 
@@ -245,10 +256,11 @@ def _is_shared(parameters: Mapping[str, Any], name: str, *, is_allowed: bool) ->
     region, size = parameters.get("shared_memory_region"), parameters.get("shared_memory_byte_size")
     offset = parameters.get("shared_memory_offset", 0)
     if not isinstance(region, str) or not region or CUT in region:
-        raise invalid(f"`{shown(name)}`: `shared_memory_region` must be the name of a region.")
+        raise invalid(f"`{shown(name)}`: `shared_memory_region` {_is_or_missing(region)} must be the name of a region.")
     if not _is_unsigned(size) or not _is_unsigned(offset) or size + offset > _MAX_INTEGER:
         raise invalid(
-            f"`{shown(name)}`: `shared_memory_byte_size` and `shared_memory_offset` must be numbers of bytes."
+            f"`{shown(name)}`: `shared_memory_byte_size` is {_found(size)}, `shared_memory_offset` {_found(offset)}; "
+            "both must be numbers of bytes."
         )
     return True
 
@@ -262,11 +274,14 @@ def _classified(request: Mapping[str, Any], is_shared_memory_allowed: bool) -> l
         parameters = _parameters(each, name)
         _is_shared(parameters, name, is_allowed=is_shared_memory_allowed)
         if not isinstance(parameters.get("binary_data", False), bool):
-            raise invalid(f"Output `{shown(name)}`: `binary_data` must be true or false.")
+            raise invalid(
+                f"Output `{shown(name)}`: `binary_data` is {_found(parameters['binary_data'])}; "
+                "it must be true or false."
+            )
         count = parameters.get("classification", 0)
         if not _is_unsigned(count) or count > _MAX_CLASSES:
             raise invalid(
-                f"Output `{shown(name)}`: `classification` is {shown(count)}; it must be a number of classes."
+                f"Output `{shown(name)}`: `classification` is {_found(count)}; it must be a number of classes."
             )
         if count:
             classified.append(name)

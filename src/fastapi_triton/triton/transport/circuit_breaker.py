@@ -22,9 +22,14 @@ class CircuitBreaker:
 
     It opens if no connection can be made, or if Triton does not respond at all. A response never opens it, whatever its
     status, because the error of one model is not an error of the server.
+
+    Args:
+        address: Triton's, without credentials, for the log.
+        on_open: called when it opens.
     """
 
-    def __init__(self, *, on_open: Callable[[], None]) -> None:
+    def __init__(self, address: str, *, on_open: Callable[[], None]) -> None:
+        self._address = address
         self.error: TritonUnavailableError | None = None  # the reason, while it is open
         self.num_failures = 0
         self.num_signs = 0  # bytes from any connection
@@ -44,6 +49,7 @@ class CircuitBreaker:
         away_s = time.monotonic() - self._since
         raise TritonUnavailableError(
             self.error.detail,
+            reason=self.error.reason,
             code=self.error.code,
             retry_after_s=min(max(away_s, LEAST_RETRY_AFTER_S), MOST_RETRY_AFTER_S),
         )
@@ -59,9 +65,9 @@ class CircuitBreaker:
         """Open: requests fail from now on."""
         if self.error is None:
             if self.num_signs:
-                logger.warning("Triton is away: %s", error.detail)
+                logger.warning("Triton at %s is away, so requests fail: %s", self._address, error.reason)
             else:  # both may be starting
-                logger.info("Triton is not running yet: %s", error.detail)
+                logger.info("Triton at %s is not running yet: %s", self._address, error.reason)
             self._since = time.monotonic()
             self.error = error
             self._on_open()
@@ -77,6 +83,6 @@ class CircuitBreaker:
         """Close: Triton responds."""
         self.num_failures = 0
         if self.error is not None:
-            logger.info("Triton is back after %.1f s", time.monotonic() - self._since)
+            logger.info("Triton at %s responds after %.1f s", self._address, time.monotonic() - self._since)
             self.error = None
             self.on_change()

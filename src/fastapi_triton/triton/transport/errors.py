@@ -28,7 +28,10 @@ def unreachable(error: Exception, *, is_tls: bool) -> TritonUnavailableError:
     else:
         code, why = None, _why(error) + (_TLS_DOUBT if is_tls and isinstance(error, _AFTER_CONNECTING) else "")
     return TritonUnavailableError(
-        f"Triton cannot be reached: {why}. Nothing was run. Try again.", code=code, retry_after_s=_RETRY_AFTER_S
+        f"Triton cannot be reached: {why}. Nothing was run. Try again.",
+        reason=why,
+        code=code,
+        retry_after_s=_RETRY_AFTER_S,
     )
 
 
@@ -72,7 +75,9 @@ def no_http(data: memoryview) -> FastAPITritonError:
 def wrong_scheme() -> TritonUnavailableError:
     """The error for plain HTTP to a TLS port."""
     return TritonUnavailableError(
-        "Triton cannot be reached: its URL says http, but the port speaks TLS. Nothing was run. Use https://.",
+        "Triton cannot be reached: its URL says http, but the port speaks TLS. Nothing was run. "
+        "The operator must write https:// in TRITON_URL.",
+        reason="the URL says http, but the port speaks TLS; write https:// in TRITON_URL",
         code=TLS_FAILED,
         retry_after_s=_RETRY_AFTER_S,
     )
@@ -81,16 +86,19 @@ def wrong_scheme() -> TritonUnavailableError:
 def access_denied(status: int) -> TritonUnavailableError:
     """The error for rejected credentials. Clients can neither cause nor fix it."""
     return TritonUnavailableError(
-        f"Triton, or a proxy in front of it, rejects the frontend's credentials ({status}). Nothing was run.",
+        f"Triton, or a proxy in front of it, rejects the frontend's credentials ({status}). Nothing was run. "
+        "The operator must correct them.",
+        reason=f"it, or a proxy in front of it, rejects the frontend's credentials ({status})",
         code=ACCESS_DENIED,
     )
 
 
 def broken_off(*, is_tls: bool) -> TritonUnavailableError:
     """The error if connections are accepted and closed at once, as by a load balancer without a backend."""
-    doubt = _TLS_DOUBT if is_tls else ""
+    why = "connections are closed before any response" + (_TLS_DOUBT if is_tls else "")
     return TritonUnavailableError(
-        f"Triton cannot be reached: connections are closed before any response{doubt}. Nothing was run. Try again.",
+        f"Triton cannot be reached: {why}. Nothing was run. Try again.",
+        reason=why,
         retry_after_s=_RETRY_AFTER_S,
     )
 
@@ -99,5 +107,6 @@ def silent(for_s: float) -> TritonUnavailableError:
     """The error if Triton accepts connections and does not respond."""
     return TritonUnavailableError(
         f"Triton accepts connections, but has not responded for {for_s:g} s. Nothing was run. Try again.",
+        reason=f"it accepts connections, but has not responded for {for_s:g} s",
         retry_after_s=_RETRY_AFTER_S,
     )

@@ -35,7 +35,9 @@ class ConnectionPool:
     ) -> None:
         self.address = Address.of(url)
         self.headers = HeaderLines(self.address, access)
-        self.breaker = CircuitBreaker(on_open=self._close_idle)  # kept connections are older than the outage
+        self.breaker = CircuitBreaker(
+            str(self.address), on_open=self._close_idle
+        )  # kept connections are older than the outage
         self._connector = Connector(
             self.address, access, connect_timeout_s=connect_timeout_s, keep_alive=keep_alive, breaker=self.breaker
         )
