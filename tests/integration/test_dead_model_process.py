@@ -115,11 +115,13 @@ async def test_external_triton_is_unready_until_it_is_restarted(
     has_begun = asyncio.Event()
     running = asyncio.create_task(last_event(client, f"hold {tmp_path}", has_begun))
     await has_begun.wait()
-    below = psutil.Process().children(recursive=True)
-    (stub,) = (each for each in below if "count_stream_0" in each.cmdline())
-    server = stub.parent()
-    assert server is not None
-    assert server.name() == "tritonserver"
+    port = f"--http-port={triton.ports.http}"  # other tests may have a Triton too
+    (server,) = (
+        each
+        for each in psutil.Process().children(recursive=True)
+        if each.name() == "tritonserver" and port in each.cmdline()
+    )
+    (stub,) = (each for each in server.children() if "count_stream_0" in each.cmdline())
     stub.kill()
     failed = await client.post("/count", json={"text": "echo hi"})
     assert (failed.status_code, failed.json()["code"]) == (503, DIED)
