@@ -101,7 +101,8 @@ class Run:
             except FastAPITritonError as error:
                 if error.status not in _RETRIED:
                     raise
-                logger.info("job %s waits: %s", self._row.id, error.detail)
+                if error.detail != self.progress.waits_for:
+                    logger.info("job %s waits: %s", self._row.id, error.detail)
                 await self._store_progress(replace(self.progress, is_running=False, step=None, waits_for=error.detail))
             await backoff.sleep()
 

@@ -149,7 +149,8 @@ class HTTPTriton:
         if head.status != 200:
             require_triton(head.status, bytes(body))
             raise ModelNotReadyError(
-                f"Triton has not loaded the model {model}. Try again, or see /health/ready.", retry_after_s=1.0
+                f"Triton has not loaded the model {model}. Try again. If loading failed, the log has the reason.",
+                retry_after_s=1.0,
             )
         try:
             config = self._configs[model] = from_server(orjson.loads(body))

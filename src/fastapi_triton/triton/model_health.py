@@ -76,8 +76,8 @@ def is_death(text: str, model: str) -> bool:
 def death(model: str) -> ModelNotReadyError:
     """The error of requests to such a model."""
     return ModelNotReadyError(
-        f"The process that ran the model {model} has died. Triton does not restart it. Try again "
-        "after Triton was restarted, or the model was unloaded and loaded.",
+        f"The process that ran the model {model} has died. Try again after Triton has been restarted, "
+        "or the model has been unloaded and loaded.",
         code=CODE,
         retry_after_s=_RETRY_AFTER_S,
     )
@@ -146,7 +146,10 @@ class ModelProcesses:
         if known is not None:
             known.is_admitted = known.is_admitted or is_admitted
             return
-        logger.error("model %s: its process has died; restart Triton, or unload and load the model", model)
+        logger.error(
+            "model %s: its process has died; the model works again when Triton is restarted, or the model is reloaded",
+            model,
+        )
         self._dead[model] = _Death(counts, is_admitted)
         self._forget_counts(model)
         for connection in tuple(self._running.get(model, ())):

@@ -267,6 +267,9 @@ class ModelRegistry:
             return
         self._is_changed = True
         model.is_due = model.is_stale = True
+        for status in statuses:
+            if status.state == "UNAVAILABLE" and status.reason not in ("", "unloaded"):
+                logger.warning("model %s: Triton has not loaded it: %s", model.name, status.reason)
         model.statuses, model.read_at = statuses, -math.inf
         if not model.versions:
             model.config = None

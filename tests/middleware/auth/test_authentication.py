@@ -4,6 +4,7 @@
 import asyncio
 import base64
 import functools
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,6 +71,28 @@ async def test_401_explains_how_to_send_a_key(
     assert 'Bearer realm="fastapi-triton"' in response.headers["www-authenticate"]
     assert response.headers["x-request-id"] == content["request_id"]
     assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_log_lines_of_rejected_requests_name_the_caller(
+    app_with: Callable[..., TritonFrontend], body: Body, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fastapi_triton.access")
+    app = app_with(access_log=True)
+    transport = httpx2.ASGITransport(app=app, client=("203.0.113.7", 4711))
+    async with (
+        app.router.lifespan_context(app),
+        httpx2.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        for headers in ({}, bearer("ftk_wrong"), bearer(WATCHES), *[bearer(DRAWS)] * 4):
+            await client.post(PATH, json=body(), headers=headers)
+    fields = [record.fields for record in caplog.records if record.name == "fastapi_triton.access"]  # type: ignore[attr-defined]
+    assert [(each["code"], each["caller"]) for each in fields] == [
+        ("missing_key", "address:203.0.113.7"),
+        ("unknown_key", "address:203.0.113.7"),
+        ("missing_scope", "watches"),
+        *[("ok", "draws")] * 3,
+        ("rate_limited", "draws"),
+    ]
 
 
 async def test_an_expired_key_is_rejected(

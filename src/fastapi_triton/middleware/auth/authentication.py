@@ -60,14 +60,14 @@ class APIKeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             try:
-                current_caller.set(self._admit(scope))
+                self._admit(scope)
             except FastAPITritonError as error:
                 await send_error(error, scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> Caller:
-        """The caller of a request.
+    def _admit(self, scope: Scope) -> None:
+        """Set the caller of a request, also for the log line of a rejected one.
 
         Raises:
             UnauthorizedError: the key is missing, unknown or expired.
@@ -75,27 +75,30 @@ class APIKeyMiddleware:
             TooManyRequestsError: the caller is over its rate limit.
         """
         needed = scopes.of(scope.get("method", "GET"), route_path(scope))
-        if needed is None:
-            return self._addresses.find(scope.get("client")).caller
         headers = scope["headers"]
+        if needed is None:
+            current_caller.set(self._addresses.find(scope.get("client")).caller)
+            return
         secret = credentials.find_key(headers)
-        if secret is None:
+        key = self._keys().find(secret) if secret is not None else None
+        if key is None:
+            address = self._addresses.find(scope.get("client"))
+            current_caller.set(address.caller)
+            if secret is not None:
+                raise credentials.refusal(headers, "unknown_key")
             if needed not in self._public:
                 raise credentials.refusal(headers, "missing_key")
-            address = self._addresses.find(scope.get("client"))
-            _take(address, scope)
             # Later checks, too, allow only the public scopes.
-            return Caller(address.caller.name, self._public, address.caller.max_in_flight)
-        key = self._keys().find(secret)
-        if key is None:
-            raise credentials.refusal(headers, "unknown_key")
+            current_caller.set(Caller(address.caller.name, self._public, address.caller.max_in_flight))
+            _take(address, scope)
+            return
+        current_caller.set(key.caller)
         if key.has_expired:
             raise credentials.refusal(headers, "expired_key")
         if needed not in key.entry.scopes and needed not in self._public:
             raise scopes.missing(needed)
         _reject_cross_site(scope)
         _take(key, scope)
-        return key.caller
 
 
 def _reject_cross_site(scope: Scope) -> None:
