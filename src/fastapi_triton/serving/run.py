@@ -130,14 +130,18 @@ def _triton_url(app: FastAPI) -> str:
 
 def example(app: FastAPI, url: str) -> str:
     """A `curl` command for the first endpoint that takes a scribble; empty if there is none."""
-    endpoints = app.endpoints if isinstance(app, TritonFrontend) else []
-    for endpoint in endpoints:
+    if not isinstance(app, TritonFrontend):
+        return ""
+    for endpoint in app.endpoints:
         if field := scribble_field(endpoint):
-            scribble = bundle.examples() / "house.png"
-            with contextlib.suppress(ValueError):
-                scribble = scribble.relative_to(Path.cwd())
+            scribble = Path("scribble.png")  # in a folder of `fastapi-triton init`
+            if not scribble.is_file():
+                scribble = bundle.examples() / "house.png"
+                with contextlib.suppress(ValueError):
+                    scribble = scribble.relative_to(Path.cwd())
+            key = " -H 'X-API-Key: <your key>'" if app.settings.api_keys_file else ""
             return (
-                f"  Try it: curl {url}{endpoint.path} -H 'Accept: image/png' -o picture.png \\\n"
+                f"  Try it: curl {url}{endpoint.path} -H 'Accept: image/png' -o picture.png{key} \\\n"
                 f"            -F prompt='a red house in the snow' -F '{field}=@{scribble}'\n"
             )
     return ""

@@ -89,9 +89,9 @@ async def test_log_lines_of_rejected_requests_name_the_caller(
     assert [(each["code"], each["caller"]) for each in fields] == [
         ("missing_key", "address:203.0.113.7"),
         ("unknown_key", "address:203.0.113.7"),
-        ("missing_scope", "watches"),
-        *[("ok", "draws")] * 3,
-        ("rate_limited", "draws"),
+        ("missing_scope", "key:watches"),
+        *[("ok", "key:draws")] * 3,
+        ("rate_limited", "key:draws"),
     ]
 
 
