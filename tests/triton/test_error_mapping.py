@@ -25,6 +25,7 @@ def model_text(code: str, field: str | None = None, retry_after_s: float | None 
         (503, "out_of_memory", 503),
         (503, "deadline_exceeded", 504),
         (500, "generation_failed", 502),
+        (500, "out_of_range", 422),  # a `TritonError` without a status is an internal error to Triton
     ],
 )
 def test_code_and_detail_of_a_model_reach_the_client(triton_status: int, code: str, status: int) -> None:

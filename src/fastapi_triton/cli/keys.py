@@ -21,7 +21,7 @@ from fastapi_triton.middleware.auth.scopes import SCOPES
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 _HEAD = """\
-# API keys. `fastapi-triton keys add NAME` adds one; a running server applies changes within two seconds.
+# API keys. `fastapi-triton keys add NAME` adds one; a running server applies changes within seconds.
 # Only hashes are stored: a lost key cannot be recovered. Create a new one.
 """
 _NO_NAME = "A name consists of letters, digits, - and _, and begins with a letter or a digit."
@@ -122,7 +122,7 @@ def revoke(name: Annotated[str, typer.Argument(help="The name of the key.")], fi
         if not is_right:
             fail(f"{file} has a layout that this command cannot edit. Delete the key {name} by hand.")
         _write(file, after)
-    typer.echo(f"{name} is revoked. Running servers reject it within two seconds.", err=True)
+    typer.echo(f"{name} is revoked. Running servers reject it within seconds.", err=True)
 
 
 def _without(text: str, name: str) -> str:

@@ -75,7 +75,7 @@ class ModelFailure(BaseModel):
 
     def error(self, status: int) -> FastAPITritonError:
         """The error for the client. If the code is unknown, Triton's `status` decides."""
-        kind = _BY_CODE.get(self.code) or _by_status(status)
+        kind = InvalidRequestError if self.code in _OF_REQUESTS else _BY_CODE.get(self.code) or _by_status(status)
         code: str | None = self.code if self.code in CODES else None
         if code is None and kind is InvalidRequestError:
             code = REFUSED_BY_MODEL
