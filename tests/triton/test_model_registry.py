@@ -388,19 +388,3 @@ async def test_a_status_change_of_a_model_starts_a_poll_at_once(
         await changes.came.wait()
     with pytest.raises(ModelNotReadyError):
         models.endpoint("a")
-
-
-async def test_a_model_that_fails_to_load_is_logged_with_its_reason(
-    models: PolledModels, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def index(_: FakeTriton) -> list[ModelStatus]:
-        return [
-            ModelStatus("a", "1", "UNAVAILABLE", "Internal: ModuleNotFoundError: No module named 'spacy'"),
-            ModelStatus("b", "1", "UNAVAILABLE", "unloaded"),
-        ]
-
-    monkeypatch.setattr(FakeTriton, "index", index)
-    for _ in range(2):
-        await models.poll()
-    warnings = [record.message for record in caplog.records if "not loaded" in record.message]
-    assert warnings == ["model a: Triton has not loaded it: Internal: ModuleNotFoundError: No module named 'spacy'"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time of the model registry's next poll."""
+"""Single polls of the model registry: the time of the next one, and what is logged."""
 
 import asyncio
 from types import SimpleNamespace
@@ -38,3 +38,18 @@ async def test_after_a_slow_and_a_failed_index_request_the_next_poll_is_soon(mon
     registry.subscribe(lambda: None)
     async with registry.polling():
         await triton.has_third_request.wait()
+
+
+async def test_a_model_that_fails_to_load_is_logged_once_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(FakeTriton):
+        async def index(self) -> list[ModelStatus]:
+            return [
+                ModelStatus("a", "1", "UNAVAILABLE", "Internal: ModuleNotFoundError: No module named 'spacy'"),
+                ModelStatus("b", "1", "UNAVAILABLE", "unloaded"),
+            ]
+
+    registry = ModelRegistry(Broken())
+    for _ in range(2):
+        await registry.poll()
+    warnings = [record.message for record in caplog.records if "not loaded" in record.message]
+    assert warnings == ["model a: Triton has not loaded it: Internal: ModuleNotFoundError: No module named 'spacy'"]
