@@ -48,7 +48,7 @@ async def test_a_model_that_fails_to_load_is_logged_once_with_its_reason(caplog:
                 ModelStatus("b", "1", "UNAVAILABLE", "unloaded"),
             ]
 
-    registry = ModelRegistry(Broken())
+    registry = ModelRegistry(Broken(), interval_s=3600)
     for _ in range(2):
         await registry.poll()
     warnings = [record.message for record in caplog.records if "not loaded" in record.message]
