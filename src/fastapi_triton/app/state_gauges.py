@@ -47,7 +47,7 @@ def add_to(
     gauges.add("max_waiting", "Capacity of the queue", max_waiting, label="model")
     gauges.add(
         "service_seconds",
-        "Moving average of Triton's time for a request; the basis of `Retry-After`",
+        "Moving average of Triton's time for a request",
         service,
         label="model",
         is_shared=True,

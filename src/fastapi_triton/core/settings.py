@@ -248,7 +248,7 @@ class Settings(BaseSettings):
         "load balancers notice.",
     )
     shutdown_grace_s: float = Field(
-        default=120.0, ge=0, description="Seconds after that until running requests are cancelled."
+        default=120.0, ge=0, description="Seconds after the shutdown delay until running requests are cancelled."
     )
     api_keys_file: str = Field(
         default="",
