@@ -219,4 +219,4 @@ def test_invalid_triton_url_is_rejected_with_a_reason(url: str, reason: str) -> 
 def test_serve_reports_an_invalid_triton_url_in_one_line() -> None:
     done = CliRunner().invoke(app, ["serve", "--triton", f"http://me:{SECRET}@triton:8000/v2", "--port", "0"])
     assert done.exit_code == 2
-    assert done.output.strip() == "TRITON_URL: remove /v2 from its end; the frontend adds it to every request"
+    assert done.output.strip() == "TRITON_URL: remove /v2 from its end; the frontend adds it to every request."

@@ -120,7 +120,7 @@ def test_openai_client_raises_the_usual_exceptions(client: openai.OpenAI) -> Non
     assert (cut_off.value.param, cut_off.value.code) == ("image", "truncated_image")
     with pytest.raises(openai.BadRequestError, match="mask"):
         client.images.edit(image=HOUSE, mask=HOUSE, prompt="a house")
-    with pytest.raises(openai.NotFoundError, match="There is no model 'flux'"):
+    with pytest.raises(openai.NotFoundError, match='There is no model "flux"'):
         client.images.generate(model="flux", prompt="a house")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model=MODEL, messages=[])
