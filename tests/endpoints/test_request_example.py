@@ -69,9 +69,12 @@ class Picky(BaseModel):
         raise RuntimeError(word)
 
 
-@pytest.mark.parametrize("request_model", [Recursive, Picky])
-def test_there_is_no_example_where_none_can_be_made(request_model: type[BaseModel]) -> None:
+@pytest.mark.parametrize(("request_model", "num_warnings"), [(Recursive, 0), (Picky, 1)])
+def test_there_is_no_example_where_none_can_be_made(
+    request_model: type[BaseModel], num_warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
     assert request_example.of_model(request_model) is None
+    assert len(caplog.records) == num_warnings  # a validator that raises anything but a ValueError is reported
 
 
 def test_form_fields_are_files_or_never_null() -> None:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """A complete, valid request to an endpoint, for the OpenAPI document: `/docs` can send it as it stands."""
 
+import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from fastapi_triton.endpoints.fields import sent_names
+
+logger = logging.getLogger(__name__)
 
 JSONSchema = Mapping[str, Any]
 _FIXED = ("const", "default")
@@ -16,11 +19,15 @@ _CHOICES = ("anyOf", "oneOf", "allOf")
 
 def of_model(request: type[BaseModel]) -> dict[str, Any] | None:
     """The required fields, and the others that declare `examples`. None if the model rejects it."""
-    with suppress(Exception):  # the app's validators may raise any exception
+    try:
         example = _of_fields(request)
         request.model_validate(example)
-        return example
-    return None
+    except (PydanticInvalidForJsonSchema, ValidationError):
+        return None
+    except Exception as error:  # noqa: BLE001  # of the app's own validators, which must not prevent its start
+        logger.warning("%s has no example in /docs, because a validator raised %r", request.__name__, error)
+        return None
+    return example
 
 
 def _of_fields(request: type[BaseModel]) -> dict[str, Any]:
@@ -31,7 +38,7 @@ def _of_fields(request: type[BaseModel]) -> dict[str, Any]:
         if field.examples:
             example[sent] = field.examples[0]
         elif field.is_required():
-            example[sent] = _of_schema(schema["properties"][sent], schema.get("$defs", {}))
+            example[sent] = _of_schema(schema.get("properties", {}).get(sent, {}), schema.get("$defs", {}))
     return example
 
 
