@@ -25,8 +25,12 @@ TOOLS = (
     "grep",
     "make",
     "mkdir",
+    "paste",
     "rm",
+    "sed",
     "sh",
+    "sort",
+    "tr",
 )
 
 # Behaves like a Python whose obstacles are in a file, so that the stub of apt-get can remove them.
@@ -140,12 +144,50 @@ def test_setup_installs_once(machine: Machine) -> None:
     assert len(machine.calls("-m venv")) == 1
 
 
-def test_the_test_environment_includes_the_run_environment_only(machine: Machine) -> None:
+def extras_of(machine: Machine) -> list[str]:
+    """The extras of each installation, in order."""
+    return [call.split()[-1].removeprefix(".[").removesuffix("]") for call in machine.calls("pip install")]
+
+
+def test_extras_add_up_so_that_no_task_undoes_another(machine: Machine) -> None:
     machine.has("python3")
+    for extras in ("embedded", "embedded,dev", "embedded", "cluster", "cluster,embedded,dev", "dev"):
+        assert machine.setup(extras).returncode == 0
+    assert extras_of(machine) == ["embedded", "dev,embedded", "cluster,dev,embedded"]
+
+
+def test_extras_stay_when_the_requirements_change(machine: Machine) -> None:
+    machine.has("python3")
+    machine.setup("embedded,cluster")
+    with (machine.clone / "constraints.txt").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
     machine.setup("embedded")
+    assert extras_of(machine) == ["cluster,embedded", "cluster,embedded"]
+
+
+def test_an_interrupted_installation_keeps_the_extras_it_found(machine: Machine) -> None:
+    machine.has("python3")
+    machine.setup("embedded,cluster")
+    assert machine.setup("dev", PIP_STATUS="130").returncode == 130
+    assert machine.setup("embedded").returncode == 0
+    assert extras_of(machine) == ["cluster,embedded", "cluster,dev,embedded", "cluster,dev,embedded"]
+
+
+def test_a_new_environment_has_the_requested_extras_only(machine: Machine) -> None:
+    machine.has("python3")
     machine.setup("embedded,dev")
+    (machine.clone / ".venv" / "bin" / "python").unlink()
     machine.setup("embedded")
-    assert [call.split()[-1] for call in machine.calls("pip install")] == [".[embedded]", ".[embedded,dev]"]
+    assert extras_of(machine) == ["dev,embedded", "embedded"]
+
+
+def test_a_stamp_in_another_order_is_read(machine: Machine) -> None:
+    machine.has("python3")
+    machine.setup("embedded,dev")
+    stamp = machine.clone / ".venv" / ".installed"
+    stamp.write_text(stamp.read_text(encoding="utf-8").replace("dev,embedded", "embedded,dev"), encoding="utf-8")
+    assert machine.setup("embedded").returncode == 0
+    assert extras_of(machine) == ["dev,embedded"]
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
