@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-hostile test-cluster test-full-size fuzz bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
+.PHONY: help run test test-slow test-cluster test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -19,21 +19,17 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
 
 # Two workers take a third less time on 2 cores, because tests often wait for a server.
-test:  ## Run the tests that CI runs, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
+test:  ## Run the tests except for the slow ones below, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster" $(ARGS)
 
-test-all:  ## Run every test, including the slow ones
+test-slow:  ## Run the tests marked slow: floods, bombs, faults, thousands of pictures
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest $(ARGS)
-
-test-hostile:  ## Run the slow cases of the hostile suite: floods, bombs and thousands of pictures
-	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest tests/hostile -m slow $(ARGS)
+	@exec .venv/bin/python -m pytest -m slow $(ARGS)
 
 test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
 	@scripts/setup embedded,dev,cluster
-	@exec .venv/bin/python -m pytest tests/serving/ray_serve tests/benchmarks tests/deploy -m cluster $(ARGS)
+	@exec .venv/bin/python -m pytest -m cluster $(ARGS)
 
 # On processors without bfloat16, each pass allocates memory for each layer's weights. By default glibc serves such
 # allocations from its heap, which fragments by gigabytes. With this threshold it returns them to the system.
@@ -44,6 +40,9 @@ test-full-size:  ## Run the engine on SDXL's real architecture with random weigh
 fuzz:  ## Fuzz every endpoint (many minutes), number of inputs of each kind: FUZZ_BODIES=100000, FUZZ_CONNECTIONS=20000, FUZZ_PICTURES=20000, FUZZ_V2=100000, FUZZ_EXAMPLES=300
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest tests/fuzz tests/integration/test_fuzz.py tests/hostile/v2/test_v2_mutations.py -m fuzz $(ARGS)
+
+ci:  ## Run everything that can run without a GPU, as CI does: an hour, needs Debian and root; ARGS='lint test' for some parts
+	@exec .ci/run $(ARGS)
 
 lint:  ## Check style, types and the import direction of packages: ruff, mypy, import-linter
 	@scripts/setup embedded,dev

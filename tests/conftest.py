@@ -38,6 +38,8 @@ hypothesis_settings.load_profile("tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+pytest_plugins = ["support.skips"]
+
 OF_A_REQUEST = (current_caller, current_deadline, current_record, current_slot, current_request_id)
 
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own
     from benchmarks.cluster import node_failures, throughput

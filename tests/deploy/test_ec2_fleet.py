@@ -82,7 +82,6 @@ def test_bash_can_parse_every_command_of_the_fleet() -> None:
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_accepts_the_fleet_and_the_serve_config() -> None:
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from ray.autoscaler._private.util import prepare_config, validate_config
     from ray.serve.schema import ServeDeploySchema
 
@@ -96,7 +95,6 @@ def test_head_has_exactly_the_rights_that_rays_autoscaler_uses(
     aws: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray's own AWS provider starts and terminates a worker in moto, from the launch templates of the stack."""
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
     from ray.autoscaler._private.util import prepare_config
 

@@ -13,7 +13,7 @@ import pytest
 
 from fastapi_triton.embedded import guard
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 # Starts a child in the background, as Triton starts its stub processes, prints both process ids, and waits for ever.
 SERVER = "sleep 1000 & echo $$ $!; wait"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hostile suite: requests that once killed, blocked or misled the frontend or Triton, and similar ones.
 
-Quick cases run in `make test`. Cases marked `slow` run in `make test-hostile`, `make test-all` and CI.
+Quick cases run in `make test`. Cases marked `slow` run in `make test-slow` and CI.
 
 - HTTP and connections: `test_parser_limits`, `test_upgrade_requests`, `test_head_requests`, `test_body_buffers`,
   `test_connection_room`

@@ -17,7 +17,7 @@ PLAIN_APP = (
 )
 
 
-@pytest.mark.skipif(not HAS_IPV6, reason="needs IPv6")
+@pytest.mark.skipif(not HAS_IPV6, reason="needs IPv6 in the kernel")
 @pytest.mark.parametrize("more", [(), pytest.param(("--workers", "2"), marks=pytest.mark.slow)])
 def test_server_is_reachable_at_the_printed_address(tmp_path: Path, more: tuple[str, ...]) -> None:
     (tmp_path / "main.py").write_text(PLAIN_APP)

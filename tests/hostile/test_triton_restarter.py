@@ -28,7 +28,7 @@ from fastapi_triton.embedded.triton_log import TritonLog
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
 from support.serving import Server, free_port
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 class Played:

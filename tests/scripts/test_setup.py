@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`scripts/setup` and the Makefile, in a folder with a space, with stubs for Python, apt-get and id on the PATH."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -339,11 +338,11 @@ def test_make_uses_the_chosen_python(machine: Machine) -> None:
     assert machine.calls("-m venv") == ["python3.12 -m venv .venv"]
 
 
-def test_ci_runs_what_a_contributor_runs() -> None:
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
-    assert [line for line in script.splitlines() if line.startswith("make")] == [
-        "make lint",
-        "make test",
-        "make test-hostile",
-    ]
+def test_task_installs_its_extras_after_any_other_task(machine: Machine) -> None:
+    machine.has("python3")
+    for task in ("test", "test-cluster"):
+        command = ["make", "-s", task]
+        subprocess.run(command, cwd=machine.clone, env=machine.environment, check=True, capture_output=True)
+    assert "cluster" not in machine.calls("pip install")[0]
+    assert "cluster" in machine.calls("pip install")[1]
+    assert machine.calls("-m pytest")[1].split("-m ")[2].strip() == "cluster"

@@ -31,7 +31,7 @@ class PerfAnalyzer:
 @pytest.fixture(scope="session")
 def perf_analyzer(pytestconfig: pytest.Config) -> PerfAnalyzer:
     if platform.machine() != "x86_64":
-        pytest.skip("the wheel of perf_analyzer is for x86-64")
+        pytest.skip("needs x86-64: the wheel of perf_analyzer")
     if ctypes.util.find_library("b64") is None:
         pytest.skip("perf_analyzer needs libb64: apt-get install libb64-0d")
     folder = pytestconfig.cache.mkdir("perf_analyzer")

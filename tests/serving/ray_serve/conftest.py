@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clusters on this machine. Ray Serve is the extra `cluster`; without it the modules that need it are skipped."""
+"""Clusters on this machine. Tests marked `cluster` need Ray Serve, the extra `cluster`."""
 
 from collections.abc import Iterator
 

@@ -7,9 +7,6 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-
-pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-
 from clusters import ray_nodes
 
 from support.serving import COUNT_APP

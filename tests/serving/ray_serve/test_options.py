@@ -25,10 +25,11 @@ def test_the_arguments_of_the_serve_config_file_are_options() -> None:
     assert options.frontend_settings.max_in_flight > options.max_in_flight_per_triton
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 @pytest.mark.parametrize("folder", ["cluster", "ec2"])
 def test_ray_accepts_the_serve_config_file_and_its_import_path_builds_the_application(folder: str) -> None:
-    serve = pytest.importorskip("ray.serve", reason="the extra `cluster` is not installed")
+    from ray import serve
     from ray.serve.schema import ServeDeploySchema
 
     config = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "deploy" / folder / "serve.yaml").read_text()))
@@ -66,9 +67,9 @@ def test_invalid_settings_are_rejected_before_anything_starts() -> None:
         _ = ClusterOptions(settings={"FASTAPI_TRITON_MAX_IN_FLIGHT": "none"}).frontend_settings
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 async def test_a_triton_without_its_gpu_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from fastapi_triton.serving.ray_serve.replica import NoGPUError, TritonReplica
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -77,9 +78,9 @@ async def test_a_triton_without_its_gpu_is_rejected(monkeypatch: pytest.MonkeyPa
         await TritonReplica.__init__(replica, ClusterOptions(gpus_per_triton=1), 60.0)
 
 
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_gpu_that_only_ray_declares_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     from fastapi_triton.serving.ray_serve import replica
 
     options = ClusterOptions(gpus_per_triton=1)

@@ -10,9 +10,6 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-
-pytest.importorskip("ray", reason="the extra `cluster` is not installed")
-
 from callers import callers
 from clusters import ClusterServer, ray_nodes, ray_nodes_that_fail
 

@@ -16,7 +16,7 @@ from fastapi_triton.triton.transport.pool import ConnectionPool
 from fastapi_triton.triton.transport.tcp_keepalive import KEEP_ALIVE, KeepAlive
 from support.scripted_triton import Upstream, scripted_triton
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs the socket filters of Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: its socket filters")
 
 GET = (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",)
 # In seconds, the shortest that the kernel supports.

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the parts of CI one after the other and prints a table of them: `.ci/run`, or `.ci/run lint test` for some.
+
+A failed part does not stop the others. A part also fails if it takes too long, if a process of it still runs after it,
+or if a test is skipped that could have run.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parent.parent
+ENDING_S = 20.0  # a part's processes may end this much later than the part
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    command: str
+    limit_minutes: float
+    runs_tests: bool = True  # with pytest, which counts them
+
+    @property
+    def mark(self) -> str:
+        """In the environment of all processes of the part in this run."""
+        return f"CI_PART={os.getpid()}-{self.name}"
+
+
+FEW_INPUTS = "FUZZ_BODIES=5000 FUZZ_CONNECTIONS=2000 FUZZ_PICTURES=2000 FUZZ_V2=5000 FUZZ_EXAMPLES=20"
+PARTS = (
+    Part("packages", ".ci/packages", 8, runs_tests=False),
+    Part("lint", "make lint", 10, runs_tests=False),
+    Part("test", "make test", 15),
+    Part("slow", "make test-slow", 25),
+    Part("cluster", "make test-cluster", 20),
+    Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),
+    Part("full-size", "make test-full-size", 20),
+)
+
+
+@dataclass
+class Outcome:
+    name: str
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    minutes: float = 0
+
+
+def processes_of(part: Part, session: int) -> dict[int, str]:
+    """The command lines of a part's processes by their id: those with its mark, and those of its session.
+
+    Some programs write their title over their environment, others start a session of their own.
+    """
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_marked = part.mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+            of_session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:  # it has ended, or belongs to another user
+            continue
+        if command and (is_marked or of_session == session):
+            found[int(folder.name)] = command
+    return found
+
+
+def kill_processes_of(part: Part, session: int) -> None:
+    while found := processes_of(part, session):
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.1)
+
+
+def wait_for_processes_of(part: Part, session: int) -> list[str]:
+    """Wait until all processes of a part have ended; the command lines of those that have not."""
+    deadline = time.monotonic() + ENDING_S
+    while (found := processes_of(part, session)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return list(found.values())
+
+
+def count_tests(outcome: Outcome, junit: Path) -> None:
+    for case in ElementTree.parse(junit).iter("testcase"):  # noqa: S314 - pytest wrote it
+        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome.failed.append(name)
+        elif skip is not None:
+            outcome.skipped.append(f"{name}: {skip.get('message')}")
+        else:
+            outcome.passed += 1
+
+
+def run(part: Part, folder: Path) -> Outcome:
+    junit = folder / f"{part.name}.xml"
+    command = shlex.split(part.command)
+    if part.runs_tests:
+        command.append(f"ARGS=--no-avoidable-skips --junitxml={shlex.quote(str(junit))}")
+    print(f"\n=== {part.name}: {part.command} ===", flush=True)
+    started = time.monotonic()
+    name, _, mark = part.mark.partition("=")
+    environment = {**os.environ, name: mark}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    problems = []
+    try:
+        if process.wait(timeout=part.limit_minutes * 60):
+            problems.append(f"exit status {process.returncode}")
+        problems += [f"still running: {each[:200]}" for each in wait_for_processes_of(part, process.pid)]
+    except subprocess.TimeoutExpired:
+        problems.append(f"takes longer than {part.limit_minutes:g} minutes")
+    finally:
+        kill_processes_of(part, process.pid)
+        process.wait()
+    outcome = Outcome(part.name, minutes=(time.monotonic() - started) / 60)
+    if junit.exists():
+        count_tests(outcome, junit)
+        # A failed test is the reason for the exit status.
+        problems = [each for each in problems if not (outcome.failed and each.startswith("exit status"))]
+    elif part.runs_tests:
+        problems.append("no results of pytest")
+    else:
+        outcome.passed = int(not problems)
+    outcome.failed += [f"{part.name}: {each}" for each in problems]
+    return outcome
+
+
+def table(outcomes: list[Outcome]) -> str:
+    total = Outcome("total", minutes=sum(each.minutes for each in outcomes))
+    for each in outcomes:
+        total.passed += each.passed
+        total.failed += each.failed
+        total.skipped += each.skipped
+    lines = [f"{'part':<12}{'passed':>9}{'failed':>9}{'skipped':>9}{'minutes':>9}"]
+    lines += [
+        f"{each.name:<12}{each.passed:>9}{len(each.failed):>9}{len(each.skipped):>9}{each.minutes:>9.1f}"
+        for each in (*outcomes, total)
+    ]
+    for title, names in (("Skipped:", total.skipped), ("Failed:", total.failed)):
+        lines += ["", title, *(f"  {name}" for name in names)] if names else []
+    lines += ["", f"{total.passed} passed, {len(total.failed)} failed, {len(total.skipped)} skipped"]
+    return "\n".join(lines)
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - {part.name for part in PARTS}
+    if unknown:
+        sys.exit(f"No part is named {', '.join(unknown)}. The parts are {', '.join(part.name for part in PARTS)}.")
+    # Like Ctrl-C, SIGTERM kills the processes of the part that runs.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = [run(part, Path(folder)) for part in PARTS if not names or part.name in names]
+    print(f"\n{table(outcomes)}", flush=True)
+    return int(any(outcome.failed for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

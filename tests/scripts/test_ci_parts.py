@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CI's parts, with small Makefiles and real pytest sessions, and the plugin that rejects skips."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.paths import ROOT
+
+PYTEST = (
+    f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTHONPATH={shlex.quote(str(ROOT / 'tests'))} {shlex.quote(sys.executable)}"
+    " -m pytest -q -c /dev/null -p no:cacheprovider -p support.skips"
+)
+TESTS = """
+import pytest
+
+def test_that_passes(): pass
+def test_that_fails(): assert False
+@pytest.mark.skip(reason="needs a GPU")
+def test_on_a_gpu(): pass
+@pytest.mark.skip(reason="nginx is not installed")
+def test_behind_nginx(): pass
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`scripts/ci_parts.py`, with the root in an empty folder."""
+    spec = importlib.util.spec_from_file_location("ci_parts", ROOT / "scripts" / "ci_parts.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "ci_parts", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "ENDING_S", 0.0)
+    return module
+
+
+@pytest.fixture
+def run_pytest(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    def run(text: str, *arguments: str) -> tuple[int, str]:
+        (tmp_path / "test_it.py").write_text(text)
+        command = ["sh", "-c", f'{PYTEST} "$@"', "sh", *arguments, str(tmp_path / "test_it.py")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_failed_part_does_not_stop_the_others_and_the_table_names_its_tests(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "Makefile").write_text(f"lint:\n\t@false\n\ntest:\n\t@{PYTEST} $(ARGS)\n\nempty:\n\t@true\n")
+    monkeypatch.setattr(
+        parts,
+        "PARTS",
+        (
+            parts.Part("lint", "make lint", 1, runs_tests=False),
+            parts.Part("test", "make test", 1),
+            parts.Part("empty", "make empty", 1),
+        ),
+    )
+    assert parts.main([]) == 1
+    printed = capsys.readouterr().out
+    rows = re.findall(r"^(lint|test|empty|total) +(\d+) +(\d+) +(\d+) +0\.\d$", printed, flags=re.MULTILINE)
+    assert [" ".join(row) for row in rows] == ["lint 0 1 0", "test 1 2 1", "empty 0 1 0", "total 1 4 1"]
+    after_table = printed.partition("\nSkipped:\n")[2].splitlines()
+    assert after_table == [
+        "  test_it::test_on_a_gpu: needs a GPU",
+        "",
+        "Failed:",
+        "  lint: exit status 2",
+        "  test_it::test_that_fails",
+        "  test_it::test_behind_nginx",
+        "  empty: no results of pytest",
+        "",
+        "1 passed, 4 failed, 1 skipped",
+    ]
+
+
+def test_processes_that_outlive_their_part_are_named_and_killed(parts: Any, tmp_path: Path) -> None:
+    marked = f"import os, time; os.setsid(); time.sleep(3600)  # {tmp_path}"
+    (tmp_path / "part").write_text(f'#!/bin/sh\n{sys.executable} -c "{marked}" &\nenv -i sleep 3601 &\n')
+    (tmp_path / "part").chmod(0o755)
+    outcome = parts.run(parts.Part("lint", "./part", 1, runs_tests=False), tmp_path)
+    assert outcome.passed == 0
+    assert sorted(name.split()[-1] for name in outcome.failed) == sorted(["3601", str(tmp_path)])
+    assert all(name.startswith("lint: still running: ") for name in outcome.failed)
+    assert not parts.processes_of(parts.Part("lint", "", 1), session=-1)
+
+
+def test_part_that_takes_too_long_is_killed(parts: Any, tmp_path: Path) -> None:
+    outcome = parts.run(parts.Part("slow", "sleep 3600", 0.001, runs_tests=False), tmp_path)
+    assert outcome.failed == ["slow: takes longer than 0.001 minutes"]
+
+
+def test_unknown_part_is_rejected_with_the_names_of_all(parts: Any) -> None:
+    with pytest.raises(SystemExit, match=r"No part is named lnt\. The parts are packages, lint, test, "):
+        parts.main(["lnt"])
+
+
+def test_every_target_of_the_makefile_that_tests_is_a_part(parts: Any) -> None:
+    targets = re.findall(r"^(test[a-z-]*|fuzz|lint):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    commands = [part.command.split() for part in parts.PARTS]
+    assert sorted(command[1] for command in commands if command[0] == "make") == sorted(targets)
+
+
+# --- the plugin ---
+
+
+def test_skips_are_no_failures_without_the_option(run_pytest: Callable[..., tuple[int, str]]) -> None:
+    status, _ = run_pytest(TESTS.replace("assert False", "pass"))
+    assert status == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2", "-p", "xdist")])
+def test_avoidable_skips_fail_with_their_reason(
+    run_pytest: Callable[..., tuple[int, str]], workers: tuple[str, ...]
+) -> None:
+    status, printed = run_pytest(TESTS.replace("assert False", "pass"), "--no-avoidable-skips", *workers)
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert "skipped, but it could run here: nginx is not installed" in printed
+    assert "2 passed" in printed.replace("1 failed, ", "")
+    assert "1 skipped" in printed
+
+
+def test_module_that_is_skipped_fails_too(run_pytest: Callable[..., tuple[int, str]]) -> None:
+    text = "import pytest\npytest.importorskip('no_such_module')\n"
+    status, printed = run_pytest(text, "--no-avoidable-skips")
+    assert status == pytest.ExitCode.INTERRUPTED
+    assert "skipped, but it could run here: could not import 'no_such_module'" in printed
+
+
+def test_expected_failure_is_not_a_skip(run_pytest: Callable[..., tuple[int, str]]) -> None:
+    text = "import pytest\n@pytest.mark.xfail(reason='known')\ndef test_it(): assert False\n"
+    assert run_pytest(text, "--no-avoidable-skips")[0] == pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2", "-p", "xdist")])
+def test_session_in_which_no_test_ran_fails(
+    run_pytest: Callable[..., tuple[int, str]], workers: tuple[str, ...]
+) -> None:
+    status, printed = run_pytest("import pytest\n@pytest.mark.skip\ndef test_it(): pass\n", *workers)
+    assert status == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "No test ran: all were skipped." in printed
