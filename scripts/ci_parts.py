@@ -39,6 +39,7 @@ PARTS = (
     Part("lint", "make lint", 10, runs_tests=False),
     Part("test", "make test", 15),
     Part("slow", "make test-slow", 25),
+    Part("image", "make test-image", 15),
     Part("cluster", "make test-cluster", 20),
     Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),
     Part("full-size", "make test-full-size", 20),
