@@ -16,7 +16,7 @@ from drawings import FACADE_FOLDER, MODEL_FOLDER
 from facade_engine import PATIENCE_S, Engine, Respond, Row, event, failed, painted
 from google.protobuf import json_format, text_format
 from test_triton_model import MODEL_CONFIG as STREAM_CONFIG
-from triton_backend import DATATYPES, LOG, Request, Response, Tensor, TritonModelException
+from triton_backend import DATATYPES, LOG, Request, Response, Tensor, TritonError, TritonModelException
 from tritonclient.grpc import model_config_pb2
 
 MODEL_CONFIG = json_format.MessageToDict(
@@ -189,6 +189,15 @@ def test_unreachable_engine_is_logged_and_not_disclosed(model: Any, engine: Engi
     assert sent.final().problem["code"] == "generation_failed"
     assert "secret" not in sent.final().error().text
     assert "is not loaded" in LOG[0]
+
+
+@pytest.mark.parametrize("before", [[], [event("queued")]], ids=["first", "second"])
+def test_error_of_triton_about_the_engine_keeps_its_code(model: Any, engine: Engine, before: list[Response]) -> None:
+    engine.respond = lambda _: [*before, Response(_error=TritonError("Exceeds maximum queue size", "UNAVAILABLE"))]
+    sent = request(2)
+    model.execute([sent])
+    error = sent.final().error()
+    assert (error.text, error.code) == ("Exceeds maximum queue size", "UNAVAILABLE")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import base64
 import importlib.util
 import io
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -364,3 +366,15 @@ def test_model_loads_with_the_parameters_of_its_config(module: Any, monkeypatch:
     engine = json.loads(described.final().outputs()["info"][0])["engine"]
     assert (engine["policy"], engine["max_requests"], engine["max_rows"]["96x96"]) == ("shortest_remaining", 64, 4)
     model.finalize()
+
+
+def test_module_imports_no_torch_before_it_is_initialized() -> None:
+    """Triton also imports it in a process that only completes the config, and waits for that."""
+    code = (
+        "import sys, types;"
+        "sys.modules['triton_python_backend_utils'] = types.ModuleType('triton_python_backend_utils');"
+        "import model;"
+        "sys.exit(', '.join({'torch', 'diffusers', 'transformers'} & sys.modules.keys()) or None)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=VERSION_FOLDER, check=False, capture_output=True)
+    assert (ran.returncode, ran.stderr.strip()) == (0, b"")

@@ -26,7 +26,7 @@ RESPONSE = {
 EVENTS = b"Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
 
 
-@dataclass(slots=True)
+@dataclass
 class TritonWithProcesses:
     """The test sets `version`, whether the stub process lives, and the responses of the model."""
 
@@ -40,6 +40,7 @@ class TritonWithProcesses:
     is_decoupled: bool = False
     is_batching: bool = False  # it batches requests, so its statistics count fewer executions
     has_shared_memory: bool = True
+    config: dict[str, Any] = field(default_factory=lambda: CONFIG)
     parameters: dict[str, Any] = field(default_factory=dict)
     model_says: str | None = None  # the error message of the model itself
     polls: list[str] = field(default_factory=list)
@@ -55,23 +56,32 @@ class TritonWithProcesses:
 
     async def serve(self, upstream: Upstream) -> None:
         while True:
-            head, _ = await upstream.request()
+            head, body = await upstream.request()
             path = head.split(b" ")[1].decode()
             self.polls.append(path)
-            if path.endswith("/infer"):
-                await self._infer(upstream)
-            elif path.endswith("/generate_stream"):
-                await self._stream(upstream)
-            else:
-                status, payload = self._payload(path)
-                await upstream.respond(orjson.dumps(payload), status=status)
+            await self.respond(upstream, path, head, body)
+
+    async def respond(self, upstream: Upstream, path: str, head: bytes, body: bytes) -> None:
+        if path.endswith("/infer"):
+            await self._infer(upstream)
+        elif path.endswith("/generate_stream"):
+            await self._stream(upstream)
+        elif path.endswith(("/load", "/unload")):
+            if path.endswith("/unload"):
+                self.is_loaded = False
+            elif not self.is_loaded:  # loading a loaded model again does not replace its stub process
+                self.load()
+            await upstream.respond(b"")
+        else:
+            status, payload = self._payload(path)
+            await upstream.respond(b"" if payload is None else orjson.dumps(payload), status=status)
 
     def _payload(self, path: str) -> tuple[bytes, Any]:
         is_called_ready = self.is_loaded and not (self.is_dead and self.version == CURRENT)
         if path == "/v2":
             return b"200 OK", {"name": "triton", "version": self.version}
         if path == "/v2/health/ready" or path.endswith("/ready"):
-            return (b"200 OK", {}) if is_called_ready else (b"400 Bad Request", {"error": "Model version not ready"})
+            return (b"200 OK" if is_called_ready else b"400 Bad Request"), None
         if path == "/v2/repository/index":
             state = "READY" if self.is_loaded else "UNAVAILABLE"
             return b"200 OK", [
@@ -79,12 +89,12 @@ class TritonWithProcesses:
             ]
         if not self.is_loaded and path.startswith("/v2/models"):
             return b"404 Not Found", {"error": "Request for unknown model: 'echo' has no available versions"}
-        if path.endswith("/unregister") and not self.has_shared_memory:
+        if path.endswith(("/register", "/unregister")) and not self.has_shared_memory:
             return b"501 Not Implemented", {"error": "shared memory is disabled"}
         if path.endswith("/config"):
             policy = {"model_transaction_policy": {"decoupled": self.is_decoupled}}
             batching = {"dynamic_batching": {}} if self.is_batching else {}
-            return b"200 OK", CONFIG | policy | batching | {"parameters": self.parameters}
+            return b"200 OK", self.config | policy | batching | {"parameters": self.parameters}
         if path.endswith("/stats"):
             counted = {"success": {"count": self.answered}, "fail": {"count": self.failed}}
             return b"200 OK", {

@@ -153,6 +153,8 @@ class TritonPythonModel:
         responses = request.exec(decoupled=True)
         pending.keep(responses)
         for response in responses:
+            if response.has_error():  # of Triton itself; 2.51 drops it
+                return response.error()
             tensors = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
             if "generated_image" in tensors:
                 return {name: tensors[name] for name in OUTPUTS}

@@ -9,7 +9,6 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from diffusion_engine.config import EngineConfig
-from diffusion_engine.engine_builder import build_engine
 from diffusion_engine.errors import RequestError
 from diffusion_engine.request_parser import RowValues, parse_request
 from triton_adapter.listener import TritonListener
@@ -21,6 +20,10 @@ class TritonPythonModel:
     """One instance, with its own engine and its own copy of the networks."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        # Not at the top, because it imports torch, which takes seconds: before it loads the model, Triton imports this
+        # module in another process, only to complete the config.
+        from diffusion_engine.engine_builder import build_engine
+
         model_config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in model_config.get("parameters", {}).items()}
         config = EngineConfig.read(parameters, os.environ, version_folder=Path(__file__).resolve().parent)
