@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
+ALL_MINUTES = 85.0  # of all parts together; the last ones fail if no time is left
 ENDING_S = 20.0  # a part's processes may end this much later than the part
 
 
@@ -103,11 +104,11 @@ def count_tests(outcome: Outcome, junit: Path) -> None:
             outcome.passed += 1
 
 
-def run(part: Part, folder: Path) -> Outcome:
+def run(part: Part, folder: Path, limit_minutes: float) -> Outcome:
     junit = folder / f"{part.name}.xml"
     command = shlex.split(part.command)
     if part.runs_tests:
-        command.append(f"ARGS=--no-avoidable-skips --junitxml={shlex.quote(str(junit))}")
+        command.append(f"ARGS=--no-avoidable-skips --durations=10 --junitxml={shlex.quote(str(junit))}")
     print(f"\n=== {part.name}: {part.command} ===", flush=True)
     started = time.monotonic()
     name, _, mark = part.mark.partition("=")
@@ -115,11 +116,11 @@ def run(part: Part, folder: Path) -> Outcome:
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     problems = []
     try:
-        if process.wait(timeout=part.limit_minutes * 60):
+        if process.wait(timeout=limit_minutes * 60):
             problems.append(f"exit status {process.returncode}")
         problems += [f"still running: {each[:200]}" for each in wait_for_processes_of(part, process.pid)]
     except subprocess.TimeoutExpired:
-        problems.append(f"takes longer than {part.limit_minutes:g} minutes")
+        problems.append(f"takes longer than {limit_minutes:.1f} minutes")
     finally:
         kill_processes_of(part, process.pid)
         process.wait()
@@ -159,8 +160,13 @@ def main(names: list[str]) -> int:
         sys.exit(f"No part is named {', '.join(unknown)}. The parts are {', '.join(part.name for part in PARTS)}.")
     # Like Ctrl-C, SIGTERM kills the processes of the part that runs.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    deadline = time.monotonic() + ALL_MINUTES * 60
+    outcomes = []
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = [run(part, Path(folder)) for part in PARTS if not names or part.name in names]
+        for part in PARTS:
+            if not names or part.name in names:
+                minutes_left = max(0.0, (deadline - time.monotonic()) / 60)
+                outcomes.append(run(part, Path(folder), min(part.limit_minutes, minutes_left)))
     print(f"\n{table(outcomes)}", flush=True)
     return int(any(outcome.failed for outcome in outcomes))
 

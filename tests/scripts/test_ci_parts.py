@@ -91,16 +91,28 @@ def test_processes_that_outlive_their_part_are_named_and_killed(parts: Any, tmp_
     marked = f"import os, time; os.setsid(); time.sleep(3600)  # {tmp_path}"
     (tmp_path / "part").write_text(f'#!/bin/sh\n{sys.executable} -c "{marked}" &\nenv -i sleep 3601 &\n')
     (tmp_path / "part").chmod(0o755)
-    outcome = parts.run(parts.Part("lint", "./part", 1, runs_tests=False), tmp_path)
+    outcome = parts.run(parts.Part("lint", "./part", 1, runs_tests=False), tmp_path, 1)
     assert outcome.passed == 0
     assert sorted(name.split()[-1] for name in outcome.failed) == sorted(["3601", str(tmp_path)])
     assert all(name.startswith("lint: still running: ") for name in outcome.failed)
     assert not parts.processes_of(parts.Part("lint", "", 1), session=-1)
 
 
-def test_part_that_takes_too_long_is_killed(parts: Any, tmp_path: Path) -> None:
-    outcome = parts.run(parts.Part("slow", "sleep 3600", 0.001, runs_tests=False), tmp_path)
-    assert outcome.failed == ["slow: takes longer than 0.001 minutes"]
+def test_parts_that_take_too_long_are_killed(
+    parts: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endless = (
+        parts.Part("one", "sleep 3600", 0.002, runs_tests=False),
+        parts.Part("two", "sleep 3600", 1, runs_tests=False),
+    )
+    monkeypatch.setattr(parts, "PARTS", endless)
+    monkeypatch.setattr(parts, "ALL_MINUTES", 0.004)
+    assert parts.main([]) == 1
+    assert re.findall(r"^  (\w+): takes longer than 0\.0 minutes", capsys.readouterr().out, re.MULTILINE) == [
+        "one",
+        "two",
+    ]
+    assert not any(parts.processes_of(part, session=-1) for part in endless)
 
 
 def test_unknown_part_is_rejected_with_the_names_of_all(parts: Any) -> None:
