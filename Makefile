@@ -85,9 +85,9 @@ bench-frontend:  ## Compare the frontend's cost with nginx, minimal handlers and
 	@scripts/setup embedded
 	@exec .venv/bin/python -m benchmarks.frontend $(ARGS)
 
-bench-gpu:  ## Measure passes and pictures on a GPU: ARGS="--checkpoint ... --controlnet ... --vae ..."
+bench-gpu:  ## Measure the engine on a GPU (8 minutes): benchmarks/gpu_kit/README.md
 	@scripts/setup embedded
-	@exec .venv/bin/python -m benchmarks.engine.gpu $(ARGS)
+	@exec env PYTHON=.venv/bin/python benchmarks/gpu_kit/run $(ARGS)
 
 wheel:  ## Build the wheel, with the app, models and examples, into dist/
 	@scripts/setup embedded,dev

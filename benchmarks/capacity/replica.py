@@ -71,7 +71,7 @@ LARGER_CPU = Replica(
     overhead=0.03,
 )
 # Assumed, since no GPU was measured for this project: a current data-centre GPU makes about one picture of 30 guided
-# steps at 1024x1024 a second, and sharing a pass saves little. `python -m benchmarks.engine.gpu` measures yours.
+# steps at 1024x1024 a second, and sharing a pass saves little. `make bench-gpu` measures yours.
 ASSUMED_GPU = Replica(
     name="a GPU that makes about a picture a second",
     source="assumed, not measured",

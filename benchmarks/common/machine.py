@@ -4,6 +4,7 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -29,6 +30,9 @@ def cpu_slug() -> str:
 
 
 def commit() -> str:
+    """The checked-out commit; "unknown" in a copy without git."""
+    if shutil.which("git") is None:
+        return "unknown"
     found = subprocess.run(
         ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],  # noqa: S607
         capture_output=True,

@@ -6,7 +6,6 @@ make counts until it is freed. Attention counts as if it kept no scores, as on G
 fragmentation come on top.
 """
 
-import json
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks import ROOT
+from benchmarks.engine.random_weights import ARCHITECTURE
 
-ARCHITECTURE = ROOT / "tests" / "full_size" / "architecture.json"
 SIZES = ((1024, 1024), (1216, 832), (1344, 768), (768, 768), (512, 512))
 ROWS = (2, 4, 8, 16)
 GIB = 1024**3
@@ -84,7 +82,7 @@ def is_tensor(value: object) -> bool:
 
 
 def empty_network(of_class: Any, name: str) -> Any:
-    config = json.loads(ARCHITECTURE.read_text())[name]
+    config = ARCHITECTURE[name]
     with torch.device("meta"):
         network = of_class(CLIPTextConfig(**config)) if name.startswith("text") else of_class.from_config(config)
     return network.to(DTYPE).eval()

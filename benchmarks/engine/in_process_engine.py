@@ -26,6 +26,7 @@ class JobListener:
         self.steps_at_disconnect = 0
         self.first_preview: float | None = None
         self.ended = 0.0
+        self.picture: bytes = b""
         self.error: RequestError | None = None
         self.is_done = threading.Event()
         self._start = start
@@ -36,7 +37,7 @@ class JobListener:
             self.first_preview = time.monotonic() - self._start
 
     def completed(self, picture: GeneratedPicture) -> None:
-        del picture
+        self.picture = picture.content
         self._end()
 
     def failed(self, error: RequestError) -> None:
@@ -89,6 +90,24 @@ class InProcessEngine:
 
     def run_from(self, start: float, jobs: Sequence[Job]) -> list[Outcome]:
         """Run jobs from `start` on, a time of `time.monotonic()`, which other processes can share."""
+        return [each.outcome() for each in self._listeners(start, jobs)]
+
+    def pictures(self, jobs: Sequence[Job]) -> list[bytes]:
+        """The picture files. Raises the error of a job without one."""
+        listeners = self._listeners(time.monotonic(), jobs)
+        for each in listeners:
+            each.outcome()
+        return [each.picture for each in listeners]
+
+    def profile(self) -> EngineProfile:
+        """The profile of the last run."""
+        return self._profiler.profile()
+
+    def close(self) -> None:
+        self.engine.stop()
+
+    def _listeners(self, start: float, jobs: Sequence[Job]) -> list[JobListener]:
+        """Submit and cancel at each job's times. Returns after the last of these, before the pictures are finished."""
         self._profiler.reset()
         listeners = {job.index: JobListener(job, start) for job in jobs}
         arrivals = [(job.arrival, 0, job.index) for job in jobs]
@@ -99,14 +118,7 @@ class InProcessEngine:
                 listeners[index].disconnect()
             else:
                 self._submit(listeners[index])
-        return [each.outcome() for each in listeners.values()]
-
-    def profile(self) -> EngineProfile:
-        """The profile of the last run."""
-        return self._profiler.profile()
-
-    def close(self) -> None:
-        self.engine.stop()
+        return list(listeners.values())
 
     def _submit(self, listener: JobListener) -> None:
         job = listener.job

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ROOT, VERSION_FOLDER
+from benchmarks import ROOT
 
 REPORT = ROOT / "benchmarks" / "results" / "full-size.md"
 
@@ -35,11 +35,11 @@ def full_size() -> Iterator[FullSize]:
     from diffusion_engine.networks import Networks
     from diffusion_engine.row_limits import RowLimits
 
+    from benchmarks.engine.random_weights import make_pipeline
     from benchmarks.engine.torch_device import computes_in_bfloat16
-    from full_size.random_weights import make_pipeline
 
     started = time.monotonic()
-    networks = Networks.of_pipeline(make_pipeline(VERSION_FOLDER / "demo_checkpoint"))
+    networks = Networks.of_pipeline(make_pipeline())
     # 512x512 is not one of SDXL's sizes. Tests with many passes use it to save time.
     capabilities = Capabilities(name="random", sizes=(*SDXL_SIZES, (512, 512)))
     engine = Engine(networks, capabilities, RowLimits({}, default=4))

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one part in its own process, so that a crash, a hang or a lack of memory ends only this part.
+
+The processes are forked from one that has imported PyTorch and never uses the GPU. So each part starts in a second,
+with a GPU that is free of the memory of the parts before. Imports no torch.
+"""
+
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.gpu_kit.part import PARTS, Part
+from benchmarks.gpu_kit.plan import Plan
+
+STOPPED_WITHIN_S = 5.0
+Message = tuple[str, Any]  # what it is (row, note, skipped, failed, done), and its content
+
+_context = multiprocessing.get_context("forkserver")
+
+
+def preload() -> None:
+    """Import the parts once for all processes. The first part waits for it."""
+    _context.set_forkserver_preload([part.module for part in PARTS])
+
+
+def run(part: Part, plan: Plan, *, seconds: float) -> Generator[Message]:
+    """The messages of a part. The last is `done`, `failed` or `skipped`. Closing the iterator ends the process."""
+    ends_at = time.monotonic() + seconds
+    receiver, sender = _context.Pipe(duplex=False)
+    process = _context.Process(target=_run_in_process, args=(part.module, plan, ends_at, sender), name=part.name)
+    process.start()
+    sender.close()
+    try:
+        while True:
+            if not receiver.poll(max(0.0, ends_at - time.monotonic())):
+                yield "failed", f"It was stopped after {seconds:.0f} s."
+                return
+            kind, content = receiver.recv()
+            yield kind, content
+            if kind in ("done", "failed", "skipped"):
+                process.join(STOPPED_WITHIN_S)
+                return
+    except EOFError:
+        process.join()
+        yield "failed", _how_it_ended(process.exitcode)
+    finally:
+        _kill_group(process.pid)
+        process.join()
+
+
+def _how_it_ended(status: int | None) -> str:
+    if status is not None and status < 0:
+        name = signal.Signals(-status).name
+        hint = " The machine may lack memory." if name == "SIGKILL" else ""
+        return f"Its process was ended by {name}.{hint}"
+    return f"Its process ended with status {status}."
+
+
+def _run_in_process(module: str, plan: Plan, ends_at: float, sender: Connection) -> None:
+    os.setsid()  # with its own processes, it is one group that can be killed
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        part = importlib.import_module(module)
+        bench_module = importlib.import_module("benchmarks.gpu_kit.bench")
+        bench_module.prepare(plan)
+        part.measure(
+            bench_module.Bench(plan=plan, ends_at=ends_at, send=lambda kind, content: sender.send((kind, content)))
+        )
+    except BaseException as error:
+        sender.send(("failed", f"{type(error).__name__}: {_first_line(str(error))}"))
+        raise
+    sender.send(("done", None))
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0]
+
+
+def _end_with_the_command() -> None:
+    """If the command is killed, its part must not keep the GPU."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(0, signal.SIGKILL)
+
+
+def _kill_group(pid: int | None) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        if pid is not None and os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
