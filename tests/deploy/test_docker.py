@@ -86,9 +86,17 @@ def test_slim_image_pins_no_model_packages() -> None:
 def test_images_use_the_tested_versions(file: Path) -> None:
     tested = pins(ROOT / "constraints.txt")
     different = {name: version for name, version in pins(file).items() if tested.get(name) != version}
-    # Only the embedded Triton needs numpy 1.
-    different.pop("numpy", None)
+    if file.parent == ROOT:  # only Triton needs numpy 1
+        different.pop("numpy", None)
     assert different == {}
+
+
+def test_page_names_the_release_of_the_triton_image() -> None:
+    (image,) = values(TRITON / "Dockerfile", "FROM")
+    page = PAGE.read_text(encoding="utf-8")
+    assert set(re.findall(r"nvcr\.io/nvidia/tritonserver:\S+", page)) == {image}
+    release = image.partition(":")[2].removesuffix("-py3")
+    assert f"never with release {release}" in page
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class ModelProcesses:
             known.is_admitted = known.is_admitted or is_admitted
             return
         logger.error(
-            "model %s: its process has died; the model works again when Triton is restarted, or the model is reloaded",
+            "model %s: its process has died; unload and load the model, or restart Triton",
             model,
         )
         self._dead[model] = _Death(counts, is_admitted)

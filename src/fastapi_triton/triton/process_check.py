@@ -30,7 +30,7 @@ SETTLE_S = 0.2
 # was not executed only if there was no execution at all.
 _JOINING = ("dynamic_batching", "sequence_batching")
 # From this version on (26.01) the readiness of a model is reliable.
-_HONEST = (2, 66)
+_HONEST = (2, 65)
 
 
 class ProcessCheck:

@@ -38,6 +38,7 @@ class Folder:
     config: str | None = BATCHED
     model_py: str | None = field(default_factory=lambda: model_py('[pb_utils.Tensor("y", value)]'))
     version: str = "1"
+    name: str = "m"
 
 
 # rule code → broken folders with a part of the finding, folders that are fine
@@ -53,6 +54,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder('backend: "python"'), "declares no inputs"),
         ],
         [Folder()],
+    ),
+    "shell-characters": (
+        [(Folder(name="a;b"), "the name has `;`"), (Folder(name="a b"), "the name has ` `")],
+        [Folder(name="a-b_2.c"), Folder('platform: "onnxruntime_onnx"', name="a b")],
     ),
     "name-mismatch": (
         [(Folder(f'name: "other" {BATCHED}'), 'says name: "other", but the folder is m')],

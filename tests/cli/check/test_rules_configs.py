@@ -17,10 +17,10 @@ FINE = [(code, folder) for code, (_, fine) in CASES.items() for folder in fine]
 
 
 def read(folder: Folder, tmp_path: Path) -> repository.ModelFolder:
-    version = tmp_path / "m" / folder.version
+    version = tmp_path / folder.name / folder.version
     version.mkdir(parents=True)
     if folder.config is not None:
-        (tmp_path / "m" / "config.pbtxt").write_text(folder.config)
+        (tmp_path / folder.name / "config.pbtxt").write_text(folder.config)
     if folder.model_py is not None:
         (version / "model.py").write_text(folder.model_py)
     (model,) = repository.read(tmp_path)

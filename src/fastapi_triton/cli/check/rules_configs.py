@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules for one model's folder and config."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
 
 RULES: Rules[ModelFolder] = Rules()
 _WIDE = ("TYPE_FP16", "TYPE_BF16")
+_SHELL_CHARACTERS = re.compile(r"""[\s;|&$`<>()\\'"*?\[\]{}#!~]""")
 
 
 @RULES.add("unreadable-config", ERROR, advice="Correct the line.")
@@ -40,6 +42,13 @@ def name_mismatch(model: ModelFolder) -> Iterator[str]:
     """Triton loads a model only under its folder's name."""
     if model.raw is not None and model.raw.get("name") != model.name:
         yield f'the config says name: "{model.raw.get("name")}", but the folder is {model.name}'
+
+
+@RULES.add("shell-characters", WARNING, advice="Use letters, digits, `-`, `_` and `.`.")
+def shell_characters(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects such names of Python models; older versions may hang."""
+    if model.is_python and (found := _SHELL_CHARACTERS.search(model.name)):
+        yield f"the name has `{found[0]}`"
 
 
 @RULES.add("no-version", ERROR, advice="Move the model into a folder `1`.")

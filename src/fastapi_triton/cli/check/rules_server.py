@@ -116,7 +116,7 @@ def trace_context_lost(server: ServerFacts) -> Iterator[str]:
 @MODEL_RULES.add(
     "dead-stub",
     ERROR,
-    advice="Reload the model, or restart Triton.",
+    advice="Unload and load the model, or restart Triton.",
 )
 def dead_stub(model: ServedModel) -> Iterator[str]:
     """The stub process has died, and Triton does not restart it."""
