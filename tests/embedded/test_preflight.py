@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,9 +26,12 @@ DEBIAN_12 = Facts(
     has_venv=True,
     libpython="/usr/lib/x86_64-linux-gnu/libpython3.11.so.1.0",
     distribution="debian",
-    distribution_version="12",
     distribution_like=(),
+    codename="bookworm",
+    runs_foreign_programs=True,
     is_root=False,
+    has_sudo=True,
+    torch_build="cpu",
     folder="/home/ada/fastapi triton",
     free_bytes=50 * preflight.GB,
 )
@@ -35,10 +40,10 @@ UBUNTU_24 = DEBIAN_12._replace(
     python=(3, 12, 3),
     libpython="/usr/lib/x86_64-linux-gnu/libpython3.12.so.1.0",
     distribution="ubuntu",
-    distribution_version="24.04",
     distribution_like=("debian",),
+    codename="noble",
 )
-FEDORA = DEBIAN_12._replace(distribution="fedora", distribution_version="42")
+FEDORA = DEBIAN_12._replace(distribution="fedora", codename="")
 PYENV = DEBIAN_12._replace(python=(3, 11, 7), is_system_python=False, libpython=None)
 
 
@@ -66,7 +71,7 @@ def test_a_complete_linux_has_no_obstacle(facts: Facts, context: Context) -> Non
         (DEBIAN_12._replace(machine="aarch64"), "machine", "aarch64"),
         (DEBIAN_12._replace(libc="musl", libc_version="1.2.5"), "libc", "musl"),
         (DEBIAN_12._replace(libc="", libc_version=""), "libc", "not glibc"),
-        (DEBIAN_12._replace(libc_version="2.31", distribution_version="11"), "glibc", "2.31"),
+        (DEBIAN_12._replace(libc_version="2.31", codename="bullseye"), "glibc", "2.31"),
         (DEBIAN_12._replace(libc_version="2.4"), "glibc", "2.4"),
     ],
 )
@@ -89,6 +94,60 @@ def test_an_unsupported_platform_is_the_only_obstacle() -> None:
     assert [found.code for found in obstacles(broken, context="install")] == ["machine"]
 
 
+def of(distribution: str, codename: str, libc: str, python: tuple[int, int], *like: str) -> Facts:
+    """A distribution's own Python, complete; for a user who has sudo."""
+    return DEBIAN_12._replace(
+        distribution=distribution,
+        codename=codename,
+        libc_version=libc,
+        python=(*python, 4),
+        distribution_like=like,
+    )
+
+
+UV = "Run `make run` without PYTHON: it finds one, or downloads Python 3.12 with uv."
+FINE = ""
+GLIBC = "Run Triton on such a machine"
+
+
+@pytest.mark.parametrize(
+    ("facts", "advice"),
+    [
+        (of("debian", "bullseye", "2.31", (3, 9)), GLIBC),
+        (of("debian", "bookworm", "2.36", (3, 11)), FINE),
+        (of("debian", "trixie", "2.41", (3, 13)), UV),
+        (of("ubuntu", "focal", "2.31", (3, 8), "debian"), GLIBC),
+        (
+            of("ubuntu", "jammy", "2.35", (3, 10), "debian"),
+            "Install it with `sudo apt-get install python3.11 python3.11-venv libpython3.11`, then run "
+            "`make run PYTHON=python3.11`.",
+        ),
+        (of("ubuntu", "noble", "2.39", (3, 12), "debian"), FINE),
+        (of("ubuntu", "resolute", "2.43", (3, 14), "debian"), UV),
+        (
+            of("linuxmint", "jammy", "2.35", (3, 10), "ubuntu", "debian"),
+            "Install it with `sudo apt-get install python3.11 python3.11-venv libpython3.11`",
+        ),
+        (of("linuxmint", "noble", "2.39", (3, 12), "ubuntu", "debian"), FINE),
+        (of("fedora", "", "2.41", (3, 13)), "Install it with `sudo dnf install python3.12`, then run"),
+        (of("fedora", "", "2.42", (3, 14)), "`make run PYTHON=python3.12`."),
+        (of("almalinux", "", "2.34", (3, 9), "rhel", "centos", "fedora"), GLIBC),
+        (of("almalinux", "", "2.39", (3, 12), "rhel", "centos", "fedora"), FINE),
+        (of("rhel", "", "2.39", (3, 12), "fedora"), FINE),
+        (of("arch", "", "2.42", (3, 14)), UV),
+        (of("opensuse-tumbleweed", "", "2.42", (3, 13), "opensuse", "suse"), UV),
+        (of("opensuse-leap", "", "2.38", (3, 6), "suse", "opensuse"), UV),
+        (of("alpine", "", "", (3, 12))._replace(libc="musl"), "The C library is musl, as on Alpine."),
+        (of("nixos", "", "2.40", (3, 12))._replace(runs_foreign_programs=False), "`programs.nix-ld.enable = true;`"),
+        (of("nixos", "", "2.40", (3, 12)), FINE),
+    ],
+)
+def test_the_default_python_of_each_distribution(facts: Facts, advice: str) -> None:
+    found = obstacles(facts, context="install")
+    assert len(found) == (1 if advice else 0)
+    assert all(advice in obstacle.sentence for obstacle in found)
+
+
 @pytest.mark.parametrize(
     ("facts", "code", "value"),
     [
@@ -106,18 +165,28 @@ def test_an_unsupported_python_is_reported_with_the_commands_for_another(facts: 
     assert found.packages == ("python3.11", "python3.11-venv", "libpython3.11")
 
 
-def test_ubuntu_users_get_the_command_for_ubuntus_python_package() -> None:
-    found = only(UBUNTU_24._replace(python=(3, 13, 1), is_root=True))
-    assert "`apt-get install python3.12 python3.12-venv libpython3.12`" in found.sentence
-    assert "sudo" not in found.sentence
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"is_root": True}, "`apt-get install python3.12 python3.12-venv libpython3.12`"),
+        ({"has_sudo": False}, "`su -c 'apt-get install python3.12 python3.12-venv libpython3.12'`"),
+    ],
+)
+def test_without_sudo_the_command_works_too(changes: dict[str, Any], command: str) -> None:
+    assert command in only(UBUNTU_24._replace(python=(3, 13, 1), **changes)).sentence
 
 
-def test_without_a_python_package_the_advice_is_uv() -> None:
-    found = only(DEBIAN_12._replace(distribution_version="13", python=(3, 13, 5)))
-    assert found.code == "python-too-new"
-    assert "`make run PYTHON=python3.12`" in found.sentence
-    assert "`uv python install 3.12`" in found.sentence
-    assert found.packages == ()
+def test_debian_without_venv_needs_it_to_download_another_python() -> None:
+    found = only(DEBIAN_12._replace(codename="trixie", python=(3, 13, 5), has_venv=False))
+    assert found.sentence.endswith(
+        "Run `sudo apt-get install python3-venv`, then `make run`, which downloads Python 3.12 with uv."
+    )
+    assert found.packages == ("python3-venv",)
+
+
+def test_a_full_disk_is_reported_with_the_unsupported_python() -> None:
+    found = obstacles(DEBIAN_12._replace(python=(3, 13, 5), free_bytes=0), context="install")
+    assert [obstacle.code for obstacle in found] == ["python-too-new", "disk"]
 
 
 @pytest.mark.parametrize("python", [(3, 11, 0), (3, 12, 99)])
@@ -170,6 +239,12 @@ def test_a_full_disk_is_reported_with_free_and_needed_space() -> None:
     assert "`df -h '/home/ada/fastapi triton'`" in found.sentence
 
 
+def test_the_build_for_cuda_needs_more_disk_space() -> None:
+    found = only(DEBIAN_12._replace(free_bytes=12_900_000_000, torch_build="cuda"))
+    assert "12.9 GB free; 13.0 GB are needed" in found.sentence
+    assert obstacles(DEBIAN_12._replace(free_bytes=12_900_000_000, torch_build="cuda"), context="embedded") == []
+
+
 def test_running_needs_less_disk_space_than_installing() -> None:
     assert obstacles(DEBIAN_12._replace(free_bytes=preflight.EMBEDDED_BYTES)) == []
     found = only(DEBIAN_12._replace(free_bytes=preflight.EMBEDDED_BYTES - 1), "embedded")
@@ -212,6 +287,44 @@ def test_the_script_prints_one_line_per_obstacle(tmp_path: Path) -> None:
     assert codes == [obstacle.code for obstacle in obstacles(gather(tmp_path), context="install")]
     assert done.returncode == (1 if codes else 0)
     assert done.stderr == ""
+
+
+def test_the_script_checks_the_disk_for_a_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = preflight.INSTALL_BYTES["cuda"] - 1
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(preflight, "has_nvidia_gpu", lambda: False)
+    assert [preflight.main([str(tmp_path), *build]) for build in ([], ["cpu"], ["cuda"])] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("smi", "has_gpu"),
+    [
+        (None, False),
+        ("#!/bin/sh\necho 'GPU 0: NVIDIA L4 (UUID: GPU-1)'\n", True),
+        ("#!/bin/sh\necho 'No devices were found'\n", False),
+        ("#!/bin/sh\necho 'GPU 0' && exit 9\n", False),
+        ("not a program", False),
+    ],
+)
+def test_a_gpu_without_device_files_is_found_with_nvidia_smi(
+    smi: str | None, has_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(preflight, "DEVICES", str(tmp_path / "dev"))
+    if smi is not None:
+        (tmp_path / "nvidia-smi").write_text(smi, encoding="utf-8")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    assert preflight.has_nvidia_gpu() is has_gpu
+    assert preflight.main(["gpu"]) == (0 if has_gpu else 1)
+
+
+def test_a_gpu_is_found_by_its_device_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(preflight, "DEVICES", str(tmp_path))
+    (tmp_path / "dxg").touch()  # WSL has it with any GPU
+    assert not preflight.has_nvidia_gpu()
+    (tmp_path / "nvidia0").touch()
+    assert preflight.has_nvidia_gpu()
 
 
 def test_the_module_is_valid_python_3_8() -> None:

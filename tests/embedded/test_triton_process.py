@@ -32,8 +32,45 @@ def test_tritons_log_lines_keep_their_level(
     line: str, logger: str, level: int, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        TritonLog(on_loaded=str, on_started=lambda: None).take(line)
+        TritonLog(has_gpu=False, on_loaded=str, on_started=lambda: None).take(line)
     assert caplog.record_tuples == [(logger, level, text)]
+
+
+# Triton 2.51 on a machine without a GPU.
+WITHOUT_GPU = """
+W1128 20:23:29.542000 11408 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory, pinned memory pool \
+will not be available: CUDA driver version is insufficient for CUDA runtime version"
+I1128 20:23:29.542100 11408 cuda_memory_manager.cc:117] "CUDA memory pool disabled"
+E1128 20:23:29.548000 11408 server.cc:241] "CudaDriverHelper has not been initialized."
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "levels", "reason"),
+    [
+        (False, [logging.DEBUG] * 3, ""),
+        (True, [logging.WARNING, logging.INFO, logging.ERROR], "CudaDriverHelper has not been initialized."),
+    ],
+)
+def test_a_missing_cuda_driver_is_a_problem_only_on_a_machine_with_a_gpu(
+    has_gpu: bool, levels: list[int], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = TritonLog(has_gpu=has_gpu, on_loaded=str, on_started=lambda: None)
+    with caplog.at_level(logging.DEBUG):
+        for line in WITHOUT_GPU:
+            log.take(line)
+    assert [record.levelno for record in caplog.records] == levels
+    assert log.reason == reason
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA out of memory", "failed to load 'm' version 1: no CUDA device", "unable to pin"]
+)
+def test_other_errors_about_cuda_stay_errors_without_a_gpu(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    TritonLog(has_gpu=False, on_loaded=str, on_started=lambda: None).take(
+        f'E1128 20:23:29.5 11408 model.cc:2] "{text}"'
+    )
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
 def test_ports_are_free_and_different() -> None:

@@ -250,7 +250,7 @@ async def test_restarter_never_gives_up_on_a_triton_that_served_once(
     ],
 )  # fmt: skip
 def test_reason_is_taken_from_the_log_of_a_dead_triton(lines: list[str], reason: str) -> None:
-    log = TritonLog(on_loaded=str, on_started=lambda: None)
+    log = TritonLog(has_gpu=False, on_loaded=str, on_started=lambda: None)
     for line in lines:
         log.take(line)
     assert log.reason == reason
@@ -262,7 +262,7 @@ async def test_log_without_line_breaks_is_not_kept(caplog: pytest.LogCaptureFixt
     for _ in range(64):
         stream.feed_data(b"x" * 65_536)
     stream.feed_eof()
-    await TritonLog(on_loaded=str, on_started=lambda: None).read(stream)
+    await TritonLog(has_gpu=False, on_loaded=str, on_started=lambda: None).read(stream)
     lengths = [len(each.getMessage()) for each in caplog.records]
     assert max(lengths) <= 3 * 65_536
     assert sum(lengths) == 64 * 65_536

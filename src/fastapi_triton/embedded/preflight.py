@@ -15,6 +15,7 @@ import platform
 import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -24,18 +25,18 @@ OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 12)
 OLDEST_GLIBC = (2, 35)  # the wheel with Triton was built against it
 GB = 1_000_000_000
-# Measured: 1.6 GB of virtual environment with the CPU build of torch, plus pip's cache and unpacked files.
-INSTALL_BYTES = 3 * GB
+# Measured for the CPU build of torch: 1.6 GB of virtual environment, plus pip's cache and unpacked files. For the CUDA
+# build computed from its wheels, which are 2.7 GB: about 7 GB of virtual environment, plus the wheels twice.
+INSTALL_BYTES = {"cpu": 3 * GB, "cuda": 13 * GB}
 EMBEDDED_BYTES = 300_000_000  # the work folder in the temp folder: backends, model links, logs
 
-# The Python in our range that a release of a distribution has as a package.
-PACKAGED_PYTHON = {
-    ("debian", "12"): (3, 11),
-    ("ubuntu", "22.04"): (3, 11),
-    ("ubuntu", "24.04"): (3, 12),
-}
+# The Python in our range that a release of Debian or Ubuntu has as a package. Derived distributions name the release.
+PACKAGED_PYTHON = {"bookworm": (3, 11), "jammy": (3, 11), "noble": (3, 12)}
+
+DEVICES = "/dev"
 
 Context = Literal["install", "embedded"]
+TorchBuild = Literal["cpu", "cuda"]
 
 
 class Facts(NamedTuple):
@@ -51,9 +52,12 @@ class Facts(NamedTuple):
     has_venv: bool
     libpython: str | None  # the shared library of the running Python
     distribution: str  # ID of /etc/os-release
-    distribution_version: str
     distribution_like: tuple[str, ...]
+    codename: str  # of the Debian or Ubuntu release
+    runs_foreign_programs: bool  # False on NixOS without nix-ld
     is_root: bool
+    has_sudo: bool
+    torch_build: TorchBuild  # the build of PyTorch that is going to be installed
     folder: str
     free_bytes: int
 
@@ -66,7 +70,22 @@ class Obstacle(NamedTuple):
     packages: tuple[str, ...] = ()  # apt packages that fix it
 
 
-def gather(folder: Path) -> Facts:
+def has_nvidia_gpu() -> bool:
+    """Whether an NVIDIA GPU and its driver are here, so that CUDA can use it."""
+    if any(Path(DEVICES, name).exists() for name in ("nvidiactl", "nvidia0")):
+        return True
+    # Some servers create the device files at the first use. WSL has /dev/dxg, for GPUs of any vendor.
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return False
+    try:
+        listed = subprocess.run([program, "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and listed.stdout.startswith(b"GPU ")
+
+
+def gather(folder: Path, torch_build: TorchBuild | None = None) -> Facts:
     """Collect the facts of this machine; `folder` is on the disk that the files will go to."""
     libc, libc_version = _libc()
     release = _os_release()
@@ -82,23 +101,24 @@ def gather(folder: Path) -> Facts:
         has_venv=all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip")),
         libpython=_libpython(),
         distribution=release.get("ID", ""),
-        distribution_version=release.get("VERSION_ID", ""),
         distribution_like=tuple(release.get("ID_LIKE", "").split()),
+        codename=release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", ""),
+        runs_foreign_programs=release.get("ID") != "nixos" or "NIX_LD" in os.environ,
         is_root=hasattr(os, "geteuid") and os.geteuid() == 0,
+        has_sudo=shutil.which("sudo") is not None,
+        torch_build=torch_build or ("cuda" if has_nvidia_gpu() else "cpu"),
         folder=str(folder),
         free_bytes=shutil.disk_usage(_nearest(folder)).free,
     )
 
 
 def obstacles(facts: Facts, *, context: Context = "embedded") -> list[Obstacle]:
-    """All obstacles; the wrong platform or Python is reported alone, since fixing the others would not help."""
+    """All obstacles; the wrong platform is reported alone, since fixing the others would not help."""
     platform_obstacle = _platform_obstacle(facts)
     if platform_obstacle is not None:
         return [platform_obstacle]
     python_obstacle = _python_obstacle(facts)
-    if python_obstacle is not None:
-        return [python_obstacle]
-    found = list(_missing_parts(facts, context))
+    found = list(_missing_parts(facts, context)) if python_obstacle is None else [python_obstacle]
     disk = _disk_obstacle(facts, context)
     return found if disk is None else [*found, disk]
 
@@ -138,6 +158,12 @@ def _platform_obstacle(facts: Facts) -> Obstacle | None:
         return Obstacle(
             "glibc", f"The glibc version is {facts.libc_version}; Debian 12 and Ubuntu 22.04 have newer ones. {advice}"
         )
+    if not facts.runs_foreign_programs:
+        return Obstacle(
+            "nixos",
+            "NixOS does not run programs of Python wheels. Set `programs.nix-ld.enable = true;` in configuration.nix, "
+            "rebuild the system, and log in again.",
+        )
     return None
 
 
@@ -151,17 +177,24 @@ def _python_obstacle(facts: Facts) -> Obstacle | None:
         why, code = f"Python {version} is too new", "python-too-new"
     else:
         return None
-    packaged = PACKAGED_PYTHON.get((facts.distribution, facts.distribution_version))
-    if packaged is not None:
-        name = "python{}.{}".format(*packaged)
+    return _other_python(facts, code, f"{why}; 3.11 or 3.12 is required.")
+
+
+def _other_python(facts: Facts, code: str, why: str) -> Obstacle:
+    """Say how to get another Python: from the distribution, or with uv, which `scripts/setup` runs."""
+    if _is_apt(facts) and facts.codename in PACKAGED_PYTHON:
+        name = "python{}.{}".format(*PACKAGED_PYTHON[facts.codename])
         packages = (name, f"{name}-venv", f"lib{name}")
-        command = f"Install it with `{_apt_install(facts, packages)}`, then run `make run PYTHON={name}`."
-        return Obstacle(code, f"{why}; 3.11 or 3.12 is required. {command}", packages)
-    command = (
-        "If you have one, run `make run PYTHON=python3.12`. If not, run "
-        '`uv python install 3.12`, then `make run PYTHON="$(uv python find 3.12)"`.'
-    )
-    return Obstacle(code, f"{why}; 3.11 or 3.12 is required. {command}")
+        command = _as_root(facts, f"apt-get install {' '.join(packages)}")
+        return Obstacle(code, f"{why} Install it with `{command}`, then run `make run PYTHON={name}`.", packages)
+    if "fedora" in (facts.distribution, *facts.distribution_like):
+        command = _as_root(facts, "dnf install python3.12")
+        return Obstacle(code, f"{why} Install it with `{command}`, then run `make run PYTHON=python3.12`.")
+    if _is_apt(facts) and not facts.has_venv:
+        command = _as_root(facts, "apt-get install python3-venv")
+        sentence = f"{why} Run `{command}`, then `make run`, which downloads Python 3.12 with uv."
+        return Obstacle(code, sentence, ("python3-venv",))
+    return Obstacle(code, f"{why} Run `make run` without PYTHON: it finds one, or downloads Python 3.12 with uv.")
 
 
 def _missing_parts(facts: Facts, context: Context) -> Iterator[Obstacle]:
@@ -173,7 +206,7 @@ def _missing_parts(facts: Facts, context: Context) -> Iterator[Obstacle]:
         why = f"Triton's Python models need the shared library lib{name}.so, which this {name} lacks"
         missing.append(("libpython", f"lib{name}", why))
     # One command installs all missing packages.
-    command = _apt_install(facts, tuple(package for _, package, _ in missing))
+    command = _as_root(facts, " ".join(("apt-get install", *(package for _, package, _ in missing))))
     for code, package, why in missing:
         if _is_apt(facts) and facts.is_system_python:
             yield Obstacle(code, f"{why}. Install the missing packages with `{command}`.", (package,))
@@ -188,7 +221,7 @@ def _missing_parts(facts: Facts, context: Context) -> Iterator[Obstacle]:
 
 
 def _disk_obstacle(facts: Facts, context: Context) -> Obstacle | None:
-    needed = INSTALL_BYTES if context == "install" else EMBEDDED_BYTES
+    needed = INSTALL_BYTES[facts.torch_build] if context == "install" else EMBEDDED_BYTES
     if facts.free_bytes >= needed:
         return None
     amount = f"The disk of {facts.folder} has {facts.free_bytes / GB:.1f} GB free; {needed / GB:.1f} GB are needed"
@@ -233,8 +266,10 @@ def _is_apt(facts: Facts) -> bool:
     return not {"debian", "ubuntu"}.isdisjoint((facts.distribution, *facts.distribution_like))
 
 
-def _apt_install(facts: Facts, packages: Sequence[str]) -> str:
-    return ("" if facts.is_root else "sudo ") + " ".join(("apt-get install", *packages))
+def _as_root(facts: Facts, command: str) -> str:
+    if facts.is_root:
+        return command
+    return f"sudo {command}" if facts.has_sudo else f"su -c {shlex.quote(command)}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -279,8 +314,14 @@ def _nearest(folder: Path) -> Path:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print one line per obstacle for `scripts/setup`: `code|apt packages|sentence`. Returns 1 if there are any."""
-    found = obstacles(gather(Path(arguments[0] if arguments else ".")), context="install")
+    """For `scripts/setup`: `gpu` returns 0 if there is an NVIDIA GPU, and `FOLDER [cpu|cuda]` checks this machine.
+
+    The check prints one line per obstacle, `code|apt packages|sentence`, and returns 1 if there are any.
+    """
+    if arguments[0] == "gpu":
+        return 0 if has_nvidia_gpu() else 1
+    build: TorchBuild | None = "cuda" if "cuda" in arguments[1:] else "cpu" if "cpu" in arguments[1:] else None
+    found = obstacles(gather(Path(arguments[0]), build), context="install")
     for obstacle in found:
         sys.stdout.write("{}|{}|{}\n".format(obstacle.code, " ".join(obstacle.packages), obstacle.sentence))
     return 1 if found else 0

@@ -19,6 +19,11 @@ _BAD_OPTION = re.compile(r"Bad option: \"?([^\"]*?)\"?\.?$")
 _USAGE = re.compile(r"Usage: tritonserver\b")
 _UNCAUGHT = re.compile(r"\s*what\(\):\s*(.+)")
 _ERROR = re.compile(r"error: (.+)")
+# Triton looks for a GPU at each start. On a machine without one, these are no problems.
+_MISSES_GPU = re.compile(
+    r"CudaDriverHelper has not been initialized|Unable to allocate pinned system memory, .*: CUDA driver version "
+    r"|CUDA memory pool disabled"
+)
 # Longer lines are split.
 _MAX_LINE_BYTES = 64 * 1024
 _MAX_REASON = 300
@@ -28,12 +33,14 @@ class TritonLog:
     """The log of one Triton process.
 
     Args:
+        has_gpu: whether this machine has an NVIDIA GPU. Without one, a missing CUDA driver is no problem.
         on_loaded: called with the name of each model that Triton has loaded.
         on_started: called when Triton serves HTTP.
     """
 
-    def __init__(self, *, on_loaded: Callable[[str], object], on_started: Callable[[], object]) -> None:
+    def __init__(self, *, has_gpu: bool, on_loaded: Callable[[str], object], on_started: Callable[[], object]) -> None:
         self.has_started = False
+        self._has_gpu = has_gpu
         self._on_loaded = on_loaded
         self._on_started = on_started
         self._is_usage = False
@@ -65,6 +72,8 @@ class TritonLog:
         parsed = _LINE.match(line)
         if parsed is not None and parsed[3]:
             level, source, text = parsed.groups()
+            if not self._has_gpu and _MISSES_GPU.match(text):
+                level = "V"
             logger.log(_LEVELS[level], "%s (%s)", text, source)
             if level in "EF":
                 self._last_error = text

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from fastapi_triton.core.background import BackgroundTask
-from fastapi_triton.embedded import guard, processes
+from fastapi_triton.embedded import guard, preflight, processes
 from fastapi_triton.embedded.installation import EmbeddedTritonError, Installation, make_work_folder, require_machine
 from fastapi_triton.embedded.stub_monitor import StubMonitor
 from fastapi_triton.embedded.triton_log import TritonLog
@@ -167,6 +167,7 @@ class EmbeddedTriton:
         Raises:
             OSError: it cannot be started.
         """
+        has_gpu = await asyncio.to_thread(preflight.has_nvidia_gpu)
         folder = await asyncio.to_thread(make_work_folder, self._installation, self.model_repository)
         prefix = f"fastapi_triton_{secrets.token_hex(4)}_"
         try:
@@ -186,7 +187,7 @@ class EmbeddedTriton:
             pipe.close()
 
         watch = StubMonitor(folder, on_death=restart)
-        log = TritonLog(on_loaded=watch.loaded, on_started=on_started)
+        log = TritonLog(has_gpu=has_gpu, on_loaded=watch.loaded, on_started=on_started)
         reading = asyncio.create_task(log.read(output), name="Triton's log")
         ending = asyncio.create_task(processes.until_exit(process.pid), name="Triton's end")
         try:
