@@ -42,7 +42,6 @@ PARTS = (
     Part("slow", "make test-slow", 25),
     Part("image", "make test-image", 15),
     Part("cluster", "make test-cluster", 20),
-    Part("images", "make test-image", 20),
     Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),
     Part("full-size", "make test-full-size", 20),
 )
