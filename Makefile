@@ -25,7 +25,7 @@ test:  ## Run the tests except for the slow ones below, two files at once (about
 
 test-slow:  ## Run the tests marked slow: floods, bombs, faults, thousands of pictures
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest -m slow --timeout=900 $(ARGS)
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m slow --timeout=900 $(ARGS)
 
 test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
 	@scripts/setup embedded,dev,cluster
