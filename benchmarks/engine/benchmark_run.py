@@ -13,8 +13,7 @@ from benchmarks import RESULTS
 from benchmarks.engine import torch_device
 from benchmarks.engine.engine_page import Page
 from benchmarks.engine.ideal_time import measure_ideal_time
-from benchmarks.engine.job import ServiceTime
-from benchmarks.engine.machine_speed import SpeedProbe
+from benchmarks.engine.machine_speed import SpeedProbe, calibrate
 from benchmarks.engine.options import Options
 from benchmarks.engine.pass_times import row_times, scaled_networks, table
 from benchmarks.engine.peer_selection import start_peers
@@ -67,21 +66,6 @@ def run(options: Options) -> Path:
             peer.close()
     logger.info("written: %s", file)
     return file
-
-
-def calibrate(stock: StockPipeline, probe: SpeedProbe) -> tuple[float, ServiceTime]:
-    """The probe's time that counts as pace 1, and the stock pipeline's time for a request at that pace."""
-    stock.warm_up()
-    before = probe.seconds()
-    service = stock.service_time()
-    reference = min(before, probe.seconds())
-    logger.info(
-        "a guided request's pass: %.1f ms; stock pipeline: %.0f ms and %.1f ms a step",
-        1000 * reference,
-        1000 * service.fixed_s,
-        1000 * service.per_step_s,
-    )
-    return reference, service
 
 
 def profile_larger(options: Options, *, scale: int, latent_side: int) -> Path:

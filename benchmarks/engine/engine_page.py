@@ -19,7 +19,7 @@ from benchmarks.engine.ideal_time import IdealTime
 from benchmarks.engine.job import ServiceTime, make_trace
 from benchmarks.engine.options import Options
 from benchmarks.engine.pass_times import Times, table
-from benchmarks.engine.peer_selection import ENGINE, ONE_AT_A_TIME, SERVED
+from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, SERVED
 from benchmarks.engine.workloads import Result, Workload
 
 HOW_IT_IS_MEASURED = """\

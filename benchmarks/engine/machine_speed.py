@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The machine's current speed: the time of a guided request's pass. It normalises all other times."""
 
+import logging
 import statistics
 import time
 
@@ -12,8 +13,10 @@ from diffusion_engine.request_parser import RowValues, parse_request
 from diffusion_engine.request_state import BatchKey, NullListener, RequestState
 from diffusion_engine.scribble import read_scribble
 
-from benchmarks.engine.job import scribble_file
+from benchmarks.engine.job import ServiceTime, scribble_file
 from benchmarks.engine.stock_pipeline import StockPipeline
+
+logger = logging.getLogger(__name__)
 
 NUM_PASSES = 12
 
@@ -55,3 +58,18 @@ class SpeedProbe:
         for noise in self.denoiser.predict(states):
             noise.cpu()  # waits for a GPU
         return time.perf_counter() - started
+
+
+def calibrate(stock: StockPipeline, probe: SpeedProbe) -> tuple[float, ServiceTime]:
+    """The probe's time that counts as pace 1, and the stock pipeline's time for a request at that pace."""
+    stock.warm_up()
+    before = probe.seconds()
+    service = stock.service_time()
+    reference = min(before, probe.seconds())
+    logger.info(
+        "a guided request's pass: %.1f ms; stock pipeline: %.0f ms and %.1f ms a step",
+        1000 * reference,
+        1000 * service.fixed_s,
+        1000 * service.per_step_s,
+    )
+    return reference, service

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interface of a peer, which serves the jobs of a trace."""
+"""The interface of a peer, which serves the jobs of a trace, and the names of the usual peers."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,6 +7,12 @@ from typing import Protocol
 from benchmarks.engine.engine_profiler import EngineProfile
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome
+
+ONE_AT_A_TIME = "(a) one at a time"
+WHOLE_BATCHES = "(b) whole-request batches"
+TWO_PROCESSES = "(c) two processes"
+ENGINE = "engine"
+SERVED = "engine through Triton and frontend"
 
 
 class Peer(Protocol):

@@ -11,19 +11,13 @@ import torch
 from benchmarks.engine.engine_processes import EngineProcesses
 from benchmarks.engine.in_process_engine import InProcessEngine
 from benchmarks.engine.options import Options
-from benchmarks.engine.peer import Peer
+from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, SERVED, TWO_PROCESSES, WHOLE_BATCHES, Peer
 from benchmarks.engine.served_engine import ServedEngine
 from benchmarks.engine.stock_pipeline import StockPipeline, Weights
 from benchmarks.engine.two_stock_processes import TwoStockProcesses
 from benchmarks.engine.whole_request_batching import WholeRequestBatching
 
 logger = logging.getLogger(__name__)
-
-ONE_AT_A_TIME = "(a) one at a time"
-WHOLE_BATCHES = "(b) whole-request batches"
-TWO_PROCESSES = "(c) two processes"
-ENGINE = "engine"
-SERVED = "engine through Triton and frontend"
 
 Build = Callable[[StockPipeline, Weights, int], Peer]
 

@@ -22,12 +22,13 @@ GIB = 1024**3
 Cell = str | int | float | bool | None
 
 
-def prepare(plan: Plan) -> None:
-    """Settings of a part's process."""
+def prepare(plan: Plan) -> bool:
+    """Settings of a part's process. Returns False if it was forked from a process that has used the GPU."""
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     if plan.is_tiny:
         torch.set_num_threads(1)
+    return not torch.cuda._is_in_bad_fork()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def measure(bench: Bench) -> None:
             if name == "random weights" and (reason := too_small(bench, dtype)):
                 bench.note(reason)
                 continue
-            if not bench.has_time(2 if bench.plan.is_tiny or name == "demo checkpoint" else 12):
+            if not bench.has_time(2 if bench.plan.is_tiny or name == "demo checkpoint" else 20):
                 return
             reference = compare(bench, f"{name}, {dtype}", load, dtype, reference)
         if name == "demo checkpoint" or not too_small(bench, "float16"):

@@ -16,27 +16,38 @@ import time
 from collections.abc import Generator
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.gpu_kit.part import PARTS, Part
 from benchmarks.gpu_kit.plan import Plan
 
 STOPPED_WITHIN_S = 5.0
-Message = tuple[str, Any]  # what it is (row, note, skipped, failed, done), and its content
-
-_context = multiprocessing.get_context("forkserver")
+Message = tuple[str, Any]  # its kind and its content: a row, a note, or one of LAST
+LAST = ("done", "skipped", "failed", "used")  # used: an import has used the GPU already
 
 
 def preload() -> None:
     """Import the parts once for all processes. The first part waits for it."""
-    _context.set_forkserver_preload([part.module for part in PARTS])
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # else `torch.cuda.is_available` uses the GPU
+    multiprocessing.get_context("forkserver").set_forkserver_preload([part.module for part in PARTS])
 
 
 def run(part: Part, plan: Plan, *, seconds: float) -> Generator[Message]:
-    """The messages of a part. The last is `done`, `failed` or `skipped`. Closing the iterator ends the process."""
+    """The messages of a part. The last is `done`, `failed` or `skipped`. Closing the generator ends the process."""
     ends_at = time.monotonic() + seconds
-    receiver, sender = _context.Pipe(duplex=False)
-    process = _context.Process(target=_run_in_process, args=(part.module, plan, ends_at, sender), name=part.name)
+    for kind, content in _run("forkserver", part, plan, ends_at):
+        if kind != "used":
+            yield kind, content
+            continue
+        # A new process imports everything again, which takes longer, but always works.
+        yield from _run("spawn", part, plan, ends_at)
+
+
+def _run(how: Literal["forkserver", "spawn"], part: Part, plan: Plan, ends_at: float) -> Generator[Message]:
+    context: Any = multiprocessing.get_context(how)
+    seconds = ends_at - time.monotonic()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_in_process, args=(part.module, plan, ends_at, sender), name=part.name)
     process.start()
     sender.close()
     try:
@@ -46,7 +57,7 @@ def run(part: Part, plan: Plan, *, seconds: float) -> Generator[Message]:
                 return
             kind, content = receiver.recv()
             yield kind, content
-            if kind in ("done", "failed", "skipped"):
+            if kind in LAST:
                 process.join(STOPPED_WITHIN_S)
                 return
     except EOFError:
@@ -72,7 +83,9 @@ def _run_in_process(module: str, plan: Plan, ends_at: float, sender: Connection)
     try:
         part = importlib.import_module(module)
         bench_module = importlib.import_module("benchmarks.gpu_kit.bench")
-        bench_module.prepare(plan)
+        if not bench_module.prepare(plan):
+            sender.send(("used", None))
+            return
         part.measure(
             bench_module.Bench(plan=plan, ends_at=ends_at, send=lambda kind, content: sender.send((kind, content)))
         )

@@ -17,7 +17,8 @@ from benchmarks.gpu_kit.packages import NEEDED_BY_SERVED, missing
 
 def measure(bench: Bench) -> None:
     if names := missing(NEEDED_BY_SERVED):
-        bench.send("skipped", f"missing: {', '.join(names)}. `wheels {python()} --served` downloads them.")
+        bench.note(f"Missing: {', '.join(names)}.")
+        bench.send("skipped", f"{len(names)} packages are missing; `wheels {python()} --served` downloads them.")
         return
     sys.path.insert(0, str(ROOT / "src"))
     from fastapi_triton.embedded.preflight import gather, obstacles

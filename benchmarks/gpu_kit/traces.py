@@ -6,11 +6,9 @@ Every peer gets the same trace. Loads are relative to the capacity of stock diff
 
 import time
 
-from benchmarks.engine.benchmark_run import calibrate
 from benchmarks.engine.in_process_engine import InProcessEngine
-from benchmarks.engine.machine_speed import SpeedProbe
-from benchmarks.engine.peer import Peer
-from benchmarks.engine.peer_selection import ENGINE, ONE_AT_A_TIME, WHOLE_BATCHES
+from benchmarks.engine.machine_speed import SpeedProbe, calibrate
+from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, WHOLE_BATCHES, Peer
 from benchmarks.engine.whole_request_batching import WholeRequestBatching
 from benchmarks.engine.workloads import Workload
 from benchmarks.engine.workloads import measure as measure_workloads

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks import ROOT
-from benchmarks.engine.peer_selection import ENGINE, ONE_AT_A_TIME, WHOLE_BATCHES
+from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, WHOLE_BATCHES
 from benchmarks.gpu_kit.part import PARTS
 from benchmarks.gpu_kit.plan import TINY
 
