@@ -3,18 +3,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
-from diffusion_engine.engine_builder import build_engine
+from diffusion_engine.engine_builder import build_engine, warm_up
 from diffusion_engine.networks import Networks
-from diffusion_engine.optimization import use_channels_last
+from diffusion_engine.optimization import optimized_networks, use_channels_last
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
 from listening import Driver
 from stock import StockPipeline
+from torch._dynamo.utils import counters
 
 CONFIG = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu")
 SMALL = {"width": 96, "height": 96}
@@ -52,3 +55,26 @@ def test_networks_are_traced_before_the_first_request(monkeypatch: pytest.Monkey
     driver.finish()
     assert all(one.picture() for one in submitted)
     driver.stop()
+
+
+def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
+    make_driver: Callable[..., Driver], stock: StockPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The backend `eager` traces and guards as any other, but generates no code, which would take a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    networks = optimized_networks(replace(CONFIG, is_compiled=True), load_pipeline(CONFIG))
+    driver = make_driver(networks=networks)
+    warm_up(driver.engine)
+    num_graphs = counters["stats"]["unique_graphs"]
+    assert num_graphs > 0
+    values = [
+        {**SMALL, "num_inference_steps": 1},
+        {**SMALL, "num_inference_steps": 2},
+        {**SMALL, "num_inference_steps": 3, "guidance_scale": 1.0},  # 5, 3 and 1 rows
+        {"width": 192, "height": 128, "num_inference_steps": 1},
+    ]
+    submitted = [driver.join(**each) for each in values]
+    driver.finish()
+    assert counters["stats"]["unique_graphs"] == num_graphs
+    for each, one in zip(values, submitted, strict=True):
+        assert np.abs(one.pixels() - stock.pixels(**each)).max() <= 1

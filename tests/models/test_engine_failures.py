@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Failures and cancellations affect only their own request."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusion_engine.engine import Engine
+from diffusion_engine.gpu_health import EXIT_STATUS
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule
 from diffusion_engine.request_state import RequestState, Status
@@ -103,6 +105,57 @@ def test_out_of_memory_lowers_the_row_limit_and_all_requests_finish(make_driver:
     assert len(driver.passes[-1]) <= 2
 
 
+@pytest.mark.parametrize("num_requests", [1, 2])
+def test_tensors_of_a_pass_without_enough_memory_are_free_before_the_retry(driver: Driver, num_requests: int) -> None:
+    """An exception keeps the frames of the failed pass, and these keep its tensors, for as long as it is handled."""
+    predict = driver.engine.denoiser.predict
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def fail_once(states: list[RequestState]) -> Any:
+        if not kept:
+            activations = torch.zeros(1)
+            kept.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert kept[0]() is None
+        return predict(states)
+
+    driver.engine.denoiser.predict = fail_once  # type: ignore[method-assign,assignment]
+    submitted = [driver.join(**SMALL, seed=seed, num_inference_steps=1) for seed in range(num_requests)]
+    driver.finish()
+    assert [one.picture().seed for one in submitted] == list(range(num_requests))
+
+
+def test_preview_that_fails_is_omitted(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    one = driver.join(**SMALL, num_inference_steps=2, preview_every=1)
+    monkeypatch.setattr(driver.engine.vae_decoder, "previews", fail)
+    driver.finish()
+    assert one.picture()
+    assert (one.recorder.steps, one.recorder.previews) == ([1], {})
+
+
+def test_process_ends_if_its_gpu_no_longer_works(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses: list[int] = []
+    monkeypatch.setattr("os._exit", statuses.append)
+    monkeypatch.setattr(driver.engine, "_device", torch.device("cuda"))
+    works, broken = (driver.join(**SMALL, seed=seed) for seed in (1, 2))
+    spoil(driver, lambda all_: works.state in all_, torch.AcceleratorError("CUDA error: invalid argument"))
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.ones(1))
+    driver.step()
+    assert works.error().code == "generation_failed"
+    assert statuses == []  # the tiny computation works
+
+    def fail(*_: object, **__: object) -> Any:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    spoil(driver, lambda all_: broken.state in all_, torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    monkeypatch.setattr(torch, "zeros", fail)
+    driver.step()
+    assert statuses == [EXIT_STATUS]
+
+
 def test_request_that_runs_out_of_memory_alone_fails(driver: Driver) -> None:
     too_big, other = driver.join(width=192, height=192), driver.join(**SMALL)
     spoil(driver, lambda all_: too_big.state in all_, torch.OutOfMemoryError("CUDA out of memory"))
@@ -116,7 +169,8 @@ def test_numbers_that_are_not_finite_fail_their_request_in_the_same_step(driver:
     broken = driver.join(**SMALL, preview_every=1, num_inference_steps=9)
     other = driver.join(**SMALL, seed=2, num_inference_steps=3)
     driver.step()
-    broken.state.encoded.latents[0, 0, 0, 0] = number
+    with torch.inference_mode():
+        broken.state.encoded.latents[0, 0, 0, 0] = number
     driver.step()
     assert broken.error().code == "generation_failed"
     assert "not finite in step 2 of 9" in broken.error().detail

@@ -3,7 +3,8 @@
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_each_ended_request_makes_way_for_another(make_driver: MakeDriver) -> No
     driver.finish()
     broken = driver.join(**SMALL)
     driver.step()
-    broken.state.encoded.latents.fill_(torch.nan)
+    broken.state.encoded.latents = broken.state.encoded.latents * torch.nan
     driver.finish()
     assert driver.join(**SMALL)
     assert driver.engine.metrics.value("sdxl_engine_requests") == 1
@@ -221,6 +222,24 @@ def test_prompt_is_not_logged(
     driver.finish()
     captured = capfd.readouterr()
     assert "private" not in caplog.text + captured.out + captured.err
+
+
+def test_time_of_a_pass_includes_the_wait_for_the_gpu(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, `predict` only queues the pass, and the check of its result waits for it."""
+    now = 1000.0
+    monkeypatch.setattr("diffusion_engine.engine.time", SimpleNamespace(monotonic=lambda: now))
+    are_finite = driver.engine.vae_decoder.are_finite
+
+    def wait(states: Sequence[RequestState]) -> list[bool]:
+        nonlocal now
+        now += 5.0
+        return are_finite(states)
+
+    monkeypatch.setattr(driver.engine.vae_decoder, "are_finite", wait)
+    one = driver.join(**SMALL, num_inference_steps=2)
+    driver.finish()
+    assert one.picture().info["timings_s"]["denoise"] == 10.0
+    assert driver.engine.metrics.value("sdxl_engine_step_seconds_total", size="96x96") == 10.0
 
 
 def test_metrics_count_passes_and_requests(driver: Driver) -> None:

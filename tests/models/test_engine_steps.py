@@ -170,7 +170,7 @@ def test_text_that_cannot_be_encoded_fails_only_its_request(
 
 
 def test_text_cache_drops_the_least_recently_used_text(networks: Networks, encoded_texts: list[list[str]]) -> None:
-    encoder = Encoder(networks, NoiseSchedulers({}, (), networks.device), text_cache_size=2)
+    encoder = Encoder(networks, NoiseSchedulers({}, ()), text_cache_size=2)
     for text in ("one", "two", "one", "three", "one", "two"):
         encoder.text(text)
     assert encoded_texts == [["one"], ["two"], ["three"], ["two"]]
@@ -178,7 +178,7 @@ def test_text_cache_drops_the_least_recently_used_text(networks: Networks, encod
 
 def test_new_request_never_gets_the_tensors_of_a_freed_one(networks: Networks, capabilities: Capabilities) -> None:
     """Python can give a new object the address of a freed one, so an address does not identify a request."""
-    schedulers = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers, networks.device)
+    schedulers = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers)
     encoder, denoiser = Encoder(networks, schedulers), Denoiser(networks)
 
     red, yellow = (

@@ -7,7 +7,6 @@ rounding of a value between two integers.
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -195,28 +194,6 @@ def test_picture_is_the_same_in_a_batch_that_changes_with_every_step(
     differences = {name: largest_difference(one.pixels(), stock_pixels(name)) for name, one in submitted.items()}
     measured += differences.values()
     assert {name: difference for name, difference in differences.items() if difference > MOST} == {}
-
-
-def test_padding_to_a_compiled_row_count_does_not_change_pictures(
-    make_driver: MakeDriver, networks: Networks, stock_pixels: Callable[[str], Pixels]
-) -> None:
-    rows: list[int] = []
-
-    class Noting:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(networks.unet, name)
-
-        def __call__(self, latents: torch.Tensor, *arguments: Any, **options: Any) -> Any:
-            rows.append(len(latents))
-            return networks.unet(latents, *arguments, **options)
-
-    driver = make_driver(networks=replace(networks, unet=Noting(), row_buckets=(4, 8), cpu_parallel_size=1))
-    names = ["guidance 7.5", "euler, unguided", "window 0 to 0.6", "scale 1.3"]  # 7 rows, then fewer
-    submitted = {name: join(driver, name) for name in names}
-    driver.finish()
-    assert set(rows) == {4, 8}
-    for name, one in submitted.items():
-        assert largest_difference(one.pixels(), stock_pixels(name)) <= MOST
 
 
 def test_vae_with_latents_mean_and_standard_deviation(capabilities: Capabilities, make_driver: MakeDriver) -> None:

@@ -17,12 +17,12 @@ FIRST = BatchKey(128, 128)
 class Machine:
     """Passes whose time the test sets. Its clock advances only during a measurement."""
 
-    def __init__(self, seconds: Callable[[BatchKey, int], float]) -> None:
+    def __init__(self, seconds: Callable[[BatchKey, int], float | None]) -> None:
         self.seconds = seconds
         self.now = 0.0
         self.measured: list[tuple[BatchKey, int]] = []
 
-    def measure(self, key: BatchKey, num_rows: int) -> float:
+    def measure(self, key: BatchKey, num_rows: int) -> float | None:
         self.measured.append((key, num_rows))
         self.now += 1.0
         return self.seconds(key, num_rows)
@@ -189,3 +189,23 @@ def test_limit_is_never_below_one_row() -> None:
 
 def test_unmeasured_size_has_the_default_limit() -> None:
     assert RowLimits({}, default=5).max_rows(BatchKey(1, 1)) == 5
+
+
+def test_row_counts_that_do_not_fit_into_memory_are_not_chosen() -> None:
+    machine = Machine(lambda key, num_rows: 0.1 if num_rows * key.width * key.height <= 4 * 128 * 128 else None)
+    limits = machine.profile()
+    assert [limits.max_rows(BatchKey(*size)) for size in SIZES] == [4, 4, 1]
+    assert (FIRST, 8) in machine.measured
+    assert (FIRST, 16) not in machine.measured
+
+
+def test_size_of_which_no_row_fits_is_estimated_and_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    machine = Machine(lambda key, _: 0.1 if key.width <= 128 else None)
+    assert machine.profile(cache_file=file).max_rows(BatchKey(192, 192)) == 7  # as many pixels as 16 of the first size
+    assert "192x192" not in json.loads(file.read_text())
+
+
+def test_gpu_that_is_too_small_for_one_row_is_an_error_that_names_the_size() -> None:
+    with pytest.raises(MemoryError, match="not even one row at 128x128 fits"):
+        Machine(lambda *_: None).profile()

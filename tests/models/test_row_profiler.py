@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from diffusion_engine import row_profiler
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
@@ -77,3 +78,15 @@ def test_configured_row_limit_is_not_measured(
 
 def test_pass_can_be_timed(networks: Networks, capabilities: Capabilities) -> None:
     assert pass_timer(networks, capabilities)(BatchKey(96, 96), 2) > 0
+
+
+def test_row_counts_that_run_out_of_memory_are_skipped(
+    networks: Networks, capabilities: Capabilities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(_: BatchKey, num_rows: int) -> float:
+        if num_rows > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.1
+
+    monkeypatch.setattr(row_profiler, "pass_timer", lambda *_: measure)
+    assert choose_row_limits(CONFIG, networks, capabilities).max_rows(BatchKey(128, 128)) == 2

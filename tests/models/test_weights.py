@@ -68,5 +68,6 @@ def test_device_is_the_instances_gpu_if_there_is_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert weights.choose_device("auto", gpu_index=1) == torch.device("cuda", 1)
     assert weights.choose_device("auto") == torch.device("cuda", 0)
+    assert weights.choose_device("cuda", gpu_index=1) == torch.device("cuda", 1)
     assert weights.choose_device("cpu", gpu_index=1) == torch.device("cpu")
     assert weights.choose_dtype("auto", torch.device("cuda", 1)) == torch.float16

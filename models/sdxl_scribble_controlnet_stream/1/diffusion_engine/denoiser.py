@@ -58,7 +58,8 @@ class Denoiser:
         parts = self._input_batches(states)
         sizes = [len(part.prompt_embeds) for part in parts]
         latents = torch.cat([self._input(each) for each in states])  # (R, 4, h, w)
-        timesteps = torch.stack([self._timestep(each) for each in states for _ in range(each.num_rows)])  # (R,)
+        timesteps = torch.stack([self._timestep(each) for each in states for _ in range(each.num_rows)])
+        timesteps = timesteps.to(latents.device, non_blocking=True)  # (R,)
         each_part = zip(parts, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
         noise = torch.cat(self.cpu_parallel.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
         return self._guided(states, noise)
@@ -66,22 +67,17 @@ class Denoiser:
     @torch.inference_mode()
     def _pass(self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         down, mid = self._residuals(batch, latents, timesteps)
-        num_rows = len(latents)
-        pad = partial(_padded, num_rows=self._networks.padded_rows(num_rows))
         noise: torch.Tensor = self._networks.unet(
-            pad(latents),
-            pad(timesteps),
-            encoder_hidden_states=pad(batch.prompt_embeds),
-            timestep_cond=None if batch.guidance_embeds is None else pad(batch.guidance_embeds),
-            added_cond_kwargs={
-                "text_embeds": pad(batch.pooled_prompt_embeds),
-                "time_ids": pad(batch.time_ids),
-            },
-            down_block_additional_residuals=None if down is None else [pad(each) for each in down],
-            mid_block_additional_residual=None if mid is None else pad(mid),
+            latents,
+            timesteps,
+            encoder_hidden_states=batch.prompt_embeds,
+            timestep_cond=batch.guidance_embeds,
+            added_cond_kwargs={"text_embeds": batch.pooled_prompt_embeds, "time_ids": batch.time_ids},
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
             return_dict=False,
         )[0]
-        return noise[:num_rows]
+        return noise
 
     def clear_cache(self) -> None:
         """Free the tensors of the last batch. For an idle engine."""
@@ -131,9 +127,9 @@ class Denoiser:
             pooled_prompt_embeds=torch.cat([encoded.pooled_prompt_embeds for encoded in encodings]),
             time_ids=torch.cat([encoded.time_ids for encoded in encodings]),
             control=torch.cat(control) if control else None,
-            control_rows=torch.tensor(rows, device=device) if len(rows) < row else None,
+            control_rows=torch.tensor(rows).to(device, non_blocking=True) if len(rows) < row else None,
             control_scales=(
-                torch.tensor(scales, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
+                torch.tensor(scales, dtype=torch.float32).to(device, non_blocking=True).view(-1, 1, 1, 1)
                 if any(scale != 1 for scale in scales)
                 else None
             ),
@@ -156,15 +152,14 @@ class Denoiser:
             latents, timesteps, text, pooled, time_ids = (
                 each[rows] for each in (latents, timesteps, text, pooled, time_ids)
             )
-        pad = partial(_padded, num_rows=self._networks.padded_rows(len(latents)))
         down, mid = self._networks.controlnet(
-            pad(latents),
-            pad(timesteps),
-            encoder_hidden_states=pad(text),
-            controlnet_cond=pad(batch.control),
+            latents,
+            timesteps,
+            encoder_hidden_states=text,
+            controlnet_cond=batch.control,
             conditioning_scale=1.0,  # one scale for all rows; `_placed` applies each row's own
             guess_mode=False,
-            added_cond_kwargs={"text_embeds": pad(pooled), "time_ids": pad(time_ids)},
+            added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
             return_dict=False,
         )
         num_rows = len(batch.prompt_embeds)
@@ -176,8 +171,6 @@ class Denoiser:
 
         It is scaled in fp32 before the cast, as with a Python number.
         """
-        if batch.control is not None:
-            residual = residual[: len(batch.control)]
         if batch.control_scales is not None:
             residual = (residual * batch.control_scales).to(residual.dtype)
         if batch.control_rows is None:
@@ -197,9 +190,3 @@ class Denoiser:
             predictions.append(prediction)
             row += state.num_rows
         return predictions
-
-
-def _padded(tensor: torch.Tensor, *, num_rows: int) -> torch.Tensor:
-    """The tensor with copies of its last row appended: valid numbers, whose results are dropped."""
-    missing = num_rows - len(tensor)
-    return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
@@ -140,15 +139,12 @@ class Encoder:
             state.key.height // factor,
             state.key.width // factor,
         )
-        noise: torch.Tensor = randn_tensor(
-            shape, generator=generator, device=self._networks.device, dtype=self._networks.dtype
-        )
-        return noise
+        return self._on_device(torch.randn(shape, generator=generator, dtype=self._networks.dtype))
 
     def _time_ids(self, width: int | None, height: int | None) -> torch.Tensor:
         # Original size, top left corner of the crop, target size: each height first.
         values = [height, width, 0, 0, height, width]
-        return torch.tensor([values], dtype=self._networks.dtype, device=self._networks.device)  # (1, 6)
+        return self._on_device(torch.tensor([values], dtype=self._networks.dtype))  # (1, 6)
 
     def _guidance(self, guidance_scale: float, num_rows: int) -> torch.Tensor | None:
         if not self._networks.is_guided_by_embedding:
@@ -157,12 +153,17 @@ class Encoder:
             torch.tensor(guidance_scale - 1).repeat(num_rows),
             embedding_dim=self._networks.unet.config.time_cond_proj_dim,
         )
-        return embedding.to(self._networks.device, self._networks.dtype)
+        return self._on_device(embedding.to(self._networks.dtype))
 
     def _control(self, image: Any) -> torch.Tensor | None:
         if image is None:
             return None
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, H, W), 0 or 255
-        scaled = pixels.to(self._networks.device, torch.float32).div(255).to(self._networks.dtype)
-        embedding: torch.Tensor = self._networks.control_embedding(scaled)
+        # Copied as bytes, and converted on the device.
+        pixels = self._on_device(torch.from_numpy(np.array(image))).permute(2, 0, 1)[None]  # (1, 3, H, W), 0 or 255
+        embedding: torch.Tensor = self._networks.control_embedding(
+            pixels.to(torch.float32).div(255).to(self._networks.dtype)
+        )
         return embedding
+
+    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._networks.device, non_blocking=True)

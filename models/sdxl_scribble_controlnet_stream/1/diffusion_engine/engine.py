@@ -19,6 +19,7 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
 from diffusion_engine.errors import RequestError, attempt
+from diffusion_engine.gpu_health import end_process_if_broken
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
@@ -67,17 +68,16 @@ class Engine:
         self.max_pixels = max_pixels
         self.max_side = max_side
         self._is_guided_by_embedding = networks.is_guided_by_embedding
+        self._device = networks.device
         self._runs_on = {
             "version": ENGINE_VERSION,
-            "device": str(networks.device),
+            "device": str(self._device),
             "dtype": str(networks.dtype).removeprefix("torch."),
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
         }
         self._receipts = ReceiptWriter(capabilities, self._runs_on)
-        self.noise_scheduler = NoiseSchedulers(
-            networks.pipeline.scheduler.config, capabilities.schedulers, networks.device
-        )
+        self.noise_scheduler = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers)
         self.encoder = Encoder(networks, self.noise_scheduler)
         self.denoiser = Denoiser(networks)
         self.vae_decoder = VAEDecoder(networks)
@@ -168,8 +168,11 @@ class Engine:
     def step(self) -> bool:
         """Schedule requests, run one pass for all of them, and decode the finished ones. Returns False if idle."""
         rows = self._encode_new(self.step_scheduler.schedule())
-        rows, noise = self._predict(rows)
-        rows = self._finite(self._advance(rows, noise))
+        started = time.monotonic()
+        predicted, noise = self._predict(rows)
+        rows = self._finite(self._advance(predicted, noise))
+        if predicted:  # counted here, because the pass has ended only when `_finite` has waited for the GPU
+            self._count_step(predicted, time.monotonic() - started)
         self._report_progress(rows)
         self._decode_finished([state for state in rows if state.remaining_steps == 0])
         return bool(rows) or len(self.step_scheduler) > 0
@@ -234,18 +237,17 @@ class Engine:
         """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again."""
         if not states:
             return [], []
-        started = time.monotonic()
         try:
-            noise = self.denoiser.predict(states)
-        except torch.OutOfMemoryError:
-            if len(states) == 1:
-                return self._predict_alone(states)
+            return states, self.denoiser.predict(states)
+        except Exception as error:
+            is_out_of_memory = isinstance(error, torch.OutOfMemoryError)
+            if not is_out_of_memory:
+                logger.warning("a pass of %d requests failed; each is retried alone", len(states), exc_info=True)
+        # Not in the handler: the exception keeps the tensors of the failed pass.
+        self.denoiser.clear_cache()
+        if is_out_of_memory and len(states) > 1:
             return self._predict_fewer(states)
-        except Exception:
-            logger.warning("a pass of %d requests failed; each is retried alone", len(states), exc_info=True)
-            return self._predict_alone(states)
-        self._count_step(states, time.monotonic() - started)
-        return states, noise
+        return self._predict_alone(states)
 
     def _predict_alone(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
         survivors: list[RequestState] = []
@@ -297,11 +299,10 @@ class Engine:
                 self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - state.arrived)
         running = [state for state in states if state.remaining_steps > 0]
         shown = [state for state in running if state.wants_preview]
-        previews = dict(
-            zip(shown, self.vae_decoder.previews([each.encoded.predicted_clean for each in shown]), strict=True)
-        )
+        previews = attempt(lambda: self.vae_decoder.previews([each.encoded.predicted_clean for each in shown]))
+        by_state = {} if isinstance(previews, RequestError) else dict(zip(shown, previews, strict=True))
         for state in running:
-            self.output_processor.progress(state, previews.get(state))
+            self.output_processor.progress(state, by_state.get(state))
 
     def _decode_finished(self, states: list[RequestState]) -> None:
         """Decode the pictures of finished requests, and release the requests. On a CPU, two at a time."""
@@ -341,6 +342,8 @@ class Engine:
         preprocess(state, self.capabilities, max_pixels=self.max_pixels, max_side=self.max_side, decode=decode)
 
     def _fail(self, state: RequestState, error: RequestError) -> None:
+        if error.code == "generation_failed":
+            end_process_if_broken(self._device)
         state.encoded = None
         self._release(state, Status.CANCELLED if error.code == "cancelled" else Status.FAILED)
         self.output_processor.failed(state, error)

@@ -36,13 +36,16 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
 
 
 def warm_up(engine: Engine) -> None:
-    """Run passes with and without a scribble, so that the first request does not wait for traces and caches."""
+    """Run passes with and without a scribble, so that the first request does not wait for traces, compilers or caches.
+
+    A trace is made in the first pass and improved in the second. Compiled blocks have code for one row, and for more.
+    """
     smallest = BatchKey(*min(engine.capabilities.sizes, key=lambda size: size[0] * size[1]))
     for has_scribble in (True, False):
         state = dummy_request(smallest, engine.capabilities, has_scribble=has_scribble)
         state.encoded = engine.encoder.encode(state)
-        for _ in range(2):  # a trace is made in the first pass and improved in the second
-            engine.denoiser.predict([state])
+        for num_rows in (1, 2):
+            engine.denoiser.predict(num_rows * [state])
     engine.denoiser.clear_cache()
     # Any VAE can decode these latents. If this one cannot, the model must not load.
     engine.vae_decoder.decode(torch.zeros_like(state.encoded.latents))

@@ -58,9 +58,9 @@ def attempt(work: Callable[[], T]) -> T | RequestError:
     except Exception as error:
         import torch  # not at the top: the processes that decode pictures import this module without torch
 
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
-            detail = "The GPU has no memory left for this picture. Retry soon, or send a smaller `width` and `height`."
-            return RequestError("out_of_memory", detail, retry_after_s=5)
-        logger.exception("a request failed")
-        return RequestError("generation_failed", "The picture could not be made. The server's log has the reason.")
+        if not isinstance(error, torch.OutOfMemoryError):
+            logger.exception("a request failed")
+            return RequestError("generation_failed", "The picture could not be made. The server's log has the reason.")
+    torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed work
+    detail = "The GPU has no memory left for this picture. Retry soon, or send a smaller `width` and `height`."
+    return RequestError("out_of_memory", detail, retry_after_s=5)

@@ -24,13 +24,10 @@ class Networks:
     device: torch.device
     dtype: torch.dtype
     preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
-    row_buckets: tuple[int, ...] = ()  # passes are padded to these row counts; empty: no padding
     cpu_parallel_size: int = 1  # parts of a pass that run at the same time
 
     @classmethod
-    def of_pipeline(
-        cls, pipeline: Any, *, row_buckets: tuple[int, ...] = (), cpu_parallel_size: int = 1, is_traced: bool = False
-    ) -> Self:
+    def of_pipeline(cls, pipeline: Any, *, cpu_parallel_size: int = 1, is_traced: bool = False) -> Self:
         """Does not change the pipeline."""
         controlnet = pipeline.controlnet
         # The control embedding is the same in all steps of a request, so it is computed once.
@@ -49,7 +46,6 @@ class Networks:
             vae_decode=TracedNetwork(pipeline.vae, method="decode") if is_traced else pipeline.vae.decode,
             device=pipeline.device,
             dtype=pipeline.unet.dtype,
-            row_buckets=row_buckets,
             cpu_parallel_size=cpu_parallel_size,
         )
 
@@ -57,10 +53,6 @@ class Networks:
     def is_guided_by_embedding(self) -> bool:
         """Whether the UNet takes the guidance scale as an input, as latent consistency models do."""
         return self.unet.config.time_cond_proj_dim is not None
-
-    def padded_rows(self, num_rows: int) -> int:
-        """The row count of a padded pass."""
-        return next((bucket for bucket in self.row_buckets if bucket >= num_rows), num_rows)
 
     @property
     def vae_scale_factor(self) -> int:

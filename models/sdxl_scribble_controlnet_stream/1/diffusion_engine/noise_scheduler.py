@@ -43,11 +43,12 @@ class StepResult:
 class NoiseSchedule:
     """The steps of one request, from noise to picture."""
 
-    def __init__(self, scheduler: Any, num_steps: int, device: torch.device) -> None:
+    def __init__(self, scheduler: Any, num_steps: int) -> None:
         # A shallow copy of a prepared object, because the constructor takes 2 ms. `set_timesteps` replaces all state.
         self._scheduler = copy.copy(scheduler)
-        self._scheduler.set_timesteps(num_steps, device=device)
-        self._scheduler.set_begin_index(0)  # without it, the first step searches for its index, which waits for the GPU
+        # The timesteps stay on the CPU: schedulers read their values, which would wait for a GPU.
+        self._scheduler.set_timesteps(num_steps)
+        self._scheduler.set_begin_index(0)  # without it, the first step searches for its index
         self.timesteps: list[torch.Tensor] = list(self._scheduler.timesteps)
 
     @property
@@ -78,14 +79,14 @@ class NoiseSchedule:
 class NoiseSchedulers:
     """Prepared schedulers by name. Makes and advances the schedule of each request."""
 
-    def __init__(self, checkpoint_config: Mapping[str, Any], names: tuple[str, ...], device: torch.device) -> None:
-        self._device = device
+    def __init__(self, checkpoint_config: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self._prepared = {name: make_noise_scheduler(name, checkpoint_config) for name in names}
 
     def schedule(self, name: str, num_steps: int) -> NoiseSchedule:
         """A new schedule, for one request."""
-        return NoiseSchedule(self._prepared[name], num_steps, self._device)
+        return NoiseSchedule(self._prepared[name], num_steps)
 
+    @torch.inference_mode()
     def advance(self, state: RequestState, noise_pred: torch.Tensor) -> None:
         """Advance a request by one step with its predicted noise, (1, 4, h, w)."""
         encoded = state.encoded

@@ -11,9 +11,6 @@ from diffusion_engine.networks import Networks
 
 # The largest UNet that is traced. The demo checkpoint's has 4 million parameters, SDXL's 2.6 billion.
 MAX_TRACED_PARAMETERS = 100_000_000
-# Each row count needs its own compiled code, so passes are padded to these row counts. One row is not among them,
-# because its compiled code serves no other row count.
-ROW_BUCKETS = (2, 4, 8, 16)
 
 
 def optimized_networks(config: EngineConfig, pipeline: Any) -> Networks:
@@ -22,7 +19,7 @@ def optimized_networks(config: EngineConfig, pipeline: Any) -> Networks:
         use_channels_last(pipeline)
     if config.is_compiled:
         compile_blocks(pipeline)
-        return Networks.of_pipeline(pipeline, row_buckets=ROW_BUCKETS)
+        return Networks.of_pipeline(pipeline)
     return Networks.of_pipeline(
         pipeline,
         cpu_parallel_size=suitable_cpu_parallel_size(pipeline.device),
@@ -43,10 +40,12 @@ def use_channels_last(pipeline: Any) -> None:
 
 
 def compile_blocks(pipeline: Any) -> None:
-    """Compile only the repeated transformer blocks. Passes are as fast as with everything compiled, which takes ten
-    times as long."""
+    """Compile only the repeated transformer blocks: compiling everything takes about ten times as long.
+
+    With `dynamic`, the code of a block serves all sizes and all row counts but 1, which gets its own.
+    """
     repeated = set(pipeline.unet._repeated_blocks)
     for network in (pipeline.unet, pipeline.controlnet):  # diffusers lists them only for the UNet
         for block in network.modules():
             if type(block).__name__ in repeated:
-                block.compile(fullgraph=True)
+                block.compile(fullgraph=True, dynamic=True)

@@ -18,7 +18,7 @@ ROW_COUNTS = (1, 2, 4, 8, 16)
 NEARLY_BEST = 0.95
 
 Times = Mapping[int, float]  # rows → seconds of one pass
-Measure = Callable[[BatchKey, int], float]
+Measure = Callable[[BatchKey, int], float | None]  # None: this many rows do not fit into memory
 
 
 def knee(times: Times) -> int:
@@ -62,8 +62,14 @@ def profiled(
     times = _read(cache_file)
     started, num_known = clock(), len(times)
     for size in sizes:
-        if _name(size) not in times and (size == sizes[0] or clock() - started < budget_s):
-            times[_name(size)] = _measured(BatchKey(*size), measure)
+        is_due = _name(size) not in times and (size == sizes[0] or clock() - started < budget_s)
+        if is_due and (measured := _measured(BatchKey(*size), measure)):
+            times[_name(size)] = measured
+    if _name(sizes[0]) not in times:
+        raise MemoryError(
+            f"not even one row at {_name(sizes[0])} fits into the GPU's memory beside the weights. Use a GPU with more "
+            "memory, or a checkpoint whose serving.json has a smaller default size"
+        )
     if len(times) > num_known:
         _write(cache_file, times)
     first = knee(times[_name(sizes[0])]) * sizes[0][0] * sizes[0][1]
@@ -89,7 +95,13 @@ def cache_path(folder: Path, *facts: object) -> Path:
 
 
 def _measured(key: BatchKey, measure: Measure) -> dict[int, float]:
-    return {count: measure(key, count) for count in ROW_COUNTS}
+    times: dict[int, float] = {}
+    for count in ROW_COUNTS:
+        seconds = measure(key, count)
+        if seconds is None:
+            break
+        times[count] = seconds
+    return times
 
 
 def _read(file: Path | None) -> dict[str, dict[int, float]]:

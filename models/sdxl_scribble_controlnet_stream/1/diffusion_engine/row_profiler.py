@@ -4,6 +4,7 @@
 import logging
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import BatchKey, NullListener, RequestState
-from diffusion_engine.row_limits import Measure, RowLimits, cache_path, profiled
+from diffusion_engine.row_limits import RowLimits, cache_path, profiled
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,16 @@ def choose_row_limits(config: EngineConfig, networks: Networks, capabilities: Ca
     default = (capabilities.defaults.width, capabilities.defaults.height)
     sizes = sorted(capabilities.sizes, key=lambda size: size != default)  # the default first
     timer = pass_timer(networks, capabilities)
-    return profiled(sizes, timer, budget_s=config.profile_budget_s, cache_file=cache_file)
+
+    def measure(key: BatchKey, num_rows: int) -> float | None:
+        try:
+            return timer(key, num_rows)
+        except torch.OutOfMemoryError:
+            logger.info("%d rows at %dx%d need more memory than the GPU has", num_rows, key.width, key.height)
+        torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed pass
+        return None
+
+    return profiled(sizes, measure, budget_s=config.profile_budget_s, cache_file=cache_file)
 
 
 def profile_folder(name: str) -> Path | None:
@@ -59,11 +69,9 @@ def profile_folder(name: str) -> Path | None:
         return None
 
 
-def pass_timer(networks: Networks, capabilities: Capabilities) -> Measure:
+def pass_timer(networks: Networks, capabilities: Capabilities) -> Callable[[BatchKey, int], float]:
     """A function that measures how long one pass takes, by size and number of rows. It uses dummy requests."""
-    encoder = Encoder(
-        networks, NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers, networks.device)
-    )
+    encoder = Encoder(networks, NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers))
     denoiser = Denoiser(networks)
 
     def measure(key: BatchKey, num_rows: int) -> float:

@@ -27,10 +27,10 @@ NUM_SAMPLES = 64
 
 
 def choose_device(wanted: str, *, gpu_index: int | None = None) -> torch.device:
-    """`auto` is the GPU that Triton gave this instance, else the first one, else the CPU."""
-    if wanted != "auto":
+    """`auto` and `cuda`: the GPU that Triton gave this instance, else the first one. `auto` without a GPU: the CPU."""
+    if wanted not in ("auto", "cuda"):
         return torch.device(wanted)
-    if not torch.cuda.is_available():
+    if wanted == "auto" and not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", gpu_index or 0)
 
