@@ -34,7 +34,7 @@ class Part:
         return f"CI_PART={os.getpid()}-{self.name}"
 
 
-FEW_INPUTS = "FUZZ_BODIES=5000 FUZZ_CONNECTIONS=2000 FUZZ_PICTURES=2000 FUZZ_V2=5000 FUZZ_EXAMPLES=20"
+FEW_INPUTS = "FUZZ_BODIES=20000 FUZZ_CONNECTIONS=5000 FUZZ_PICTURES=20000 FUZZ_V2=10000 FUZZ_EXAMPLES=20"
 PARTS = (
     Part("packages", ".ci/packages", 8, runs_tests=False),
     Part("lint", "make lint", 10, runs_tests=False),
