@@ -77,7 +77,8 @@ class TritonWithProcesses:
             await upstream.respond(b"" if payload is None else orjson.dumps(payload), status=status)
 
     def _payload(self, path: str) -> tuple[bytes, Any]:
-        is_called_ready = self.is_loaded and not (self.is_dead and self.version == CURRENT)
+        is_of_caller = path == "/v2/models/caller/ready"  # a model that lives, and sends its requests to `echo`
+        is_called_ready = self.is_loaded and not (self.is_dead and self.version == CURRENT and not is_of_caller)
         if path == "/v2":
             return b"200 OK", {"name": "triton", "version": self.version}
         if path == "/v2/health/ready" or path.endswith("/ready"):

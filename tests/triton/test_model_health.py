@@ -233,6 +233,21 @@ async def test_a_death_ends_running_streams(client: HTTPTriton, triton: TritonWi
     await until(client, "ready")
 
 
+async def test_a_death_ends_requests_to_a_model_that_calls_the_dead_one(
+    client: HTTPTriton, triton: TritonWithProcesses
+) -> None:
+    triton.parameters = {"stream_model": {"string_value": "echo"}}
+    async with aclosing(client.stream("caller", TEXT)) as responses:
+        assert (await anext(responses))["text"].item() == b"begun"
+        triton.die()
+        if triton.version == OLD:  # the embedded Triton's monitor detects it
+            client.processes.died("echo")
+        await client.check_processes()
+        with pytest.raises(ModelNotReadyError, match="ran the model echo has died"):
+            await anext(responses)
+    assert await client.ready("caller")
+
+
 async def test_a_loading_model_is_not_dead(client: HTTPTriton, triton: TritonWithProcesses) -> None:
     triton.is_loaded = False
     assert await readiness(client) == "unready"

@@ -157,6 +157,7 @@ class HTTPTriton:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             logger.error("GET %s%s/config: %r: %r", self.url, _path(model), error, bytes(body[:200]))
             raise InferenceError(f"Triton's config of {model} cannot be read.") from None
+        self.processes.calls(model, config.called_model)
         return config
 
     async def index(self) -> list[ModelStatus]:

@@ -67,6 +67,11 @@ class ModelConfig:
         object.__setattr__(self, "takes_timeout", takes_it)
 
     @property
+    def called_model(self) -> str | None:
+        """The model that this one sends its requests to, as its parameter `stream_model` says."""
+        return dict(self.parameters).get("stream_model")
+
+    @property
     def is_batched(self) -> bool:
         """Whether the wire shape has a leading batch dimension that `dims` does not show."""
         return self.max_batch_size > 0

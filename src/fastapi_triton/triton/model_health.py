@@ -115,10 +115,19 @@ class ModelProcesses:
         # When their `num_unexecuted` last grew.
         self._unexecuted_at: dict[str, float] = {}
         self._running: dict[str, set[Connection]] = {}
+        # By model: the model that it sends its requests to. If that one dies, they get no response either.
+        self._called: dict[str, str] = {}
         # Models that Triton has reported as ready.
         self._met: set[str] = set()
         # Those of them that had requests since the last check.
         self._used: set[str] = set()
+
+    def calls(self, model: str, called: str | None) -> None:
+        """The model sends its requests to `called`, or to no other model."""
+        if called is None:
+            self._called.pop(model, None)
+        else:
+            self._called[model] = called
 
     def running(self, model: str, connection: Connection) -> AbstractContextManager[None]:
         """While this is entered, the model's death ends the exchange on the connection."""
@@ -135,7 +144,8 @@ class ModelProcesses:
     def to_look_at(self) -> set[str]:
         """The models whose state may have changed since the last call."""
         used, self._used = self._used, set()
-        return used | self._dead.keys() | self._running.keys()
+        models = used | self._dead.keys() | self._running.keys()
+        return models | {self._called[model] for model in models & self._called.keys()}
 
     def is_dead(self, model: str) -> bool:
         return model in self._dead
@@ -152,7 +162,8 @@ class ModelProcesses:
         )
         self._dead[model] = _Death(counts, is_admitted)
         self._forget_counts(model)
-        for connection in tuple(self._running.get(model, ())):
+        callers = [caller for caller, called in self._called.items() if called == model]
+        for connection in [each for name in (model, *callers) for each in self._running.get(name, ())]:
             connection.fail(death(model))
         self.on_change(model)
 
