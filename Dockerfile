@@ -44,9 +44,10 @@ FROM frontend AS demo
 USER root
 COPY constraints.txt ./
 # uv finds torch's CPU build, which has no gigabytes of CUDA.
-ARG UV_TORCH_BACKEND=cpu
+ARG UV_OPTIONS=--torch-backend=cpu
 RUN pip install --no-cache-dir uv \
-    && uv pip install --system --no-cache --constraints constraints.txt --editable '.[embedded]' \
+    && uv pip install --system --no-cache --compile-bytecode $UV_OPTIONS \
+        --constraints constraints.txt --editable '.[embedded]' \
     && pip uninstall --yes uv
 COPY models models
 USER app

@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-cluster test-image test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel clean
+.PHONY: help run test test-slow test-cluster test-image test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel image clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -92,6 +92,9 @@ bench-gpu:  ## Measure the engine on a GPU (8 minutes): benchmarks/gpu_kit/READM
 wheel:  ## Build the wheel, with the app, models and examples, into dist/
 	@scripts/setup embedded,dev
 	.venv/bin/python -m build --wheel
+
+image:  ## Build a container image with docker, podman or buildah: the frontend's, or IMAGE=demo, IMAGE=triton
+	@scripts/build_image $(or $(IMAGE),frontend)
 
 clean:  ## Remove the files of other tasks, except .venv
 	rm -rf dist build .mypy_cache .pytest_cache .ruff_cache

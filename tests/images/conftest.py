@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The images, built from the real Dockerfiles on stand-ins for their base images: `make test-image`."""
 
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,24 @@ def stand_in_python(podman: Podman) -> str:
 
 
 @pytest.fixture(scope="session")
+def torch_options() -> tuple[str, ...]:
+    """Build options for torch's CPU build from where this machine's pip finds it; else uv fetches it."""
+    pinned = re.search(r"(?m)^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert pinned is not None
+    wheels = WORK / "wheels"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"--dest={wheels}", f"{pinned[0]}+cpu"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        return ()
+    return (f"--volume={wheels}:/wheels:ro", "--build-arg=UV_OPTIONS=--find-links=/wheels")
+
+
+@pytest.fixture(scope="session")
 def frontend_image(podman: Podman, stand_in_python: str) -> str:
     podman.build("fastapi-triton/frontend", "--target=frontend")
     return "fastapi-triton/frontend"
+
+
+@pytest.fixture(scope="session")
+def demo_image(podman: Podman, frontend_image: str, torch_options: tuple[str, ...]) -> str:
+    podman.build("fastapi-triton-demo", "--target=demo", *torch_options)
+    return "fastapi-triton-demo"

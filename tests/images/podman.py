@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from support.paths import ROOT
@@ -73,7 +74,7 @@ class Podman:
         image: str,
         *command: str,
         port: int = 8080,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] = MappingProxyType({}),
         options: tuple[str, ...] = (),
     ) -> Iterator["Container"]:
         """A container whose `port` is published on a free port of this machine."""
