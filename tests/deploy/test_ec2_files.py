@@ -17,7 +17,7 @@ from botocore.validate import ParamValidator
 from cfnlint.api import ManualArgs, lint_file
 from ec2_files import BUCKET, EC2, REGION, calls, compose, resolved, serve_file, stand_in, template
 
-from fastapi_triton.core.settings import Settings
+from fastapi_triton.core.settings import Settings, variable
 from support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "ec2.md").read_text(encoding="utf-8")
@@ -166,11 +166,16 @@ def test_logs_are_printed_if_the_containers_do_not_start(cloud: Path) -> None:
     assert calls(cloud, "docker")[-1] == "docker compose logs --tail 50"
 
 
-def test_compose_passes_the_machines_variables(tmp_path: Path) -> None:
-    variables = dot_env(user_data(tmp_path))
-    services = compose("compose.yaml")
-    known = {name for service in services.values() for name in service["environment"]}
-    assert variables.keys() - {"COMPOSE_FILE", "BUCKET"} <= known
+def test_machines_variables_are_used(cloud: Path) -> None:
+    home = cloud / "opt"
+    subprocess.run(["/bin/bash", "-c", user_data(home)], check=True, cwd="/", timeout=60)
+    assert dot_env((home / "triton.env").read_text()) == {"AWS_DEFAULT_REGION": REGION}
+    variables = dot_env((home / ".env").read_text())
+    known = {variable(field) for field in Settings.model_fields} | compose("compose.yaml")["triton"][
+        "environment"
+    ].keys()
+    # docker compose and deploy/ec2/update read the others.
+    assert variables.keys() - known == {"COMPOSE_FILE", "BUCKET", "AWS_DEFAULT_REGION"}
     assert variables["MODEL_REPOSITORY"] == f"s3://{BUCKET}/models"
     # The balancer waits longer than a request may take, and the frontend longer than the balancer.
     (idle,) = [
