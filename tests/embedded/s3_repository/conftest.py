@@ -7,7 +7,8 @@ from pathlib import Path
 
 import botocore.session
 import pytest
-from store import Store
+
+from support.s3_store import Store
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,13 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from store import BUCKET, Store
 from typer.testing import CliRunner, Result
 
 from fastapi_triton.cli import main, serve
 from fastapi_triton.embedded.s3_repository import __main__ as command
 from fastapi_triton.embedded.triton_process import EmbeddedTritonError
 from fastapi_triton.serving import run
+from support.s3_store import BUCKET, Store
 
 
 @pytest.fixture(autouse=True)

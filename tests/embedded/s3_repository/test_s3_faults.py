@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from store import BUCKET, Store
 
 from fastapi_triton.embedded.s3_repository import client, staging, transfer
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.fetch import fetch
+from support.s3_store import BUCKET, Store
 
 URL = f"s3://{BUCKET}/models"
 FETCH = """

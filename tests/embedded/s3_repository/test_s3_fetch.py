@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from boto3.s3.transfer import TransferConfig
-from store import BUCKET, Store
 
 from fastapi_triton.embedded.s3_repository import snapshots, staging
 from fastapi_triton.embedded.s3_repository.fetch import fetch
+from support.s3_store import BUCKET, Store
 
 URL = f"s3://{BUCKET}/models"
 MEGABYTE = 1024 * 1024

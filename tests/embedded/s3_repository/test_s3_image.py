@@ -14,9 +14,9 @@ from pathlib import Path
 from shlex import quote
 
 import pytest
-from store import BUCKET, Store
 
 from support.paths import ROOT
+from support.s3_store import BUCKET, Store
 
 # This environment's packages without this project, as in the image.
 PYTHON = f'#!/bin/sh\nPYTHONPATH={quote(sysconfig.get_path("purelib"))} exec {quote(sys.executable)} -S "$@"\n'

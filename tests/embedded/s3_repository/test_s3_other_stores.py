@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSResponse
-from store import Store
 
 from fastapi_triton.embedded.s3_repository.client import open_client
 from fastapi_triton.embedded.s3_repository.error_mapping import readable_errors
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.fetch import fetch
 from fastapi_triton.embedded.s3_repository.location import Location
+from support.s3_store import Store
 
 POINT = "arn:aws:s3:eu-central-1:123456789012:accesspoint/my-point"
 OUTPOST = "arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-01ac5d28a6a232904/accesspoint/my-point"

@@ -9,11 +9,11 @@ from typing import Any
 import boto3
 import pytest
 from moto import settings
-from store import BUCKET, Store
 
 from fastapi_triton.embedded.s3_repository.errors import S3ModelsError
 from fastapi_triton.embedded.s3_repository.fetch import fetch
 from support.paths import ROOT
+from support.s3_store import BUCKET, Store
 
 PAGE = ROOT / "docs" / "models-from-s3.md"
 URL = f"s3://{BUCKET}/models"

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from store import BUCKET, Store
 
+from support.s3_store import BUCKET, Store
 from support.serving import ECHO_APP, serving
 
 pytestmark = pytest.mark.integration
