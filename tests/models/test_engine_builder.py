@@ -78,3 +78,17 @@ def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
     assert counters["stats"]["unique_graphs"] == num_graphs
     for each, one in zip(values, submitted, strict=True):
         assert np.abs(one.pixels() - stock.pixels(**each)).max() <= 1
+
+
+def test_picture_of_the_default_size_is_decoded_in_the_warm_up(
+    make_driver: Callable[..., Driver], networks: Networks
+) -> None:
+    """A GPU with too little memory for it fails when the model loads, not at the end of each request."""
+
+    def decode(latents: torch.Tensor, **options: object) -> None:
+        assert latents.shape[-2:] == (128 // 4, 128 // 4)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    driver = make_driver(networks=replace(networks, vae_decode=decode))
+    with pytest.raises(torch.OutOfMemoryError):
+        warm_up(driver.engine)

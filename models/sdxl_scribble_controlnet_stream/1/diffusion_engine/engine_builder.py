@@ -47,5 +47,7 @@ def warm_up(engine: Engine) -> None:
         for num_rows in (1, 2):
             engine.denoiser.predict(num_rows * [state])
     engine.denoiser.clear_cache()
-    # Any VAE can decode these latents. If this one cannot, the model must not load.
-    engine.vae_decoder.decode(torch.zeros_like(state.encoded.latents))
+    # Any VAE can decode these latents. If this one cannot, or the GPU is too small for it, the model must not load.
+    defaults = engine.capabilities.defaults
+    state = dummy_request(BatchKey(defaults.width, defaults.height), engine.capabilities, has_scribble=False)
+    engine.vae_decoder.decode(torch.zeros_like(engine.encoder.encode(state).latents))
