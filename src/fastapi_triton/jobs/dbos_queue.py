@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fastapi_triton.core.errors import OverloadedError
 from fastapi_triton.jobs.job import Job, Status
+from fastapi_triton.jobs.sqlite_clock import with_clock
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class DurableQueue:
     """A queue that never loses a job. All methods raise `OverloadedError` if the database fails."""
 
     def __init__(self, url: str, *, executor_id: str, max_running: int, run: Run, send: Send) -> None:
-        self._url = url
+        self._url = with_clock(url)
         self._executor_id = executor_id
         self._max_running = max_running
         self._run = run
