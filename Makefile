@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-cluster test-image test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel image clean
+.PHONY: help run test test-pythons test-slow test-cluster test-image test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel image clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -22,6 +22,11 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 test:  ## Run the tests except for the slow ones below, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster and not image" $(ARGS)
+
+# ARGS='--junitxml=...' writes one report, so CI runs it for each Python.
+PYTHONS ?= 3.12 3.13 3.14
+test-pythons:  ## Test the frontend alone, without torch and Triton, on other Pythons (4 minutes each); PYTHONS=3.13
+	@exec scripts/test_pythons $(PYTHONS) -- $(ARGS)
 
 test-slow:  ## Run the tests marked slow: floods, bombs, faults, thousands of pictures
 	@scripts/setup embedded,dev

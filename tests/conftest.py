@@ -40,7 +40,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["support.skips"]
 
+# Without the extra `embedded`, only the frontend can be tested.
+HAS_EMBEDDED = all(importlib.util.find_spec(name) for name in ("pytriton", "torch"))
+collect_ignore = [] if HAS_EMBEDDED else ["benchmarks", "demo", "full_size", "models"]
+
 OF_A_REQUEST = (current_caller, current_deadline, current_record, current_slot, current_request_id)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not HAS_EMBEDDED and item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.skip(reason="the extra `embedded` is not installed"))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ DBOS keeps its state in one global object, so a process can have only one app wi
 | --- | --- |
 | `routes`, `submission` | `/jobs`; the requests that become jobs: `Prefer: respond-async`, `Idempotency-Key` |
 | `manager` | accepts, finds, runs and cancels jobs |
-| `dbos_queue` | the durable queue; the only module that uses DBOS |
+| `dbos_queue`, `sqlite_clock` | the durable queue; the only module that uses DBOS; its clock on an old SQLite |
 | `runner` | runs one job at its endpoint, with retries while Triton is not available |
 | `interfaces`, `declared`, `generated` | the interface of an endpoint for jobs, and one implementation for each kind |
 | `store` | a job's files |

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clock of SQLite in milliseconds, for a SQLite that has none.
+"""The clock of SQLite in milliseconds, for an SQLite that has none.
 
-On Python 3.12 and newer, DBOS calls `unixepoch('subsec')`, also in the tables that it creates. SQLite has it since 3.42;
-Debian 12 has 3.40. Older releases answer NULL, which the tables reject.
+On Python 3.12 and newer, DBOS calls `unixepoch('subsec')`, also in the defaults of its tables' columns. SQLite 3.42 and
+newer have it. Older releases, such as 3.40 of Debian 12, return NULL, and then no job could be stored.
 """
 
 import sqlite3
