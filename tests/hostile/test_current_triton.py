@@ -15,7 +15,7 @@ from fastapi_triton.triton.model_health import CODE
 from support.app_on_socket import listening
 from support.current_triton import MAX_DEPTH, CurrentTriton, current_triton
 from support.prometheus_scrape import scrape
-from support.triton_with_processes import CURRENT, OLD, TritonWithProcesses, triton_with_processes
+from support.triton_with_processes import CURRENT, OLD, SHARED_MEMORY_OFF, TritonWithProcesses, triton_with_processes
 
 INFER, STREAM = "/v2/models/echo/infer", "/v2/models/echo/generate_stream"
 NESTED = (
@@ -117,7 +117,7 @@ async def test_rejected_shared_memory_is_relayed(triton: CurrentTriton) -> None:
     async with listening(app_of(triton, is_admin=True)) as http:
         for action in ("register", "unregister"):
             response = await http.post(f"{region}/{action}", json={"key": "/r", "byte_size": 4})
-            assert (response.status_code, response.json()) == (501, {"error": "shared memory is disabled"})
+            assert (response.status_code, response.json()) == (501, {"error": SHARED_MEMORY_OFF})
         assert (await http.get(f"{region}/status")).status_code == 200
 
 

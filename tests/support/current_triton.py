@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scripted Triton that rejects what Triton 2.73 (release 26.09) rejects and 2.51 accepts. Statuses were measured."""
+"""A scripted Triton that rejects what Triton 2.73 (release 26.09) rejects and 2.51 accepts.
+
+The statuses were measured. The messages are those of NVIDIA's binaries, except for junk in a header and an output that
+is requested twice.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,11 +45,11 @@ class CurrentTriton(TritonWithProcesses):
         text = body[: _json_length(head, body)]
         if len(text) > self.max_input_bytes:
             raise Rejected(
-                f"Request JSON size of {len(text)} bytes exceeds the maximum allowed value of {self.max_input_bytes} "
-                "bytes. Use --http-max-input-size to increase the limit."
+                f"Request JSON size of {len(text)} bytes exceeds the maximum allowed input size of "
+                f"{self.max_input_bytes}. Use --http-max-input-size to increase the limit."
             )
         if _depth(text) > MAX_DEPTH:
-            raise Rejected("the JSON is nested too deep")
+            raise Rejected(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
         members = orjson.loads(text)
         outputs = [each["name"] for each in members.get("outputs", ())]
         if len(set(outputs)) < len(outputs):

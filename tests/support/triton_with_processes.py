@@ -11,6 +11,7 @@ import orjson
 from support.scripted_triton import Upstream, scripted_triton
 
 OLD, CURRENT = "2.51.0", "2.73.0"
+SHARED_MEMORY_OFF = "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to enable."
 DIED = "Stub process 'echo_0_0' is not healthy."
 CONFIG = {
     "name": "echo",
@@ -82,7 +83,8 @@ class TritonWithProcesses:
         if path == "/v2":
             return b"200 OK", {"name": "triton", "version": self.version}
         if path == "/v2/health/ready" or path.endswith("/ready"):
-            return (b"200 OK" if is_called_ready else b"400 Bad Request"), None
+            body = None if is_called_ready or path == "/v2/health/ready" else {"error": "Model version not ready"}
+            return (b"200 OK" if is_called_ready else b"400 Bad Request"), body
         if path == "/v2/repository/index":
             state = "READY" if self.is_loaded else "UNAVAILABLE"
             return b"200 OK", [
@@ -91,7 +93,7 @@ class TritonWithProcesses:
         if not self.is_loaded and path.startswith("/v2/models"):
             return b"404 Not Found", {"error": "Request for unknown model: 'echo' has no available versions"}
         if path.endswith(("/register", "/unregister")) and not self.has_shared_memory:
-            return b"501 Not Implemented", {"error": "shared memory is disabled"}
+            return b"501 Not Implemented", {"error": SHARED_MEMORY_OFF}
         if path.endswith("/config"):
             policy = {"model_transaction_policy": {"decoupled": self.is_decoupled}}
             batching = {"dynamic_batching": {}} if self.is_batching else {}

@@ -90,8 +90,8 @@ class TritonListener:
         self._responses.send(pb_utils.InferenceResponse(error=failure), is_final=True)
 
     def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
-        # Kept until they are sent: Triton drops outputs that were not requested without holding the GIL, and freeing a
-        # numpy array there corrupts the heap.
+        # Kept until they are sent: before 24.12, Triton drops outputs that were not requested without holding the GIL,
+        # and freeing a numpy array there corrupts the heap.
         tensors = [_tensor(name, value) for name, value in outputs.items()]
         self._responses.send(pb_utils.InferenceResponse(tensors), is_final=is_final)
 
