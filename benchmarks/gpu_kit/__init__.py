@@ -13,7 +13,9 @@
 | `results_page` | the results as a page |
 | `plan` | what is measured: SDXL on a GPU, or tiny networks on a CPU |
 | `bench` | what a part gets: the plan, the networks, and where to report |
-| `build`, `passes`, `compiled`, `pictures`, `parity`, `traces`, `cancellation`, `served` | the parts |
+| `build`, `passes`, `parity`, `cancellation`, `pictures`, `compiled`, `traces`, `served` | the parts |
+| `waits`, `recovery`, `broken_gpu`, `vae`, `idle` | parts that answer open questions |
+| `reproducible`, `attention`, `kernels`, `growth` | likewise |
 
 `__main__` and the modules that it imports need only the standard library. The parts' processes import PyTorch.
 """

@@ -25,6 +25,7 @@ from benchmarks.gpu_kit.plan import SDXL, TINY
 from benchmarks.gpu_kit.results import PartResult, Results
 
 MINUTES = 8.0
+DECISIONS = "decisions"  # in --parts, all parts that answer a question
 RESULT_BYTES = 20 * 10**6
 SITE_BYTES = 500 * 10**6  # the unpacked wheels
 
@@ -59,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def parts_problem(names: str) -> str:
-    known = [part.name for part in PARTS]
+    known = [*(part.name for part in PARTS), DECISIONS]
     unknown = [name for name in names.split(",") if name and name not in known]
     return f"--parts names {', '.join(unknown)}; the parts are {', '.join(known)}." if unknown else ""
 
@@ -97,7 +98,9 @@ def install_packages(site: Path) -> str:
 
 def measure(arguments: argparse.Namespace, machine: machine_check.Machine, ends_at: float) -> int:
     names = [name for name in arguments.parts.split(",") if name]
-    parts: Sequence[Part] = [part for part in PARTS if not names or part.name in names]
+    parts: Sequence[Part] = [
+        part for part in PARTS if not names or part.name in names or (part.is_decision and DECISIONS in names)
+    ]
     name = f"gpu-kit-tiny-{cpu_slug()}" if arguments.tiny else f"gpu-kit-{slug(machine.gpu)}"
     page = arguments.out / f"{name}.md"
     results = Results(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a part gets: the plan, the networks, the time, and where to report rows."""
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,12 +12,16 @@ import torch
 import transformers
 from diffusion_engine.capabilities import Capabilities, Defaults
 from diffusion_engine.config import EngineConfig
+from diffusion_engine.engine import Engine
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks
+from diffusion_engine.request_state import BatchKey, RequestState
+from diffusion_engine.row_limits import RowLimits
+from diffusion_engine.row_profiler import dummy_request
 
 from benchmarks.engine.random_weights import ARCHITECTURE, make_pipeline, tiny_architecture
 from benchmarks.engine.stock_pipeline import StockPipeline
-from benchmarks.gpu_kit.plan import Plan
+from benchmarks.gpu_kit.plan import Plan, Size
 
 GIB = 1024**3
 Cell = str | int | float | bool | None
@@ -51,6 +56,14 @@ class Bench:
     def note(self, text: str) -> None:
         """Add a sentence below the table."""
         self.send("note", text)
+
+    def decide(self, question: str, *, measured: str, follows: str) -> None:
+        """Answer a question of questions.md."""
+        self.send("decision", {"question": question, "measured": measured, "follows": follows})
+
+    def skip(self, reason: str) -> None:
+        """End the part without a result. Return after this."""
+        self.send("skipped", reason)
 
     def has_time(self, seconds: float) -> bool:
         """Whether work that takes so long would end in time. If not, the results say so."""
@@ -90,8 +103,34 @@ class Bench:
         pipeline = self.pipeline()
         return StockPipeline(pipeline, self.capabilities, self.networks(pipeline))
 
+    @property
+    def is_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def engine(self, *, max_rows: int, networks: Networks | None = None) -> Engine:
+        """An engine that is not started. `step` drives it."""
+        return Engine(networks or self.networks(self.pipeline()), self.capabilities, RowLimits({}, default=max_rows))
+
+    def states(
+        self, engine: Engine, size: Size, count: int, *, scheduler: str = "euler", num_steps: int = 30
+    ) -> list[RequestState]:
+        """Guided requests, encoded."""
+        made = [dummy_request(BatchKey(*size), self.capabilities) for _ in range(count)]
+        for state in made:
+            state.request = replace(
+                state.request, guidance_scale=5.0, scheduler=scheduler, num_inference_steps=num_steps
+            )
+            state.encoded = engine.encoder.encode(state)
+        return made
+
+    def milliseconds(self, work: Callable[[], object], *, repeats: int = 5) -> float:
+        """The median time of some work, after two warm-ups."""
+        work()
+        work()
+        return 1000 * statistics.median(self.seconds(work) for _ in range(repeats))
+
     def synchronize(self) -> None:
-        if self.device.type == "cuda":
+        if self.is_gpu:
             torch.cuda.synchronize()
 
     def seconds(self, work: Callable[[], object]) -> float:
@@ -103,9 +142,9 @@ class Bench:
         return time.perf_counter() - started
 
     def reset_peak(self) -> None:
-        if self.device.type == "cuda":
+        if self.is_gpu:
             torch.cuda.reset_peak_memory_stats()
 
     def peak_gib(self) -> float | None:
         """The most GPU memory of tensors since `reset_peak`; None on a CPU."""
-        return torch.cuda.max_memory_allocated() / GIB if self.device.type == "cuda" else None
+        return torch.cuda.max_memory_allocated() / GIB if self.is_gpu else None

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part `compiled`: the time of a pass with compiled transformer blocks, and how often and how long torch compiles."""
+"""Part `compiled`: the time of a pass with compiled transformer blocks, and how often and how long torch compiles.
+
+`as the engine` compiles code for any number of rows, `for each row count` compiles again for each of them.
+"""
 
 import logging
 
@@ -11,39 +14,78 @@ from benchmarks.engine.pass_times import row_times
 from benchmarks.gpu_kit.bench import Bench
 from benchmarks.gpu_kit.plan import Size
 
+GAIN = 0.9
+
 
 def measure(bench: Bench) -> None:
     logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
-    for is_channels_last in (True, False):
+    counts = [count for count in bench.plan.rows if count > 1]
+    counts.insert(1, 3)  # a row count that is not a power of two
+    eager = eager_times(bench, counts)
+    ratios: list[float] = []
+    for layout in ("channels_last", "contiguous"):
         torch.compiler.reset()
-        networks = bench.networks(bench.pipeline(), is_channels_last=is_channels_last, is_compiled=True)
-        layout = "channels_last" if is_channels_last else "contiguous"
+        networks = bench.networks(bench.pipeline(), is_channels_last=layout == "channels_last", is_compiled=True)
         for size in bench.plan.sizes:
-            for count in [each for each in bench.plan.rows if each > 1]:
-                if not bench.has_time(1 if bench.plan.is_tiny else 20):
-                    return
-                if not measure_count(bench, networks, layout, size, count):
+            for count in counts:
+                seconds = measure_count(bench, networks, f"as the engine, {layout}", size, count, eager)
+                if seconds is None:
                     break
+                if layout == "channels_last" and (size, count) in eager:
+                    ratios.append(seconds / eager[size, count])
+    torch.compiler.reset()
+    networks = compiled_for_each_count(bench)
+    for count in (2, max(counts)):
+        measure_count(bench, networks, "for each row count, channels_last", bench.plan.sizes[0], count, eager)
+    if ratios:
+        measured = f"compiled passes take {min(ratios):.2f} to {max(ratios):.2f} times as long as eager ones"
+        follows = "`compile` pays." if max(ratios) < GAIN else "Leave `compile` off by default."
+        bench.decide("Q2 compile", measured=measured, follows=follows)
 
 
-def measure_count(bench: Bench, networks: Networks, layout: str, size: Size, count: int) -> bool:
-    """Returns False if the rows need too much memory."""
+def eager_times(bench: Bench, counts: list[int]) -> dict[tuple[Size, int], float]:
+    networks = bench.networks(bench.pipeline())
+    times: dict[tuple[Size, int], float] = {}
+    for size in bench.plan.sizes:
+        found = row_times(networks, bench.capabilities, size, counts=counts)
+        times |= {(size, count): seconds for count, seconds in found.items()}
+    return times
+
+
+def compiled_for_each_count(bench: Bench) -> Networks:
+    pipeline = bench.pipeline()
+    networks = bench.networks(pipeline)
+    repeated = set(pipeline.unet._repeated_blocks)
+    for network in (pipeline.unet, pipeline.controlnet):
+        for block in network.modules():
+            if type(block).__name__ in repeated:
+                block.compile(fullgraph=True, dynamic=False)
+    return networks
+
+
+def measure_count(
+    bench: Bench, networks: Networks, code: str, size: Size, count: int, eager: dict[tuple[Size, int], float]
+) -> float | None:
+    """Add a row. Returns the time of a pass; None if the time was too short, or the memory too small."""
+    if not bench.has_time(1 if bench.plan.is_tiny else 15):
+        return None
     counters.clear()
     bench.reset_peak()
     times: dict[int, float] = {}
     taken = bench.seconds(lambda: times.update(row_times(networks, bench.capabilities, size, counts=(count,))))
     if not times:
         bench.note(f"{count} rows at {size[0]}x{size[1]} need more memory than this GPU has.")
-        return False
+        return None
+    seconds = times[count]
     bench.row(
-        layout=layout,
+        code=code,
         size=f"{size[0]}x{size[1]}",
         rows=count,
-        ms_a_pass=1000 * times[count],
-        ms_a_row=1000 * times[count] / count,
+        ms_a_pass=1000 * seconds,
+        against_eager=seconds / eager[size, count] if (size, count) in eager else None,
         graphs_compiled=counters["stats"]["unique_graphs"],
         graph_breaks=sum(counters["graph_break"].values()),
-        seconds_until_fast=max(0.0, taken - 3 * times[count]),
+        seconds_until_fast=max(0.0, taken - 3 * seconds),
         peak_GiB=bench.peak_gib(),
     )
-    return True
+    return seconds

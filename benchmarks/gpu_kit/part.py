@@ -19,6 +19,7 @@ class Part:
     decides: str
     seconds: float
     memory_gib: float = 3.0
+    is_decision: bool = False  # it answers questions of questions.md
 
     @property
     def module(self) -> str:
@@ -81,5 +82,77 @@ PARTS = (
         decides="Whether the embedded Triton works on this GPU, and what HTTP and Triton add.",
         seconds=90,
         memory_gib=3,
+    ),
+    Part(
+        name="waits",
+        title="Waits for the GPU in a step",
+        decides="Whether the engine's thread queues a whole step without waiting for the GPU.",
+        seconds=20,
+        memory_gib=11,
+        is_decision=True,
+    ),
+    Part(
+        name="recovery",
+        title="Recovery when the memory runs out",
+        decides="Whether the engine goes on when a pass or a picture needs more memory than there is.",
+        seconds=30,
+        memory_gib=14,
+        is_decision=True,
+    ),
+    Part(
+        name="broken_gpu",
+        title="A GPU that no longer works",
+        decides="Whether the engine's process ends, so that Triton starts another.",
+        seconds=40,
+        memory_gib=3,
+        is_decision=True,
+    ),
+    Part(
+        name="vae",
+        title="Decoding",
+        decides="The VAE's dtype and memory layout, and whether it gets a stream of its own.",
+        seconds=30,
+        memory_gib=15,
+        is_decision=True,
+    ),
+    Part(
+        name="idle",
+        title="Idle time of the GPU between passes",
+        decides="Whether work between passes must overlap with them.",
+        seconds=50,
+        memory_gib=15,
+        is_decision=True,
+    ),
+    Part(
+        name="reproducible",
+        title="Reproducible pictures",
+        decides="Whether `reproducible` holds on a GPU.",
+        seconds=40,
+        memory_gib=13,
+        is_decision=True,
+    ),
+    Part(
+        name="attention",
+        title="Attention by backend",
+        decides="Whether PyTorch's choice of the attention's backend is the fastest.",
+        seconds=20,
+        memory_gib=4,
+        is_decision=True,
+    ),
+    Part(
+        name="kernels",
+        title="cuDNN's benchmark mode and CUDA graphs",
+        decides="Whether they are worth their warm-up and memory.",
+        seconds=40,
+        memory_gib=16,
+        is_decision=True,
+    ),
+    Part(
+        name="growth",
+        title="Memory over many requests",
+        decides="Whether GPU memory grows, and the setting of PyTorch's allocator.",
+        seconds=70,
+        memory_gib=15,
+        is_decision=True,
     ),
 )

@@ -22,6 +22,7 @@ class Plan:
     trace_jobs: int = 8
     cancellations: int = 5
     cancelled_steps: int = 30
+    num_repeats: int = 5  # of pictures that must be equal
     compile_backend: str = ""  # empty: torch's own
 
 
@@ -38,5 +39,6 @@ TINY = Plan(
     trace_steps=(1, 2, 3, 4),
     trace_jobs=6,
     cancellations=2,
+    num_repeats=2,
     compile_backend="eager",  # no C++ compiler, and no minutes of compilation
 )

@@ -24,6 +24,7 @@ class PartResult:
     seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    decisions: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def of(cls, part: Part) -> "PartResult":
@@ -33,6 +34,8 @@ class PartResult:
         """Add a message of the part's process."""
         if kind == "row":
             self.rows.append(content)
+        elif kind == "decision":
+            self.decisions.append(content)
         elif kind == "note":
             if content not in self.notes:
                 self.notes.append(content)

@@ -25,6 +25,9 @@ def page(results: Results, *, chart: str = "") -> str:
     ]
     lines += ["| part | result | seconds |", "| --- | --- | ---: |"]
     lines += [f"| [{each.title}](#{each.name}) | {outcome(each)} | {each.seconds:.0f} |" for each in results.parts]
+    if decisions := [row for each in results.parts for row in each.decisions]:
+        lines += ["", "## Decisions", "", "The questions are those of `benchmarks/gpu_kit/questions.md`.", ""]
+        lines += table(decisions)
     for each in results.parts:
         lines += ["", *section(each)]
         if each.name == "passes" and chart:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Part `vae`: decoding by dtype and memory layout, and beside passes: between them, or on a stream of its own."""
+
+import copy
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from diffusion_engine.vae_decoder import VAEDecoder
+
+from benchmarks.gpu_kit.bench import Bench
+
+NUM_REQUESTS = 4
+NUM_PASSES = 4
+
+
+def measure(bench: Bench) -> None:
+    pipeline = bench.pipeline()
+    engine = bench.engine(max_rows=2 * NUM_REQUESTS, networks=bench.networks(pipeline))
+    states = bench.states(engine, bench.plan.sizes[0], NUM_REQUESTS)
+    latents = states[0].encoded.latents
+    times: dict[tuple[str, bool], float] = {}
+    for dtype in ("float16", "bfloat16", "float32"):
+        for is_channels_last in (True, False):
+            vae = copy.deepcopy(pipeline.vae).to(getattr(torch, dtype))
+            vae.to(memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
+            ms, gib = decoding(bench, vae, latents)
+            times[dtype, is_channels_last] = ms
+            layout = "channels_last" if is_channels_last else "contiguous"
+            bench.row(what=f"decode, {dtype}, {layout}", ms=ms, peak_GiB=gib)
+            del vae
+    between, beside = measure_streams(bench, engine.vae_decoder, engine.denoiser, states)
+    gain = 1 - beside / between
+    follows = "Give the VAE a stream of its own." if gain > 0.05 else "Decode between steps, as now."
+    bench.decide("Q5 VAE's stream", measured=f"a stream of its own saves {gain:.1%} of the time", follows=follows)
+    fastest = min(times, key=lambda each: times[each])
+    ratio = times["float16", True] / times["float16", False]
+    measured = f"channels_last takes {ratio:.2f} times as long in float16; fastest: {fastest[0]}"
+    bench.decide("Q1 VAE's layout", measured=measured, follows="Use the faster layout if it saves over 5%.")
+
+
+@torch.inference_mode()
+def decoding(bench: Bench, vae: Any, latents: torch.Tensor) -> tuple[float, float | None]:
+    """Milliseconds and memory of decoding one picture."""
+    unscaled = latents.to(vae.dtype) / vae.config.scaling_factor
+    bench.reset_peak()
+    ms = bench.milliseconds(lambda: vae.decode(unscaled, return_dict=False))
+    return ms, bench.peak_gib()
+
+
+def measure_streams(bench: Bench, decoder: VAEDecoder, denoiser: Any, states: list[Any]) -> tuple[float, float]:
+    latents = states[0].encoded.latents
+    side = torch.cuda.Stream() if bench.is_gpu else None  # type: ignore[no-untyped-call]
+
+    def passes() -> None:
+        for _ in range(NUM_PASSES):
+            denoiser.predict(states)
+
+    def decode_on_side_stream() -> None:
+        with torch.cuda.stream(side) if side is not None else nullcontext():
+            decoder.decode(latents)
+
+    def passes_and_decode() -> None:
+        passes()
+        decoder.decode(latents)
+
+    def both() -> None:
+        thread = threading.Thread(target=decode_on_side_stream)
+        thread.start()
+        passes()
+        thread.join()
+
+    alone = bench.milliseconds(passes, repeats=3)
+    between = bench.milliseconds(passes_and_decode, repeats=3)
+    beside = bench.milliseconds(both, repeats=3)
+    for what, ms in (("no decoding", alone), ("decoding between", between), ("decoding on its own stream", beside)):
+        bench.row(what=f"{NUM_PASSES} passes of {2 * len(states)} rows, {what}", ms=ms)
+    return between, beside
