@@ -63,10 +63,10 @@ def demo_image(podman: Podman, frontend_image: str, torch_options: tuple[str, ..
 
 
 @pytest.fixture(scope="session")
-def triton_image(podman: Podman, stand_in_python: str, torch_options: tuple[str, ...]) -> str:
-    """Triton's Dockerfile on a stand-in for NVIDIA's image, which has a registry of its own and needs a GPU."""
+def triton_image(podman: Podman, demo_image: str) -> str:
+    """Triton's Dockerfile on a stand-in for NVIDIA's image, which needs a registry and a GPU."""
     dockerfile = ROOT / "deploy" / "triton" / "Dockerfile"
     (base,) = re.findall(r"(?m)^FROM (\S+)$", dockerfile.read_text(encoding="utf-8"))
-    podman.build(base, f"--file={Path(__file__).with_name('stand_in_triton.dockerfile')}", *torch_options)
+    podman.build(base, f"--file={Path(__file__).with_name('stand_in_triton.dockerfile')}")
     podman.build("fastapi-triton/triton", f"--file={dockerfile}")
     return "fastapi-triton/triton"

@@ -90,3 +90,16 @@ def test_make_passes_the_image_on() -> None:
     )
     assert done.stdout.split() == ["scripts/build_image", "demo"]
     assert os.access(ROOT / "scripts" / "build_image", os.X_OK)
+
+
+def test_image_tests_say_that_they_need_root(programs: Path) -> None:
+    add(programs, "id", "echo 1000")
+    done = subprocess.run(
+        [str(ROOT / "tests" / "images" / "run")],
+        env={"PATH": str(programs)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("The image tests need root on Debian or Ubuntu")
