@@ -38,7 +38,7 @@ FEW_INPUTS = "FUZZ_BODIES=20000 FUZZ_CONNECTIONS=5000 FUZZ_PICTURES=20000 FUZZ_V
 PARTS = (
     Part("packages", ".ci/packages", 8, runs_tests=False),
     Part("lint", "make lint", 10, runs_tests=False),
-    Part("test", "make test", 15),
+    Part("test", "make test", 20),
     Part("python3.12", "make test-pythons PYTHONS=3.12", 10),
     Part("python3.13", "make test-pythons PYTHONS=3.13", 10),
     Part("python3.14", "make test-pythons PYTHONS=3.14", 10),
@@ -124,6 +124,8 @@ def run(part: Part, folder: Path, limit_minutes: float) -> Outcome:
         problems += [f"still running: {each[:200]}" for each in wait_for_processes_of(part, process.pid)]
     except subprocess.TimeoutExpired:
         problems.append(f"takes longer than {limit_minutes:.1f} minutes")
+        os.killpg(process.pid, signal.SIGINT)  # pytest then writes the results that it has
+        wait_for_processes_of(part, process.pid)
     finally:
         kill_processes_of(part, process.pid)
         process.wait()

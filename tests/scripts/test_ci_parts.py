@@ -115,6 +115,22 @@ def test_parts_that_take_too_long_are_killed(
     assert not any(parts.processes_of(part, session=-1) for part in endless)
 
 
+def test_results_before_the_timeout_count(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "ENDING_S", 60.0)
+    # Like pytest, it writes its results when it is interrupted.
+    (tmp_path / "part").write_text(
+        """#!/bin/sh
+        junit="${1##*--junitxml=}"
+        finish() { kill $!; echo '<testsuite><testcase name="test_a"/></testsuite>' >"$junit"; exit 2; }
+        trap finish INT
+        sleep 3600 & wait
+        """
+    )
+    (tmp_path / "part").chmod(0o755)
+    outcome = parts.run(parts.Part("test", "./part", 1), tmp_path, 0.05)
+    assert (outcome.passed, outcome.failed) == (1, ["test: takes longer than 0.1 minutes"])
+
+
 def test_unknown_part_is_rejected_with_the_names_of_all(parts: Any) -> None:
     with pytest.raises(SystemExit, match=r"No part is named lnt\. The parts are packages, lint, test, "):
         parts.main(["lnt"])
