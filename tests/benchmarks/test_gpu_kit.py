@@ -15,7 +15,7 @@ from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, WHOLE_BATCHES
 from benchmarks.gpu_kit.part import PARTS
 from benchmarks.gpu_kit.plan import TINY
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the whole run
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
 
 RUN = ROOT / "benchmarks" / "gpu_kit" / "run"
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from benchmarks import ROOT
 from benchmarks.gpu_kit import __main__ as command
@@ -146,11 +147,10 @@ def test_every_requirement_of_a_listed_package_is_listed() -> None:
 
 def required_by(names: set[str]) -> set[str]:
     """The packages that these packages need on Linux with Python 3.12, without extras."""
-    requirement = pytest.importorskip("packaging.requirements").Requirement
     found = set()
     for name in names:
         for text in importlib.metadata.requires(name) or []:
-            needed = requirement(text)
+            needed = Requirement(text)
             if needed.marker is None or needed.marker.evaluate({"extra": "", "python_version": "3.12"}):
                 found.add(re.sub(r"[-_.]+", "-", needed.name).lower())
     return found
