@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The slim frontend: no torch, no Triton, no GPU. It connects to the Triton at TRITON_URL.
-#   docker build -t fastapi-triton/frontend .
+#   docker build --target frontend -t fastapi-triton/frontend .
 # The demo, with an embedded Triton and the demo checkpoint on the CPU:
 #   docker build --target demo -t fastapi-triton-demo .
 
@@ -53,5 +53,5 @@ COPY models models
 USER app
 CMD ["fastapi-triton", "serve", "--embedded", "--host", "0.0.0.0", "--port", "8080"]
 
-# The default is the frontend: builders take the last stage.
+# The default is the frontend. Old builders also make the stages above it, unless you name your target.
 FROM frontend

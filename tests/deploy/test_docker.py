@@ -68,6 +68,10 @@ def test_images_do_not_run_as_root(folder: Path) -> None:
     assert "RUN" not in keywords[keywords.index("USER") :]
 
 
+def test_default_target_is_the_frontend() -> None:
+    assert (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()[-1] == "FROM frontend"
+
+
 def test_dependencies_are_a_layer_below_the_code() -> None:
     lines = instructions(ROOT / "Dockerfile")
     dependencies = lines.index(("RUN", "pip install --no-cache-dir -r requirements.txt"))
