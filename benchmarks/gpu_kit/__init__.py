@@ -15,7 +15,7 @@
 | `bench` | what a part gets: the plan, the networks, and where to report |
 | `build`, `passes`, `parity`, `cancellation`, `pictures`, `compiled`, `traces`, `served` | the parts |
 | `waits`, `recovery`, `broken_gpu`, `vae`, `idle` | parts that answer open questions |
-| `reproducible`, `attention`, `kernels`, `growth` | likewise |
+| `reproducible`, `attention`, `kernels`, `copies`, `growth` | likewise |
 
 `__main__` and the modules that it imports need only the standard library. The parts' processes import PyTorch.
 """

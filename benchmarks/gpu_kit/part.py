@@ -148,6 +148,14 @@ PARTS = (
         is_decision=True,
     ),
     Part(
+        name="copies",
+        title="Copies to a busy GPU",
+        decides="How a step's noise should travel to the GPU.",
+        seconds=10,
+        memory_gib=3,
+        is_decision=True,
+    ),
+    Part(
         name="growth",
         title="Memory over many requests",
         decides="Whether GPU memory grows, and the setting of PyTorch's allocator.",

@@ -27,6 +27,7 @@ def page(results: Results, *, chart: str = "") -> str:
     lines += [f"| [{each.title}](#{each.name}) | {outcome(each)} | {each.seconds:.0f} |" for each in results.parts]
     if decisions := [row for each in results.parts for row in each.decisions]:
         lines += ["", "## Decisions", "", "The questions are those of `benchmarks/gpu_kit/questions.md`.", ""]
+        lines += ["A CPU with tiny networks decides nothing: this only shows the table.", ""] if results.is_tiny else []
         lines += table(decisions)
     for each in results.parts:
         lines += ["", *section(each)]

@@ -30,14 +30,18 @@ def measure(bench: Bench) -> None:
             layout = "channels_last" if is_channels_last else "contiguous"
             bench.row(what=f"decode, {dtype}, {layout}", ms=ms, peak_GiB=gib)
             del vae
+    measure_tf32(bench, copy.deepcopy(pipeline.vae).to(torch.float32), latents)
     between, beside = measure_streams(bench, engine.vae_decoder, engine.denoiser, states)
     gain = 1 - beside / between
     follows = "Give the VAE a stream of its own." if gain > 0.05 else "Decode between steps, as now."
     bench.decide("Q5 VAE's stream", measured=f"a stream of its own saves {gain:.1%} of the time", follows=follows)
     fastest = min(times, key=lambda each: times[each])
     ratio = times["float16", True] / times["float16", False]
+    follows = (
+        "Either will do." if 0.95 < ratio < 1.05 else f"Use {'channels_last' if ratio < 1 else 'contiguous tensors'}."
+    )
     measured = f"channels_last takes {ratio:.2f} times as long in float16; fastest: {fastest[0]}"
-    bench.decide("Q1 VAE's layout", measured=measured, follows="Use the faster layout if it saves over 5%.")
+    bench.decide("Q1 VAE's layout", measured=measured, follows=follows)
 
 
 @torch.inference_mode()
@@ -47,6 +51,26 @@ def decoding(bench: Bench, vae: Any, latents: torch.Tensor) -> tuple[float, floa
     bench.reset_peak()
     ms = bench.milliseconds(lambda: vae.decode(unscaled, return_dict=False))
     return ms, bench.peak_gib()
+
+
+@torch.inference_mode()
+def measure_tf32(bench: Bench, vae: Any, latents: torch.Tensor) -> None:
+    """Decoding in float32, with matrix products in TF32."""
+    exact_ms, _ = decoding(bench, vae, latents)
+    unscaled = latents.float() / vae.config.scaling_factor
+    exact = vae.decode(unscaled, return_dict=False)[0]
+    torch.set_float32_matmul_precision("high")
+    try:
+        ms, gib = decoding(bench, vae, latents)
+        difference = 127.5 * float((vae.decode(unscaled, return_dict=False)[0] - exact).abs().max())
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    bench.row(what="decode, float32 with TF32 products, channels_last", ms=ms, peak_GiB=gib)
+    measured = (
+        f"saves {1 - ms / exact_ms:.1%} of decoding in float32, and changes colours by at most {difference:.2g} of 255"
+    )
+    follows = "Use TF32 for the VAE." if ms < 0.95 * exact_ms and difference < 1 else "Leave it."
+    bench.decide("Q14 TF32", measured=measured, follows=follows)
 
 
 def measure_streams(bench: Bench, decoder: VAEDecoder, denoiser: Any, states: list[Any]) -> tuple[float, float]:
