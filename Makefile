@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons test-slow test-cluster test-image test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel image clean
+.PHONY: help run test test-pythons test-slow test-cluster test-image test-linux test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel image clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -21,7 +21,7 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 # Two workers take a third less time on 2 cores, because tests often wait for a server.
 test:  ## Run the tests except for the slow ones below, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster and not image" $(ARGS)
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster and not image and not linux" $(ARGS)
 
 # ARGS='--junitxml=...' writes one report, so CI runs it for each Python.
 PYTHONS ?= 3.12 3.13 3.14
@@ -39,6 +39,10 @@ test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tri
 test-image:  ## Build the container images on stand-in bases and test them, as root on Debian or Ubuntu (minutes)
 	@scripts/setup embedded,dev
 	@exec tests/images/run $(ARGS)
+
+test-linux:  ## Install and start on fresh Debian 12, Debian 13 and Ubuntu 24.04, as root on Debian or Ubuntu (minutes)
+	@scripts/setup embedded,dev
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile tests/linux -m linux --timeout=900 $(ARGS)
 
 # On processors without bfloat16, each pass allocates memory for each layer's weights. By default glibc serves such
 # allocations from its heap, which fragments by gigabytes. With this threshold it returns them to the system.

@@ -44,6 +44,7 @@ PARTS = (
     Part("python3.14", "make test-pythons PYTHONS=3.14", 10),
     Part("slow", "make test-slow", 25),
     Part("image", "make test-image", 15),
+    Part("linux", "make test-linux", 15),
     Part("cluster", "make test-cluster", 20),
     Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),
     Part("full-size", "make test-full-size", 20),

@@ -10,6 +10,8 @@ UNAVOIDABLE = (
     "needs a GPU",
     "needs IPv6 in the kernel",
     "needs Linux",
+    "needs Ubuntu's archive",  # debootstrap's error follows
+    "needs the server of uv's Python builds",
     "needs x86-64",
 )
 OPTION = "--no-avoidable-skips"
