@@ -8,7 +8,7 @@ import pytest
 from support.bare_machine import UV_OFFLINE, Machine
 from support.paths import ROOT
 
-TORCH = re.search(r'"(torch==[^"]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]  # type: ignore[index]
+TORCH = re.search(r'"(torch==[\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]  # type: ignore[index]
 
 
 def test_without_a_gpu_pytorchs_build_for_the_cpu_is_installed_first(machine: Machine) -> None:
