@@ -10,12 +10,13 @@ import pytest
 import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
+from diffusion_engine.engine import Engine
 from diffusion_engine.engine_builder import build_engine, warm_up
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks, use_channels_last
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
-from listening import Driver
+from listening import Driver, submit
 from stock import StockPipeline
 from torch._dynamo.utils import counters
 
@@ -58,13 +59,14 @@ def test_networks_are_traced_before_the_first_request(monkeypatch: pytest.Monkey
 
 
 def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
-    make_driver: Callable[..., Driver], stock: StockPipeline, monkeypatch: pytest.MonkeyPatch
+    make_engine: Callable[..., Engine], stock: StockPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The warm-up runs on another thread than the engine. Their compiled code must be the same."""
     # The backend `eager` traces and guards as any other, but generates no code, which would take a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     networks = optimized_networks(replace(CONFIG, is_compiled=True), load_pipeline(CONFIG))
-    driver = make_driver(networks=networks)
-    warm_up(driver.engine)
+    engine = make_engine(networks=networks)
+    warm_up(engine)
     num_graphs = counters["stats"]["unique_graphs"]
     assert num_graphs > 0
     values = [
@@ -73,11 +75,14 @@ def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
         {**SMALL, "num_inference_steps": 3, "guidance_scale": 1.0},  # 5, 3 and 1 rows
         {"width": 192, "height": 128, "num_inference_steps": 1},
     ]
-    submitted = [driver.join(**each) for each in values]
-    driver.finish()
+    engine.start()
+    try:
+        pictures = [one.pixels() for one in [submit(engine, **each) for each in values]]
+    finally:
+        engine.stop()
     assert counters["stats"]["unique_graphs"] == num_graphs
-    for each, one in zip(values, submitted, strict=True):
-        assert np.abs(one.pixels() - stock.pixels(**each)).max() <= 1
+    for each, picture in zip(values, pictures, strict=True):
+        assert np.abs(picture - stock.pixels(**each)).max() <= 1
 
 
 def test_picture_of_the_default_size_is_decoded_in_the_warm_up(

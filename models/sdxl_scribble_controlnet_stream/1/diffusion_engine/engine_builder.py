@@ -51,3 +51,4 @@ def warm_up(engine: Engine) -> None:
     defaults = engine.capabilities.defaults
     state = dummy_request(BatchKey(defaults.width, defaults.height), engine.capabilities, has_scribble=False)
     engine.vae_decoder.decode(torch.zeros_like(engine.encoder.encode(state).latents))
+    torch.cuda.empty_cache()  # the measured passes may have had more rows than later ones will have

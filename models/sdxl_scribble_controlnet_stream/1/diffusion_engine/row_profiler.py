@@ -50,8 +50,7 @@ def choose_row_limits(config: EngineConfig, networks: Networks, capabilities: Ca
             return timer(key, num_rows)
         except torch.OutOfMemoryError:
             logger.info("%d rows at %dx%d need more memory than the GPU has", num_rows, key.width, key.height)
-        torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed pass
-        return None
+            return None
 
     return profiled(sizes, measure, budget_s=config.profile_budget_s, cache_file=cache_file)
 
