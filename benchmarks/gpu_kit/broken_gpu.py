@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part `broken_gpu`: the engine's process after an error that breaks its use of the GPU. It must end with status 70.
+"""Part `broken_gpu`: the engine's process after an error that breaks its use of the GPU. It must end.
 
 The part starts this module as a command, because the process ends.
 """
@@ -10,13 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from diffusion_engine.gpu_health import EXIT_STATUS
 from diffusion_engine.request_parser import parse_request
 
 from benchmarks.gpu_kit.bench import Bench
 from benchmarks.gpu_kit.cancellation import StepListener
 from benchmarks.gpu_kit.plan import TINY
-
-EXIT_STATUS = 70
 
 
 def measure(bench: Bench) -> None:

@@ -160,3 +160,12 @@ def test_killed_run_keeps_the_finished_parts_and_leaves_no_process(tmp_path: Pat
     (page,) = tmp_path.glob("*.md")
     assert "| ControlNet |" in page.read_text()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_code_that_only_runs_on_a_gpu_starts_and_ends() -> None:
+    command = [sys.executable, "-m", "tests.support.pretended_gpu", "waits", "kernels", "copies"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    sent = [json.loads(line) for line in done.stdout.splitlines()]
+    answered = [content["question"] for kind, content in sent if kind == "decision"]
+    assert answered == ["Q12 waits", "Q6 cudnn.benchmark", "Q3 CUDA graphs", "Q13 noise"]
