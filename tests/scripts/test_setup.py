@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`scripts/setup` installs what is missing, once, and says why an installation failed."""
 
+import os
+import signal
+import subprocess
+
 import pytest
 
 from support.bare_machine import Machine
@@ -119,6 +123,27 @@ def test_a_failed_installation_ends_with_one_sentence_that_names_the_cause(
     assert sentence in failed
     assert "the same command again" in failed
     assert output in (machine.clone / ".venv" / "install.log").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_ends_the_installation_with_one_sentence(machine: Machine) -> None:
+    machine.has("python3")
+    pipe = machine.clone.parent / "pipe"
+    os.mkfifo(pipe)
+    with (
+        subprocess.Popen(
+            [str(machine.clone / "scripts" / "setup")],
+            env={**machine.environment, "PIP_READS": str(pipe)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as setup,
+        pipe.open("w"),
+    ):  # waits for pip to read
+        os.killpg(setup.pid, signal.SIGINT)  # as a terminal does
+        _, said = setup.communicate(timeout=60)
+    assert setup.returncode == 130
+    assert said.splitlines()[1:] == ["Interrupted. The same command continues the installation."]
+    assert "Continuing an interrupted installation.\n" in machine.setup().stderr
 
 
 def test_an_incomplete_environment_is_recreated(machine: Machine) -> None:

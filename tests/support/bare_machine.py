@@ -49,7 +49,7 @@ case "$*" in
   "-m pip config list") echo "$PIP_CONFIG" ;;
   *"--dry-run --no-index"*) [ -n "$HAS_WHEEL" ] || exit 1 ;;
   *"pip install "*" uv") cp "$FAKE_UV" "${0%/*}/uv"; echo "$UV_WHEEL_ERROR"; [ -z "$UV_WHEEL_ERROR" ] || exit 1 ;;
-  "-m pip install"*) echo "$PIP_OUTPUT"; exit "${PIP_STATUS:-0}" ;;
+  "-m pip install"*) [ -z "$PIP_READS" ] || exec cat "$PIP_READS"; echo "$PIP_OUTPUT"; exit "${PIP_STATUS:-0}" ;;
   *importlib.metadata*) [ -z "$NO_TORCH" ] || exit 1 ;;
   *"version_info"*) echo "${VERSION:-3.11.2}" ;;
 esac
