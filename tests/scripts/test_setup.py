@@ -109,6 +109,10 @@ def test_an_interrupted_installation_is_resumed(machine: Machine) -> None:
         ),
         ("SSLError: [SSL: CERTIFICATE_VERIFY_FAILED]\nERROR: No matching distribution found", "SSL_CERT_FILE"),
         ("Collecting numpy\nERROR: numpy is not what it was\nhint: a wall", "ERROR: numpy is not what it was."),
+        (
+            "error: subprocess-exited-with-error\n  ERROR: No hatchling\n  [end of output]",
+            "failed: ERROR: No hatchling.",
+        ),
     ],
 )
 def test_a_failed_installation_ends_with_one_sentence_that_names_the_cause(
