@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Part `kernels`: what cuDNN's benchmark mode and CUDA graphs gain, and how long the launch of a pass takes."""
+"""Part `kernels`: what cuDNN's benchmark mode and CUDA graphs gain; the launch of a pass, and its divisions."""
 
 import time
 from typing import Any
@@ -13,12 +13,14 @@ from benchmarks.gpu_kit.plan import Size
 GAIN = 0.05
 GRAPH_GAIN = 0.15
 LAUNCH_SHARE = 0.8
+DIVISIONS = 0.02
 
 
 def measure(bench: Bench) -> None:
     engine = bench.engine(max_rows=16)
     sizes = dict.fromkeys((bench.plan.sizes[0], bench.plan.sizes[-1]))
     gains: list[float] = []
+    divisions: list[float] = []
     graph_gains: list[float] = []
     launches: list[float] = []
     for size in sizes:
@@ -35,6 +37,7 @@ def measure(bench: Bench) -> None:
             graph, graph_gib = graph_ms(bench, engine, states) if bench.is_gpu else (None, None)
             add_row(bench, size, 2 * num_requests, (eager, launch, tuned, first), graph=graph, graph_gib=graph_gib)
             gains.append(1 - tuned / eager)
+            divisions.append(division_share(bench, engine, states))
             launches.append(launch / eager)
             if graph is not None:
                 graph_gains.append(1 - graph / eager)
@@ -42,6 +45,8 @@ def measure(bench: Bench) -> None:
     bench.decide(
         "Q6 cudnn.benchmark", measured=f"saves {min(gains):.1%} to {max(gains):.1%} of a pass", follows=follows
     )
+    follows = "Use an own attention processor." if max(divisions) > DIVISIONS else "Leave diffusers' own."
+    bench.decide("Q19 divisions", measured=f"at most {max(divisions):.1%} of a pass", follows=follows)
     if graph_gains:
         is_worth_it = max(graph_gains) > GRAPH_GAIN or max(launches) > LAUNCH_SHARE
         measured = f"graphs save up to {max(graph_gains):.1%}; launching takes up to {max(launches):.0%} of a pass"
@@ -79,6 +84,17 @@ def launch_ms(bench: Bench, engine: Engine, states: list[Any]) -> float:
     launched = time.perf_counter() - started
     bench.synchronize()
     return 1000 * launched
+
+
+def division_share(bench: Bench, engine: Engine, states: list[Any]) -> float:
+    """The share of divisions in the time of a pass; diffusers divides the result of each attention by 1."""
+    with torch.profiler.profile() as profile:  # of all supported devices
+        engine.denoiser.predict(states)
+        bench.synchronize()
+    measure_of = "self_device_time_total" if bench.is_gpu else "self_cpu_time_total"
+    times = {each.key: getattr(each, measure_of) for each in profile.key_averages() if each.key.startswith("aten::")}
+    share: float = (times.get("aten::div", 0.0) + times.get("aten::div_", 0.0)) / max(1.0, sum(times.values()))
+    return share
 
 
 @torch.inference_mode()
