@@ -142,6 +142,15 @@ def test_every_target_of_the_makefile_that_tests_is_a_part(parts: Any) -> None:
     assert {command[1] for command in commands if command[0] == "make"} == set(targets)
 
 
+@pytest.mark.parametrize("file", ["Makefile", "pyproject.toml", "scripts/test_pythons"])
+def test_tests_of_other_tasks_are_deselected(file: str) -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    markers = re.findall(r'^    "(\w+): .*only in `make [a-z-]+`', pyproject, flags=re.MULTILINE)
+    assert len(markers) >= 6
+    (expression,) = re.findall(r'"(not [^"]* and not fuzz and [^"]*)"', (ROOT / file).read_text())
+    assert set(markers) - {"slow"} <= set(re.findall(r"not (\w+)", expression))
+
+
 # --- the plugin ---
 
 
