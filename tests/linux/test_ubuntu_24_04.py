@@ -23,9 +23,11 @@ def test_a_user_without_sudo_gets_the_command_that_helps(new_machine: Callable[[
     machine.become_user()
     offline = machine.setup(PIP_INDEX_URL=f"{UNREACHABLE}/simple", PIP_RETRIES="1")
     assert offline.returncode == 1
-    installs, failed = offline.stderr.splitlines()
+    said = offline.stderr.splitlines()
+    assert len(said) == 2, said
+    installs, failed = said
     assert installs.startswith("Installing fastapi-triton[embedded] into .venv with Python 3.12.")
-    assert failed.startswith("The installation failed: the network does not reach 127.0.0.1; behind a proxy,")
+    assert failed.startswith("The installation failed: the network does not reach ")
 
     done = machine.setup()
     assert done.returncode == 0, done.stderr
