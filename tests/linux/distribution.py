@@ -25,15 +25,14 @@ PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Release(NamedTuple):
     name: str
     codename: str
-    mirror: str
-    script: str  # debootstrap's; Debian's knows no newer release of Ubuntu by name
-    components: str = "main"
+    script: str  # debootstrap's, which knows the archive; Debian's knows no newer release of Ubuntu by name
+    options: tuple[str, ...] = ()
 
 
-DEBIAN = "http://deb.debian.org/debian"
-DEBIAN_12 = Release("Debian 12", "bookworm", DEBIAN, "bookworm")
-DEBIAN_13 = Release("Debian 13", "trixie", DEBIAN, "trixie")
-UBUNTU_24 = Release("Ubuntu 24.04", "noble", "http://archive.ubuntu.com/ubuntu", "gutsy", "main,universe")
+DEBIAN_12 = Release("Debian 12", "bookworm", "bookworm")
+DEBIAN_13 = Release("Debian 13", "trixie", "trixie")
+# Debian has no keys of Ubuntu's archive. The root is thrown away, and its own apt-get checks all signatures.
+UBUNTU_24 = Release("Ubuntu 24.04", "noble", "gutsy", ("--components=main,universe", "--no-check-gpg"))
 
 
 def base(release: Release, folder: Path) -> Path:
@@ -47,10 +46,9 @@ def base(release: Release, folder: Path) -> Path:
         unfinished = folder / f"{release.codename}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        # Debian has no keys of Ubuntu's archive. The root is thrown away, and its own apt-get checks all signatures.
-        trust = [] if release.mirror == DEBIAN else ["--no-check-gpg"]
-        options = ["--variant=minbase", f"--components={release.components}", *trust]
-        command = ["debootstrap", *options, release.codename, str(unfinished), release.mirror, release.script]
+        options = ("--variant=minbase", *release.options)
+        default_mirror = ""
+        command = ["debootstrap", *options, release.codename, str(unfinished), default_mirror, release.script]
         subprocess.run(command, check=True, capture_output=True, text=True)
         unfinished.rename(made)
     return made
