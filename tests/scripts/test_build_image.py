@@ -85,9 +85,8 @@ def test_storage_in_a_virtual_machine_is_not_measured(programs: Path, tmp_path: 
 
 
 def test_make_passes_the_image_on() -> None:
-    done = subprocess.run(
-        ["make", "--dry-run", "image", "IMAGE=demo"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = ["make", "--dry-run", "--no-print-directory", "image", "IMAGE=demo"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["scripts/build_image", "demo"]
     assert os.access(ROOT / "scripts" / "build_image", os.X_OK)
 
