@@ -54,7 +54,7 @@ def test_root_gets_python_3_12_and_triton_runs_its_models(new_machine: Callable[
     assert packages == "Installing python3 python3-venv with apt-get …"
     assert announced.endswith(DOWNLOADS)
     assert failed == (
-        f"The download failed: the network does not reach {UNREACHABLE}; behind a proxy, set HTTPS_PROXY. Mend that "
+        f"The download failed: the network does not reach {UNREACHABLE}; behind a proxy, set HTTPS_PROXY. Fix this "
         "and run the same command again, or install a Python 3.11 or 3.12 with its shared library and run "
         "`make run PYTHON=<its path>`."
     )

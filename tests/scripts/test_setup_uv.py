@@ -80,7 +80,7 @@ def test_after_a_failed_download_the_command_of_the_distribution_is_shown(machin
 
 @pytest.mark.parametrize(
     "obstacle",
-    ["machine||This processor is aarch64.", "disk||The disk is full.", "venv|python3.11-venv|Install python3.11-venv."],
+    ["machine||This processor is aarch64.", "disk||The disk is full."],
 )
 def test_another_python_is_not_downloaded_for_other_obstacles(machine: Machine, obstacle: str) -> None:
     machine.has("uv", FAKE_UV)
@@ -90,6 +90,23 @@ def test_another_python_is_not_downloaded_for_other_obstacles(machine: Machine, 
     assert done.returncode == 1
     assert done.stderr.splitlines() == [TOO_NEW.split("|")[2], obstacle.split("|")[2]]
     assert machine.calls("uv python") == []
+
+
+PACKAGES = (
+    "venv|python3.12-venv|Install the packages with `sudo apt-get install python3.12-venv`.",
+    "python-too-new|python3-venv|Run `sudo apt-get install python3-venv`, then `make run`.",
+)
+
+
+@pytest.mark.parametrize("obstacle", PACKAGES)
+def test_a_user_who_cannot_install_packages_needs_them_only_without_uv(machine: Machine, obstacle: str) -> None:
+    machine.has("python3")
+    machine.stands_in_the_way("python3", obstacle)
+    done = machine.setup()
+    assert (done.returncode, done.stderr) == (1, obstacle.split("|")[2] + "\n")
+    machine.has("uv", FAKE_UV)
+    assert machine.setup().returncode == 0
+    assert len(machine.calls("uv python install 3.12")) == 1
 
 
 def test_a_chosen_python_is_not_replaced(machine: Machine) -> None:

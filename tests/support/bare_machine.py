@@ -38,7 +38,7 @@ echo "$name $*" >> "$CALLS"
 case "$*" in
   "-I src/fastapi_triton/embedded/preflight.py .")
     [ ! -s "$OBSTACLES/$name" ] || { cat "$OBSTACLES/$name"; exit 1; } ;;
-  *"preflight.py . $FULL_FOR") echo "disk||The disk is too small." ;;
+  *"preflight.py . $FULL_FOR") echo "disk||The disk is too small."; exit 1 ;;
   *"preflight.py gpu") [ -n "$HAS_GPU" ] || exit 1 ;;
   "-m venv "*)
     folder="${@: -1}"
