@@ -89,7 +89,13 @@ def test_failed_part_does_not_stop_the_others_and_the_table_names_its_tests(
 
 def test_processes_that_outlive_their_part_are_named_and_killed(parts: Any, tmp_path: Path) -> None:
     marked = f"import os, time; os.setsid(); time.sleep(3600)  # {tmp_path}"
-    (tmp_path / "part").write_text(f'#!/bin/sh\n{sys.executable} -c "{marked}" &\nenv -i sleep 3601 &\n')
+    (tmp_path / "part").write_text(
+        f"""#!/bin/sh
+        wait_for() {{ until grep -q "$1" /proc/$!/cmdline; do sleep 0.01; done; }}
+        {sys.executable} -c "{marked}" & wait_for setsid
+        env -i sleep 3601 & wait_for 3601
+        """
+    )
     (tmp_path / "part").chmod(0o755)
     outcome = parts.run(parts.Part("lint", "./part", 1, runs_tests=False), tmp_path, 1)
     assert outcome.passed == 0
@@ -131,8 +137,14 @@ def test_results_before_the_timeout_count(parts: Any, tmp_path: Path, monkeypatc
     assert (outcome.passed, outcome.failed) == (1, ["test: takes longer than 0.1 minutes"])
 
 
+def test_report_that_was_cut_off_is_no_result(parts: Any, tmp_path: Path) -> None:
+    (tmp_path / "part").write_text('#!/bin/sh\necho "<testsuite><testcase" >"${1##*--junitxml=}"\n')
+    (tmp_path / "part").chmod(0o755)
+    assert parts.run(parts.Part("test", "./part", 1), tmp_path, 1).failed == ["test: no results of pytest"]
+
+
 def test_unknown_part_is_rejected_with_the_names_of_all(parts: Any) -> None:
-    with pytest.raises(SystemExit, match=r"No part is named lnt\. The parts are packages, lint, test, "):
+    with pytest.raises(SystemExit, match=r"No part is named lnt\. The parts are packages, setup, lint, test, "):
         parts.main(["lnt"])
 
 
