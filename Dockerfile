@@ -51,6 +51,7 @@ RUN pip install --no-cache-dir uv \
     && pip uninstall --yes uv
 COPY models models
 USER app
+ENV FASTAPI_TRITON_GENERATE=true
 CMD ["fastapi-triton", "serve", "--embedded", "--host", "0.0.0.0", "--port", "8080"]
 
 # The default is the frontend. Old builders also make the stages above it, unless you name your target.

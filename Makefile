@@ -42,6 +42,7 @@ test-image:  ## Build the container images on stand-in bases and test them, as r
 
 test-linux:  ## Install and start on fresh Debian 12, Debian 13 and Ubuntu 24.04, as root on Debian or Ubuntu (minutes)
 	@scripts/setup embedded,dev
+	@.ci/packages debootstrap
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile tests/linux -m linux --timeout=900 $(ARGS)
 
 # On processors without bfloat16, each pass allocates memory for each layer's weights. By default glibc serves such
@@ -106,5 +107,5 @@ image:  ## Build a container image with docker, podman or buildah: the frontend'
 	@scripts/build_image $(or $(IMAGE),frontend)
 
 clean:  ## Remove the files of other tasks, except .venv
-	rm -rf dist build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dist build .roots .venv-3.* .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -34,7 +34,9 @@ def stand_in_python(podman: Podman) -> str:
             [str(Path(__file__).with_name("stand_in_python")), str(WORK)], stdout=subprocess.PIPE
         ) as made:
             podman.call("import", *changes, "-", PYTHON, stdin=made.stdout)
-        assert made.returncode == 0
+        if made.returncode:
+            podman.call("rmi", "--force", PYTHON)
+            pytest.fail("stand_in_python failed; its output is above")
     return PYTHON
 
 

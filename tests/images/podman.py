@@ -124,9 +124,10 @@ class Container:
         alarm.start()
         with follow:
             assert follow.stdout is not None
-            assert any(text in line for line in follow.stdout), f"{text!r} did not appear in the log:\n{self.log}"
+            has_text = any(text in line for line in follow.stdout)
             alarm.cancel()
             follow.kill()
+        assert has_text, f"{text!r} did not appear in the log:\n{self.log}"
 
     def exec(self, *command: str) -> str:
         return self._podman.call("exec", self._identifier, *command)

@@ -17,6 +17,7 @@ from support.serving import Server
 ENTER = Path(__file__).with_name("enter")
 CLONE = "/srv/a clone"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+INDEXES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX")
 CERTIFICATES = ("SSL_CERT_FILE", "PIP_CERT")  # of uv and pip
 UNREACHABLE = "http://127.0.0.1:9"  # nothing listens there
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -156,13 +157,13 @@ def machine(installed: Path, root: Path) -> Machine:
     """A new machine in the folder `root`, with the network, certificates and pip settings of this one."""
     subprocess.run(["cp", "--archive", "--reflink=auto", str(installed), str(root)], check=True)
     clone_to(root / CLONE.removeprefix("/"))
-    new = Machine(root, environment={name: os.environ[name] for name in PROXIES if name in os.environ})
+    new = Machine(root, environment={name: os.environ[name] for name in (*PROXIES, *INDEXES) if name in os.environ})
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), root / "etc" / name)
     for name in CERTIFICATES:
         if name in os.environ:  # behind a proxy with certificates of its own
             shutil.copy(os.environ[name], root / f"{name}.pem")
             new.environment[name] = f"/{name}.pem"
-    if wheels := os.environ.get("PIP_FIND_LINKS"):
+    if Path(wheels := os.environ.get("PIP_FIND_LINKS", "")).is_dir() and wheels:
         new.environment["PIP_FIND_LINKS"] = new.share(Path(wheels), "/wheels")
     return new

@@ -4,6 +4,7 @@
 Where the server of uv's builds cannot be reached, a stub of uv finds a Python 3.12 of this machine instead.
 """
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ DOWNLOADS = "Downloading Python 3.12 with uv (60 MB) into ~/.local/share/uv …"
 def shared_python_3_12() -> Path | None:
     """The folder of a Python 3.12 of this machine that has its own shared library."""
     script = "import sys, os; os.stat(sys.base_prefix + '/lib/libpython3.12.so.1.0'); print(sys.base_prefix)"
-    for python in ("python3.12", *Path.home().glob(".pyenv/versions/3.12*/bin/python3.12")):
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for python in ("python3.12", *pyenv.glob("versions/3.12*/bin/python3.12")):
         try:
             done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):

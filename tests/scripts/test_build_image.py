@@ -16,7 +16,7 @@ def programs(tmp_path: Path) -> Path:
     """A folder for the PATH, with the programs that the script needs and no builder."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("env", "bash", "dirname", "awk"):
+    for name in ("env", "bash", "dirname", "awk", "tail"):
         found = shutil.which(name)
         assert found is not None
         (folder / name).symlink_to(found)
@@ -67,9 +67,10 @@ def test_problem_is_one_sentence(programs: Path, image: str, sentence: str) -> N
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_docker_without_its_daemon_is_named(programs: Path) -> None:
-    add(programs, "docker", "exit 1")
-    assert build(programs, "demo").stderr.startswith("Docker is installed but not running.")
+def test_docker_says_itself_why_it_cannot_be_used(programs: Path) -> None:
+    add(programs, "docker", "echo 'Cannot connect to the Docker daemon. Is it running?' >&2; exit 1")
+    expected = "Docker is installed but cannot be used: Cannot connect to the Docker daemon. Is it running?\n"
+    assert build(programs, "demo").stderr == expected
 
 
 def test_full_disk_is_reported_before_the_build(programs: Path, tmp_path: Path) -> None:
