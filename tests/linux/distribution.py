@@ -164,6 +164,6 @@ def machine(installed: Path, root: Path) -> Machine:
         if name in os.environ:  # behind a proxy with certificates of its own
             shutil.copy(os.environ[name], root / f"{name}.pem")
             new.environment[name] = f"/{name}.pem"
-    if Path(wheels := os.environ.get("PIP_FIND_LINKS", "")).is_dir() and wheels:
+    if (wheels := os.environ.get("PIP_FIND_LINKS")) and Path(wheels).is_dir():
         new.environment["PIP_FIND_LINKS"] = new.share(Path(wheels), "/wheels")
     return new
