@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.errors import is_out_of_memory
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks
 from diffusion_engine.request_state import BatchKey
@@ -30,7 +30,9 @@ def row_times(
     for count in counts:
         try:
             times[count] = measure(BatchKey(*size), count)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             logger.warning("%d rows at %dx%d need too much memory", count, *size)
             break
         logger.info("%dx%d, %d rows: %.1f ms", *size, count, 1000 * times[count])

@@ -136,7 +136,13 @@ def test_preview_that_fails_is_omitted(driver: Driver, monkeypatch: pytest.Monke
     assert (one.recorder.steps, one.recorder.previews) == ([1], {})
 
 
-def test_process_ends_if_its_gpu_no_longer_works(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [torch.AcceleratorError("CUDA error: device-side assert"), RuntimeError("CUDA driver error: unknown error")],
+)
+def test_process_ends_if_its_gpu_no_longer_works(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     statuses: list[int] = []
     monkeypatch.setattr("os._exit", statuses.append)
     monkeypatch.setattr(driver.engine, "_device", torch.device("cuda"))
@@ -148,17 +154,27 @@ def test_process_ends_if_its_gpu_no_longer_works(driver: Driver, monkeypatch: py
     assert statuses == []  # the tiny computation works
 
     def fail(*_: object, **__: object) -> Any:
-        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        raise error
 
-    spoil(driver, lambda all_: broken.state in all_, torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    spoil(driver, lambda all_: broken.state in all_, error)
     monkeypatch.setattr(torch, "zeros", fail)
+    received: list[Any] = []
+    monkeypatch.setattr("os._exit", lambda status: received.append((status, *broken.recorder.finals)))
     driver.step()
-    assert statuses == [EXIT_STATUS]
+    assert received == [(EXIT_STATUS, broken.error())]  # the client got its error before
 
 
-def test_request_that_runs_out_of_memory_alone_fails(driver: Driver) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+def test_request_that_runs_out_of_memory_alone_fails(driver: Driver, error: Exception) -> None:
     too_big, other = driver.join(width=192, height=192), driver.join(**SMALL)
-    spoil(driver, lambda all_: too_big.state in all_, torch.OutOfMemoryError("CUDA out of memory"))
+    spoil(driver, lambda all_: too_big.state in all_, error)
     driver.finish()
     assert (too_big.error().code, too_big.error().retry_after_s) == ("out_of_memory", 5)
     assert other.picture()

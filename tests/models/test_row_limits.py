@@ -206,6 +206,13 @@ def test_size_of_which_no_row_fits_is_estimated_and_not_kept(tmp_path: Path) -> 
     assert "192x192" not in json.loads(file.read_text())
 
 
+def test_times_of_a_size_for_which_memory_was_short_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    Machine(lambda key, num_rows: 0.1 if key.width <= 128 or num_rows < 4 else None).profile(cache_file=file)
+    assert "128x128" in json.loads(file.read_text())
+    assert "192x192" not in json.loads(file.read_text())
+
+
 def test_gpu_that_is_too_small_for_one_row_is_an_error_that_names_the_size() -> None:
     with pytest.raises(MemoryError, match="not even one row at 128x128 fits"):
         Machine(lambda *_: None).profile()

@@ -18,7 +18,7 @@ import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
-from diffusion_engine.errors import RequestError, attempt
+from diffusion_engine.errors import RequestError, attempt, is_out_of_memory
 from diffusion_engine.gpu_health import end_process_if_broken
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
@@ -240,12 +240,12 @@ class Engine:
         try:
             return states, self.denoiser.predict(states)
         except Exception as error:
-            is_out_of_memory = isinstance(error, torch.OutOfMemoryError)
-            if not is_out_of_memory:
+            needs_memory = is_out_of_memory(error)
+            if not needs_memory:
                 logger.warning("a pass of %d requests failed; each is retried alone", len(states), exc_info=True)
         # Not in the handler: the exception keeps the tensors of the failed pass.
         self.denoiser.clear_cache()
-        if is_out_of_memory and len(states) > 1:
+        if needs_memory and len(states) > 1:
             return self._predict_fewer(states)
         return self._predict_alone(states)
 
@@ -342,11 +342,11 @@ class Engine:
         preprocess(state, self.capabilities, max_pixels=self.max_pixels, max_side=self.max_side, decode=decode)
 
     def _fail(self, state: RequestState, error: RequestError) -> None:
-        if error.code == "generation_failed":
-            end_process_if_broken(self._device)
         state.encoded = None
         self._release(state, Status.CANCELLED if error.code == "cancelled" else Status.FAILED)
         self.output_processor.failed(state, error)
+        if error.code == "generation_failed":
+            end_process_if_broken(self._device, before=self.output_processor.flush)
 
     def _release(self, state: RequestState, status: Status) -> None:
         self.metrics.add("sdxl_engine_requests_total", how=status.value)

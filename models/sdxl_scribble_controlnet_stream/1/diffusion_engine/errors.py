@@ -10,6 +10,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# In the errors of CUDA, cuBLAS and cuDNN, which are not torch.OutOfMemoryError.
+_OUT_OF_MEMORY = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "unable to find an engine to execute")
+
 
 class RequestError(Exception):
     """The reason why one request gets no picture.
@@ -46,6 +49,15 @@ class RequestError(Exception):
         return json.dumps({name: value for name, value in body.items() if value is not None})
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the GPU's memory was too small for the work."""
+    import torch  # not at the top: the processes that decode pictures import this module without torch
+
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+    )
+
+
 def attempt(work: Callable[[], T]) -> T | RequestError:
     """Run work for one request. Returns its result, or any exception as the `RequestError` that the client receives.
 
@@ -56,11 +68,11 @@ def attempt(work: Callable[[], T]) -> T | RequestError:
     except RequestError as error:
         return error
     except Exception as error:
-        import torch  # not at the top: the processes that decode pictures import this module without torch
-
-        if not isinstance(error, torch.OutOfMemoryError):
+        if not is_out_of_memory(error):
             logger.exception("a request failed")
             return RequestError("generation_failed", "The picture could not be made. The server's log has the reason.")
+    import torch
+
     torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed work
     detail = "The GPU has no memory left for this picture. Retry soon, or send a smaller `width` and `height`."
     return RequestError("out_of_memory", detail, retry_after_s=5)

@@ -43,6 +43,12 @@ class OutputProcessor:
         self._tasks.put(None)
         self._thread.join()
 
+    def flush(self, timeout_s: float = 2.0) -> None:
+        """Wait until the events so far are sent, but not longer than this."""
+        sent = threading.Event()
+        self._tasks.put(sent.set)
+        sent.wait(timeout_s)
+
     def progress(self, state: RequestState, preview: Pixels | None) -> None:
         """Send the progress of a request after a step; `preview` is (h, w, 3) or None."""
         with self._lock:

@@ -71,7 +71,8 @@ def profiled(
             "memory, or a checkpoint whose serving.json has a smaller default size"
         )
     if len(times) > num_known:
-        _write(cache_file, times)
+        # Without the sizes for which memory was short: other processes may have used it.
+        _write(cache_file, {name: each for name, each in times.items() if ROW_COUNTS[-1] in each})
     first = knee(times[_name(sizes[0])]) * sizes[0][0] * sizes[0][1]
     limits = {}
     for size in sizes:

@@ -14,6 +14,7 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
+from diffusion_engine.errors import is_out_of_memory
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.request_parser import parse_request
@@ -30,7 +31,10 @@ def choose_row_limits(config: EngineConfig, networks: Networks, capabilities: Ca
     """The configured limit, or else measured limits. The measurements are cached in a file for the next start."""
     if config.max_rows is not None:
         return RowLimits({}, default=config.max_rows)
-    device = torch.cuda.get_device_name(networks.device) if networks.device.type == "cuda" else platform.processor()
+    device = platform.processor()
+    if networks.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(networks.device)
+        device = f"{properties.name}, {properties.total_memory} bytes"  # a part of a GPU has the name of the whole
     how = (
         torch.get_num_threads(),
         networks.cpu_parallel_size,
@@ -48,7 +52,9 @@ def choose_row_limits(config: EngineConfig, networks: Networks, capabilities: Ca
     def measure(key: BatchKey, num_rows: int) -> float | None:
         try:
             return timer(key, num_rows)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             logger.info("%d rows at %dx%d need more memory than the GPU has", num_rows, key.width, key.height)
             return None
 
