@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Failures and cancellations affect only their own request."""
 
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusion_engine.engine import Engine
+from diffusion_engine.errors import RequestError
 from diffusion_engine.gpu_health import EXIT_STATUS
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule
@@ -143,25 +146,38 @@ def test_preview_that_fails_is_omitted(driver: Driver, monkeypatch: pytest.Monke
 def test_process_ends_if_its_gpu_no_longer_works(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    statuses: list[int] = []
-    monkeypatch.setattr("os._exit", statuses.append)
+    calls: list[Any] = []
+    monkeypatch.setattr("os._exit", calls.append)
     monkeypatch.setattr(driver.engine, "_device", torch.device("cuda"))
     works, broken = (driver.join(**SMALL, seed=seed) for seed in (1, 2))
     spoil(driver, lambda all_: works.state in all_, torch.AcceleratorError("CUDA error: invalid argument"))
     monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.ones(1))
     driver.step()
     assert works.error().code == "generation_failed"
-    assert statuses == []  # the tiny computation works
+    assert calls == []  # the tiny computation works
 
     def fail(*_: object, **__: object) -> Any:
         raise error
 
     spoil(driver, lambda all_: broken.state in all_, error)
     monkeypatch.setattr(torch, "zeros", fail)
-    received: list[Any] = []
-    monkeypatch.setattr("os._exit", lambda status: received.append((status, *broken.recorder.finals)))
+    monkeypatch.setattr(driver.engine.output_processor, "flush", lambda: calls.append("flush"))
     driver.step()
-    assert received == [(EXIT_STATUS, broken.error())]  # the client got its error before
+    assert calls == ["flush", EXIT_STATUS]
+
+
+def test_flushing_waits_for_the_events_before_it(driver: Driver) -> None:
+    one, may_end = driver.join(**SMALL), threading.Event()
+    sent = []
+    one.state.listener = SimpleNamespace(failed=lambda error: sent.append((may_end.wait(60), error)))
+    error = RequestError("failed", "It failed.")
+    driver.engine.output_processor.failed(one.state, error)
+    flushing = threading.Thread(target=driver.engine.output_processor.flush, kwargs={"timeout_s": 60})
+    flushing.start()
+    assert flushing.is_alive()
+    may_end.set()
+    flushing.join()
+    assert sent == [(True, error)]
 
 
 @pytest.mark.parametrize(
