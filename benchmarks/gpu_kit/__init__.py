@@ -7,7 +7,8 @@
 | `packages` | the packages that the kit needs, and the wheels that travel with it |
 | `machine_check` | the GPU, its driver and this PyTorch; why they cannot be used |
 | `part` | the parts, their time and memory |
-| `part_process` | runs one part in its own process |
+| `part_process` | runs each part in its own process |
+| `part_imports` | imports all parts once for their processes |
 | `part_runner` | runs the parts one after another, within the time budget |
 | `results` | the results so far, written after every row |
 | `results_page` | the results as a page |

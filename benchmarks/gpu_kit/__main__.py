@@ -91,8 +91,9 @@ def install_packages(site: Path) -> str:
         return ""
     version = ".".join(platform.python_version_tuple()[:2])
     return (
-        f"Missing for {sys.executable}: {', '.join(names)}. Run `benchmarks/gpu_kit/wheels {version}` on a machine "
-        f"with internet, and copy {packages.WHEELS.relative_to(ROOT)} to the same place here."
+        f"Missing for {sys.executable}: {', '.join(names)}. On a machine with internet, run `benchmarks/gpu_kit/wheels "
+        f"{version} --only {','.join(packages.names_to_install(packages.NEEDED))}`, and copy "
+        f"{packages.WHEELS.relative_to(ROOT)} to the same place here."
     )
 
 

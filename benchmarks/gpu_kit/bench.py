@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a part gets: the plan, the networks, the time, and where to report rows."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -84,6 +85,7 @@ class Bench:
 
     def pipeline(self, dtype: str = "") -> Any:
         """diffusers' pipeline with random weights, on the plan's device."""
+        gc.collect()  # earlier networks, whose memory these need
         architecture = tiny_architecture() if self.plan.is_tiny else ARCHITECTURE
         return make_pipeline(
             architecture=architecture, device=self.device, dtype=getattr(torch, dtype or self.plan.dtype)

@@ -6,6 +6,7 @@ The engine has rows for one request. The first is cancelled in the middle of its
 
 import threading
 import time
+from collections.abc import Callable
 
 from diffusion_engine.engine import Engine
 from diffusion_engine.errors import RequestError
@@ -18,11 +19,12 @@ from benchmarks.gpu_kit.bench import Bench
 
 
 class StepListener:
-    """Notes when each step was reported, and waits for one."""
+    """Notes when each step was reported, and waits for steps and for the end."""
 
     def __init__(self) -> None:
         self.reported_at: list[float] = []
-        self.is_over = threading.Event()
+        self.error: RequestError | None = None
+        self._is_over = False
         self._changed = threading.Condition()
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
@@ -33,15 +35,29 @@ class StepListener:
 
     def completed(self, picture: GeneratedPicture) -> None:
         del picture
-        self.is_over.set()
+        self._end()
 
     def failed(self, error: RequestError) -> None:
-        del error
-        self.is_over.set()
+        self.error = error
+        self._end()
 
     def wait_for_reports(self, count: int) -> None:
+        self._wait(lambda: len(self.reported_at) >= count)
+
+    def wait(self) -> None:
+        """Wait for the end. Raises the error of a request that failed, unless it was cancelled."""
+        self._wait(lambda: False)
+
+    def _wait(self, is_enough: Callable[[], bool]) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: len(self.reported_at) >= count)
+            self._changed.wait_for(lambda: self._is_over or is_enough())
+            if self.error is not None and self.error.code != "cancelled" and not is_enough():
+                raise self.error
+
+    def _end(self) -> None:
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
 
 
 def measure(bench: Bench) -> None:
@@ -65,9 +81,8 @@ def measure_one(bench: Bench, engine: Engine, *, is_warm_up: bool) -> None:
     freed_before = engine.metrics.value("sdxl_engine_cancel_to_free_seconds_total")
     step_before, at = cancelled.step_index, time.monotonic()
     cancelled.cancel()
-    first.is_over.wait()
-    second.wait_for_reports(1)
-    second.is_over.wait()
+    first.wait()
+    second.wait()
     if is_warm_up:
         return
     times = first.reported_at

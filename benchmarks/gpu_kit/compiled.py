@@ -5,6 +5,8 @@
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from diffusion_engine.networks import Networks
@@ -14,6 +16,7 @@ from benchmarks.engine.pass_times import row_times
 from benchmarks.gpu_kit.bench import Bench
 from benchmarks.gpu_kit.plan import Size
 
+Times = dict[tuple[Size, int], float]  # size and rows → seconds
 GAIN = 0.9
 
 
@@ -24,28 +27,45 @@ def measure(bench: Bench) -> None:
     eager = eager_times(bench, counts)
     ratios: list[float] = []
     for layout in ("channels_last", "contiguous"):
-        torch.compiler.reset()
-        networks = bench.networks(bench.pipeline(), is_channels_last=layout == "channels_last", is_compiled=True)
-        for size in bench.plan.sizes:
-            for count in counts:
-                seconds = measure_count(bench, networks, f"as the engine, {layout}", size, count, eager)
-                if seconds is None:
-                    break
-                if layout == "channels_last" and (size, count) in eager:
-                    ratios.append(seconds / eager[size, count])
-    torch.compiler.reset()
-    networks = compiled_for_each_count(bench)
-    for count in (2, max(counts)):
-        measure_count(bench, networks, "for each row count, channels_last", bench.plan.sizes[0], count, eager)
+        times = compiled_times(bench, layout, counts, eager)
+        if layout == "channels_last":
+            ratios += [seconds / eager[each] for each, seconds in times.items() if each in eager]
+    with nothing_compiled():
+        networks = compiled_for_each_count(bench)
+        for count in (2, max(counts)):
+            measure_count(bench, networks, "for each row count, channels_last", bench.plan.sizes[0], count, eager)
     if ratios:
         measured = f"compiled passes take {min(ratios):.2f} to {max(ratios):.2f} times as long as eager ones"
         follows = "`compile` pays." if max(ratios) < GAIN else "Leave `compile` off by default."
         bench.decide("Q2 compile", measured=measured, follows=follows)
 
 
-def eager_times(bench: Bench, counts: list[int]) -> dict[tuple[Size, int], float]:
+@contextmanager
+def nothing_compiled() -> Iterator[None]:
+    """Forget compiled code, in this process and in the caches on disk."""
+    from torch._inductor.utils import fresh_cache
+
+    torch.compiler.reset()
+    with fresh_cache():
+        yield
+
+
+def compiled_times(bench: Bench, layout: str, counts: list[int], eager: Times) -> Times:
+    times: Times = {}
+    with nothing_compiled():
+        networks = bench.networks(bench.pipeline(), is_channels_last=layout == "channels_last", is_compiled=True)
+        for size in bench.plan.sizes:
+            for count in counts:
+                seconds = measure_count(bench, networks, f"as the engine, {layout}", size, count, eager)
+                if seconds is None:
+                    break
+                times[size, count] = seconds
+    return times
+
+
+def eager_times(bench: Bench, counts: list[int]) -> Times:
     networks = bench.networks(bench.pipeline())
-    times: dict[tuple[Size, int], float] = {}
+    times: Times = {}
     for size in bench.plan.sizes:
         found = row_times(networks, bench.capabilities, size, counts=counts)
         times |= {(size, count): seconds for count, seconds in found.items()}
@@ -63,9 +83,7 @@ def compiled_for_each_count(bench: Bench) -> Networks:
     return networks
 
 
-def measure_count(
-    bench: Bench, networks: Networks, code: str, size: Size, count: int, eager: dict[tuple[Size, int], float]
-) -> float | None:
+def measure_count(bench: Bench, networks: Networks, code: str, size: Size, count: int, eager: Times) -> float | None:
     """Add a row. Returns the time of a pass; None if the time was too short, or the memory too small."""
     if not bench.has_time(1 if bench.plan.is_tiny else 15):
         return None

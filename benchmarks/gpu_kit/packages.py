@@ -47,9 +47,20 @@ def packages(file: Path) -> list[Package]:
     return [Package(name, oldest) for name, _, oldest in (line.partition(">=") for line in lines)]
 
 
+def normal(name: str) -> str:
+    """The name as in packages.txt; a wheel's file name has underscores."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def missing(file: Path = NEEDED) -> list[str]:
     """The packages that are absent or too old."""
     return [obstacle for package in packages(file) if (obstacle := package.obstacle())]
+
+
+def names_to_install(*files: Path) -> list[str]:
+    """The names of the missing packages, and of those that must have the same version."""
+    found = {package.name for file in files for package in packages(file) if package.obstacle()}
+    return sorted(found | ({"pydantic-core"} if "pydantic" in found else set()))
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -57,8 +68,12 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def install(folder: Path) -> str:
-    """Install the wheels into a folder. Returns what prevented it in one sentence; empty if nothing did."""
-    wheels = sorted(WHEELS.glob("*.whl"))
+    """Install the wheels of missing packages into a folder. Other packages of this machine depend on its own versions.
+
+    Returns what prevented it in one sentence; empty if nothing did.
+    """
+    wanted = names_to_install(NEEDED, NEEDED_BY_SERVED)
+    wheels = sorted(wheel for wheel in WHEELS.glob("*.whl") if normal(wheel.name.partition("-")[0]) in wanted)
     if not wheels:
         return ""
     options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--disable-pip-version-check"]
@@ -70,12 +85,16 @@ def install(folder: Path) -> str:
     return f"pip cannot install the wheels in {WHEELS}: {reason.removeprefix('ERROR: ')}"
 
 
-def download(python: str, *, without: Sequence[str], is_served: bool) -> int:
-    """Download the wheels for a Python on Linux x86-64, in the versions of constraints.txt. Returns pip's status."""
+def download(python: str, *, only: Sequence[str], is_served: bool) -> int:
+    """Download the wheels for a Python on Linux x86-64, in the versions of constraints.txt. Returns pip's status.
+
+    Args:
+        only: the names of the packages; empty: all.
+    """
     wanted = packages(NEEDED) + (packages(NEEDED_BY_SERVED) if is_served else [])
-    names = [package.name for package in wanted if package.name not in without]
-    if unknown := set(without) - {package.name for package in wanted}:
-        print(f"--except names {', '.join(sorted(unknown))}, which the kit does not need.", file=sys.stderr)  # noqa: T201
+    names = [package.name for package in wanted if not only or package.name in only]
+    if unknown := set(only) - set(names):
+        print(f"--only names {', '.join(sorted(unknown))}, which the kit does not need.", file=sys.stderr)  # noqa: T201
         return 2
     WHEELS.mkdir(exist_ok=True)
     for old in WHEELS.glob("*.whl"):
@@ -94,11 +113,11 @@ def download(python: str, *, without: Sequence[str], is_served: bool) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks/gpu_kit/wheels", description="Download the kit's wheels.")
     parser.add_argument("python", help="Python version of the GPU machine, such as 3.12")
-    parser.add_argument("--except", dest="without", default="", help="packages that the GPU machine has: numpy,pillow")
+    parser.add_argument("--only", default="", help="the packages that the GPU machine lacks: diffusers,transformers")
     parser.add_argument("--served", action="store_true", help="also the wheels of the part `served` (70 MB)")
     arguments = parser.parse_args()
-    without = [name for name in arguments.without.split(",") if name]
-    return download(arguments.python, without=without, is_served=arguments.served)
+    only = [name for name in arguments.only.split(",") if name]
+    return download(arguments.python, only=only, is_served=arguments.served)
 
 
 if __name__ == "__main__":

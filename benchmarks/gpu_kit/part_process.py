@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one part in its own process, so that a crash, a hang or a lack of memory ends only this part.
+"""Runs each part in its own process, so that a crash, a hang or a lack of memory ends only this part.
 
 The processes are forked from one that has imported PyTorch and never uses the GPU. So each part starts in a second,
 with a GPU that is free of the memory of the parts before. Imports no torch.
@@ -18,29 +18,41 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-from benchmarks.gpu_kit.part import PARTS, Part
+from benchmarks.gpu_kit.part import Part
 from benchmarks.gpu_kit.plan import Plan
 
 STOPPED_WITHIN_S = 5.0
 Message = tuple[str, Any]  # its kind and its content: a row, a note, or one of LAST
-LAST = ("done", "skipped", "failed", "used")  # used: an import has used the GPU already
+LAST = ("done", "skipped", "failed", "unusable")  # unusable: not by the GPU, because the first process has used it
+IMPORT_SECONDS = 30.0  # of PyTorch and diffusers
 
 
-def preload() -> None:
-    """Import the parts once for all processes. The first part waits for it."""
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # else `torch.cuda.is_available` uses the GPU
-    multiprocessing.get_context("forkserver").set_forkserver_preload([part.module for part in PARTS])
+class PartProcesses:
+    """Runs parts, one after another.
 
+    Args:
+        ends_at: a time of `time.monotonic()`. No part runs longer.
+    """
 
-def run(part: Part, plan: Plan, *, seconds: float) -> Generator[Message]:
-    """The messages of a part. The last is `done`, `failed` or `skipped`. Closing the generator ends the process."""
-    ends_at = time.monotonic() + seconds
-    for kind, content in _run("forkserver", part, plan, ends_at):
-        if kind != "used":
-            yield kind, content
-            continue
-        # A new process imports everything again, which takes longer, but always works.
-        yield from _run("spawn", part, plan, ends_at)
+    def __init__(self, plan: Plan, *, ends_at: float) -> None:
+        self._plan = plan
+        self._ends_at = ends_at
+        self._are_forked = True
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # else `torch.cuda.is_available` uses the GPU
+        # Imported once for all processes. The first part waits for it.
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["benchmarks.gpu_kit.part_imports"])
+
+    def run(self, part: Part, *, seconds: float) -> Generator[Message]:
+        """The messages of a part. The last is `done`, `failed` or `skipped`. Closing the generator ends the process."""
+        ends_at = min(time.monotonic() + seconds, self._ends_at)
+        if self._are_forked:
+            for kind, content in _run("forkserver", part, self._plan, ends_at):
+                if kind == "unusable":
+                    self._are_forked = False
+                else:
+                    yield kind, content
+        if not self._are_forked:  # new processes import everything again, which takes longer, but always works
+            yield from _run("spawn", part, self._plan, min(ends_at + IMPORT_SECONDS, self._ends_at))
 
 
 def _run(how: Literal["forkserver", "spawn"], part: Part, plan: Plan, ends_at: float) -> Generator[Message]:
@@ -48,8 +60,14 @@ def _run(how: Literal["forkserver", "spawn"], part: Part, plan: Plan, ends_at: f
     seconds = ends_at - time.monotonic()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run_in_process, args=(part.module, plan, ends_at, sender), name=part.name)
-    process.start()
-    sender.close()
+    try:
+        process.start()
+    except (EOFError, OSError) as error:  # the process that it is forked from has ended
+        receiver.close()
+        yield ("unusable", None) if how == "forkserver" else ("failed", f"Its process does not start: {error!r}")
+        return
+    finally:
+        sender.close()
     try:
         while True:
             if not receiver.poll(max(0.0, ends_at - time.monotonic())):
@@ -64,7 +82,7 @@ def _run(how: Literal["forkserver", "spawn"], part: Part, plan: Plan, ends_at: f
         process.join()
         yield "failed", _how_it_ended(process.exitcode)
     finally:
-        _kill_group(process.pid)
+        _kill(process)
         process.join()
 
 
@@ -84,7 +102,7 @@ def _run_in_process(module: str, plan: Plan, ends_at: float, sender: Connection)
         part = importlib.import_module(module)
         bench_module = importlib.import_module("benchmarks.gpu_kit.bench")
         if not bench_module.prepare(plan):
-            sender.send(("used", None))
+            sender.send(("unusable", None))
             return
         part.measure(
             bench_module.Bench(plan=plan, ends_at=ends_at, send=lambda kind, content: sender.send((kind, content)))
@@ -107,7 +125,9 @@ def _end_with_the_command() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def _kill_group(pid: int | None) -> None:
+def _kill(process: Any) -> None:
+    """Kill a part's process and its group. Before `setsid`, it has no group."""
     with suppress(ProcessLookupError, PermissionError):
-        if pid is not None and os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
+        if os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.gpu_kit import part_process, results_page
+from benchmarks.gpu_kit import results_page
 from benchmarks.gpu_kit.part import Part
+from benchmarks.gpu_kit.part_process import PartProcesses
 from benchmarks.gpu_kit.plan import Plan
 from benchmarks.gpu_kit.results import PartResult, Results, write
 
@@ -34,9 +35,9 @@ class PartRunner:
         self._began = time.monotonic()
         self._ends_at = ends_at
         self._say = say
+        self._processes = PartProcesses(plan, ends_at=ends_at)
 
     def run(self, parts: Sequence[Part]) -> None:
-        part_process.preload()
         is_first = True
         for part, result in zip(parts, self._results.parts, strict=True):
             reason = self._why_not(part)
@@ -59,8 +60,7 @@ class PartRunner:
         result.status = "running"
         self._write()
         limit = (part.seconds + extra) * (TINY_FACTOR if self._plan.is_tiny else 1)
-        seconds = min(limit, self._ends_at - started)
-        with closing(part_process.run(part, self._plan, seconds=seconds)) as messages:
+        with closing(self._processes.run(part, seconds=limit)) as messages:
             for kind, content in messages:
                 result.take(kind, content)
                 result.seconds = time.monotonic() - started

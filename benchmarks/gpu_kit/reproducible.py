@@ -41,7 +41,7 @@ def measure(bench: Bench) -> None:
                 others = [submit(engine, size, seed=seed) for seed in range(NUM_OTHERS)]
                 beside.add(picture_hash(engine, size))
                 for other in others:
-                    other.is_over.wait()
+                    other.wait()
             bench.row(
                 size=f"{size[0]}x{size[1]}",
                 pictures=2 * bench.plan.num_repeats,
@@ -57,7 +57,7 @@ def measure(bench: Bench) -> None:
 
 def picture_hash(engine: Engine, size: Size) -> str:
     listener = submit(engine, size, seed=7, reproducible=True)
-    listener.is_over.wait()
+    listener.wait()
     return hashlib.sha256(pixels(listener.content).tobytes()).hexdigest()
 
 

@@ -112,24 +112,46 @@ def test_all_missing_packages_are_named_with_the_command(tmp_path: Path, monkeyp
     file = tmp_path / "packages.txt"
     file.write_text("# a comment\nnumpy>=1.0\nno-such-package\npillow>=1000.1\nnor-this>=2\n")
     monkeypatch.setattr(packages.missing, "__defaults__", (file,))
+    monkeypatch.setattr(packages, "NEEDED", file)
     monkeypatch.setattr(packages, "WHEELS", ROOT / "no" / "wheels")
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "")
     problem = command.install_packages(tmp_path)
     pillow = importlib.metadata.version("pillow")
     assert (
-        f": no-such-package, pillow {pillow} (1000.1 or newer), nor-this. Run `benchmarks/gpu_kit/wheels 3." in problem
+        f": no-such-package, pillow {pillow} (1000.1 or newer), nor-this. On a machine with internet, run "
+        "`benchmarks/gpu_kit/wheels 3." in problem
     )
+    assert " --only no-such-package,nor-this,pillow`" in problem
     assert "numpy" not in problem
 
 
 def test_wheel_that_cannot_be_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    (wheels / "numpy-1.26.4-cp39-cp39-win_amd64.whl").write_bytes(b"not a wheel")
-    monkeypatch.setattr(packages, "WHEELS", wheels)
+    (wheels / "no_such_package-1.0-cp39-cp39-win_amd64.whl").write_bytes(b"not a wheel")
+    need(monkeypatch, tmp_path, "no-such-package\n", wheels)
     problem = packages.install(tmp_path / "site")
-    assert problem.startswith(f"pip cannot install the wheels in {wheels}: numpy-1.26.4-cp39-cp39-win_amd64.whl is not")
+    assert problem.startswith(f"pip cannot install the wheels in {wheels}: no_such_package-1.0-cp39-cp39-win_amd64.whl")
+
+
+def test_wheels_of_installed_packages_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "numpy-1.26.4-cp39-cp39-win_amd64.whl").write_bytes(b"not a wheel")
+    need(monkeypatch, tmp_path, "numpy>=1.26\n", tmp_path)
+    assert packages.install(tmp_path / "site") == ""
+
+
+def need(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str, wheels: Path) -> None:
+    """The packages that are needed, and the folder of the wheels."""
+    file = folder / "packages.txt"
+    file.write_text(text)
+    monkeypatch.setattr(packages, "NEEDED", file)
+    monkeypatch.setattr(packages, "WHEELS", wheels)
+
+
+def test_pydantic_gets_the_core_of_its_version(tmp_path: Path) -> None:
+    (tmp_path / "packages.txt").write_text("pydantic>=1000\npydantic-core\n")
+    assert packages.names_to_install(tmp_path / "packages.txt") == ["pydantic", "pydantic-core"]
 
 
 @pytest.mark.parametrize("file", [packages.NEEDED, packages.NEEDED_BY_SERVED], ids=["all parts", "served"])

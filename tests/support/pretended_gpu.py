@@ -43,7 +43,10 @@ def pretend() -> None:
     cuda: Any = torch.cuda
     for name in ("synchronize", "reset_peak_memory_stats", "empty_cache", "set_sync_debug_mode", "_sleep"):
         setattr(cuda, name, lambda *_: None)
-    cuda.max_memory_allocated = cuda.memory_reserved = lambda: 2**30
+    cuda.set_per_process_memory_fraction = cuda.memory._set_allocator_settings = lambda _: None
+    cuda.memory_allocated = cuda.max_memory_allocated = cuda.memory_reserved = lambda: 2**30
+    cuda.memory_stats = lambda: {"num_alloc_retries": 0, "num_ooms": 0}
+    cuda.mem_get_info = lambda: (2**34, 2**34)
     cuda.Stream = cuda.current_stream = Stream
     cuda.Event, cuda.CUDAGraph = Event, Graph
     cuda.stream = cuda.graph = lambda _: contextlib.nullcontext()
