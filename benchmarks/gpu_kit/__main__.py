@@ -54,7 +54,9 @@ def parse_arguments() -> argparse.Namespace:
     default = Path(os.environ.get("OUT") or RESULTS)
     parser.add_argument("--out", type=Path, default=default, help=f"folder of the results; $OUT, else {RESULTS}")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="the time for everything (%(default)s)")
-    parser.add_argument("--parts", default="", help=f"only these: {','.join(part.name for part in PARTS)}")
+    parser.add_argument(
+        "--parts", default="", help=f"only these, in this order: {','.join(part.name for part in PARTS)}"
+    )
     parser.add_argument("--tiny", action="store_true", help="test the kit on a CPU with tiny networks")
     return parser.parse_args()
 
@@ -97,11 +99,14 @@ def install_packages(site: Path) -> str:
     )
 
 
+def chosen(names: str) -> Sequence[Part]:
+    """The parts that `--parts` names, in its order; without names, all."""
+    by_name = {part.name: [part] for part in PARTS} | {DECISIONS: [part for part in PARTS if part.is_decision]}
+    return list(dict.fromkeys(part for name in names.split(",") if name for part in by_name[name])) or PARTS
+
+
 def measure(arguments: argparse.Namespace, machine: machine_check.Machine, ends_at: float) -> int:
-    names = [name for name in arguments.parts.split(",") if name]
-    parts: Sequence[Part] = [
-        part for part in PARTS if not names or part.name in names or (part.is_decision and DECISIONS in names)
-    ]
+    parts = chosen(arguments.parts)
     name = f"gpu-kit-tiny-{cpu_slug()}" if arguments.tiny else f"gpu-kit-{slug(machine.gpu)}"
     page = arguments.out / f"{name}.md"
     results = Results(

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from benchmarks import ROOT
 from benchmarks.gpu_kit import __main__ as command
 from benchmarks.gpu_kit import packages
+from benchmarks.gpu_kit.part import PARTS
 
 RUN = ROOT / "benchmarks" / "gpu_kit" / "run"
 TORCH = """
@@ -91,6 +92,13 @@ def test_python_that_is_too_old_is_named(tmp_path: Path) -> None:
 
 def test_unknown_part_is_named() -> None:
     assert refused("--parts", "passes,speed").startswith("--parts names speed; the parts are build, passes,")
+
+
+def test_parts_run_in_the_order_in_which_they_are_named() -> None:
+    names = [part.name for part in command.chosen("vae,decisions,build,vae")]
+    assert names[:2] + names[-1:] == ["vae", "waits", "build"]
+    assert len(names) == len(set(names)) == 11
+    assert command.chosen("") == PARTS
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_code_that_only_runs_on_a_gpu_starts_and_ends() -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
     sent = [json.loads(line) for line in done.stdout.splitlines()]
     answered = [content["question"].split()[0] for kind, content in sent if kind == "decision"]
-    # No Q7: no layer is large. No Q19: the profiler sees no GPU.
+    # Q7 depends on the machine: only layers that take long count. No Q19: the profiler sees no GPU.
     assert [name for name in answered if name != "Q7"] == [
         "Q12",
         "Q9",
