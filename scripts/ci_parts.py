@@ -35,7 +35,7 @@ class Part:
         return f"CI_PART={os.getpid()}-{self.name}"
 
 
-FEW_INPUTS = "FUZZ_BODIES=20000 FUZZ_CONNECTIONS=5000 FUZZ_PICTURES=20000 FUZZ_V2=10000 FUZZ_EXAMPLES=20"
+FEW_INPUTS = "FUZZ_BODIES=50000 FUZZ_CONNECTIONS=12000 FUZZ_PICTURES=50000 FUZZ_V2=25000 FUZZ_EXAMPLES=50"
 PARTS = (
     Part("packages", ".ci/packages", 8, runs_tests=False),
     Part("setup", "scripts/setup embedded,dev", 15, runs_tests=False),
