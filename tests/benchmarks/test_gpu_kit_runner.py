@@ -177,6 +177,7 @@ def test_killed_run_keeps_the_finished_parts_and_leaves_no_process(tmp_path: Pat
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_code_that_only_runs_on_a_gpu_starts_and_ends() -> None:
     parts = ["waits", "recovery", "vae", "idle", "growth", "attention", "kernels", "copies"]
     command = [sys.executable, "-m", "tests.support.pretended_gpu", *parts]
