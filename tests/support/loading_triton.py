@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Triton that loads a model only when it is asked to, to see whether it accepts the model's config.
+
+Its backend `inert` loads in a millisecond, whereas a Python model takes more than a second.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from fastapi_triton.embedded.triton_process import EmbeddedTriton
+
+SOURCE = Path(__file__).with_name("inert_backend.c")
+INERT = "inert"
+
+
+def compile_inert_backend(folder: Path) -> Path:
+    """Compile the backend into the folder. Skips the test without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler (.ci/packages cc)")
+    library = folder / f"libtriton_{INERT}.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+    return library
+
+
+class LoadingTriton(EmbeddedTriton):
+    """Has the backend `inert`, whose library is `inert_library`."""
+
+    inert_library: Path
+
+    def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
+        backend = folder / "backends" / INERT
+        backend.mkdir()
+        (backend / self.inert_library.name).symlink_to(self.inert_library)
+        return [*super()._command(folder, shared_memory_prefix), "--model-control-mode=explicit"]
+
+    async def load(self, session: aiohttp.ClientSession, model: str) -> str:
+        """Load the model. Returns Triton's reason if it refuses the model, else "". The session's base is our `url`."""
+        async with session.post(f"/v2/repository/models/{model}/load", json={}) as response:
+            return "" if response.status == 200 else str((await response.json())["error"])
+
+    async def unload_all(self, session: aiohttp.ClientSession) -> None:
+        """Unload every model, and wait until Triton has done so."""
+        async with session.post("/v2/repository/index", json={"ready": True}) as response:
+            names = {model["name"] for model in await response.json()}
+        for name in names:
+            async with session.post(f"/v2/repository/models/{name}/unload") as response:
+                assert response.status == 200, await response.text()
+        async with asyncio.timeout(60):
+            while True:
+                async with session.post("/v2/repository/index", json={}) as response:
+                    if not any(model.get("state") in ("READY", "UNLOADING") for model in await response.json()):
+                        return
+                await asyncio.sleep(0.01)  # there is no event for it
+
+    async def until_live(self, session: aiohttp.ClientSession) -> None:
+        """Wait until Triton responds."""
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with session.get("/v2/health/live") as response:
+                        if response.status == 200:
+                            return
+                await asyncio.sleep(0.05)  # its port is not open yet; there is no event for it
