@@ -48,9 +48,10 @@ def check_command(
             "--trial", help="Send each model that is not decoupled one request of zeros, and check the response."
         ),
     ] = False,
+    is_strict: Annotated[bool, typer.Option("--strict", help="Fail if there are warnings, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Check endpoints, config.pbtxt files, Python models and settings. Exits with 1 if there are problems."""
+    """Check endpoints, config.pbtxt files, Python models and settings. Exits with 1 if there are errors."""
     if trial and not triton:
         fail("--trial needs a running Triton. Name it with --triton.")
     app, models = _targets(targets or [])
@@ -64,7 +65,7 @@ def check_command(
         findings = asyncio.run(runner.check(runner.Subject(models, app, triton, trial)))
     except (config_text.ConfigTextError, FastAPITritonError, ValidationError) as error:
         fail(str(error))
-    num_problems = sum(each.is_problem for each in findings)
+    num_problems = sum(each.is_problem(is_strict=is_strict) for each in findings)
     if as_json:
         report = {"problems": num_problems, "findings": [asdict(each) for each in findings]}
         typer.echo(printable_json(report, indent=2))
@@ -141,5 +142,6 @@ def _print_table(findings: Sequence[Finding]) -> None:
         console.print()
     counts = Counter("waived" if each.waived else str(each.severity) for each in findings)
     summary = [f"{counts[each]} {each}{'s' if counts[each] > 1 else ''}" for each in Severity if counts[each]]
+    summary = summary if counts[Severity.ERROR] or not summary else ["no errors", *summary]
     summary += [f"{counts['waived']} waived"] if counts["waived"] else []
     console.print(", ".join(summary) or "Nothing found.")

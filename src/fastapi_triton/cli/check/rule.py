@@ -12,7 +12,10 @@ Find = Callable[[S], Iterable[str]]
 
 
 class Severity(enum.StrEnum):
-    """error: it will not work. warning: it will cause trouble. note: information that does not fail the check."""
+    """error: Triton refuses the model, or requests must fail. warning: advice. note: information.
+
+    Errors fail the check, and with `--strict` warnings do too.
+    """
 
     ERROR = "error"
     WARNING = "warning"
@@ -33,10 +36,9 @@ class Finding:
     advice: str
     waived: str | None = None
 
-    @property
-    def is_problem(self) -> bool:
+    def is_problem(self, *, is_strict: bool) -> bool:
         """Whether it makes the check fail."""
-        return self.severity is not NOTE and self.waived is None
+        return self.waived is None and (self.severity is ERROR or (is_strict and self.severity is WARNING))
 
 
 @dataclass(frozen=True, slots=True)
