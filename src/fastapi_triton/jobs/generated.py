@@ -17,7 +17,8 @@ from fastapi_triton.core.errors import (
     UnreadableRequestError,
 )
 from fastapi_triton.endpoints import content_negotiation, responses, seeds
-from fastapi_triton.endpoints.generated.codec import GeneratedModel, Inputs
+from fastapi_triton.endpoints.generated.batches import Inputs
+from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.endpoint import (
     GeneratedEndpoint,
     GeneratedTranslation,

@@ -17,7 +17,8 @@ from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError, shown
 from fastapi_triton.endpoints import content_negotiation
-from fastapi_triton.endpoints.generated.codec import GeneratedModel, Inputs
+from fastapi_triton.endpoints.generated.batches import Inputs
+from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import COMPLETED, JobSubmitter, Services
 from fastapi_triton.endpoints.json_codec import Arrays

@@ -11,8 +11,8 @@ from fastapi_triton.core import problem_details
 from fastapi_triton.core.paths import MODELS
 from fastapi_triton.endpoints import content_negotiation, openapi
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
-from fastapi_triton.endpoints.generated.codec import obstacles, takes_batches
 from fastapi_triton.endpoints.generated.endpoint import RESPONSE
+from fastapi_triton.endpoints.generated.obstacles import obstacles, takes_batches
 from fastapi_triton.endpoints.interfaces import COMPLETED
 from fastapi_triton.endpoints.openapi import REF
 from fastapi_triton.endpoints.request_body import validation
