@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from fastapi_triton.embedded.stub_monitor import StubMonitor
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
 
 SOURCE = Path(__file__).with_name("inert_backend.c")
@@ -29,9 +30,17 @@ def compile_inert_backend(folder: Path) -> Path:
     return library
 
 
+class NoMonitor(StubMonitor):
+    """Watches nothing: unloading a Python model ends its processes."""
+
+    def loaded(self, model: str) -> None:
+        pass
+
+
 class LoadingTriton(EmbeddedTriton):
     """Has the backend `inert`, whose library is `inert_library`."""
 
+    stub_monitor = NoMonitor
     inert_library: Path
 
     def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:

@@ -88,6 +88,7 @@ class EmbeddedTriton:
     """
 
     observer: Observer | None = None
+    stub_monitor: type[StubMonitor] = StubMonitor
 
     def __init__(
         self, model_repository: Path, *, installation: Installation, libpython: Path, host: str = LOOPBACK
@@ -186,7 +187,7 @@ class EmbeddedTriton:
                 self.observer.died(model)  # fails the model's requests: they never end, and Triton would wait for them
             pipe.close()
 
-        watch = StubMonitor(folder, on_death=restart)
+        watch = self.stub_monitor(folder, on_death=restart)
         log = TritonLog(has_gpu=has_gpu, on_loaded=watch.loaded, on_started=on_started)
         reading = asyncio.create_task(log.read(output), name="Triton's log")
         ending = asyncio.create_task(processes.until_exit(process.pid), name="Triton's end")
