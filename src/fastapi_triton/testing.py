@@ -15,8 +15,8 @@ from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.core.request_record import TRITON, Stage
 from fastapi_triton.core.slot import current_slot
-from fastapi_triton.triton import config_text
-from fastapi_triton.triton.client import ModelStatus, Tensors
+from fastapi_triton.triton import config_text, generate_codec
+from fastapi_triton.triton.client import ModelStatus, Tensors, Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.tensor import Tensor
 
@@ -153,6 +153,9 @@ class FakeTriton:
                 response = await self._uncancellable(response)
             tensors = _tensors(response, loaded.config)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
+
+    def unstreamable(self, config: ModelConfig) -> Unstreamable:
+        return generate_codec.unstreamable(config)
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""

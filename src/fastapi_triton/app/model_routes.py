@@ -42,13 +42,17 @@ class Models(BaseModel):
 
 
 class TensorContract(BaseModel):
-    """One input or output. `dims` do not include the batch dimension; -1 means any length."""
+    """One input or output. `dims` do not include the batch dimension; -1 means any length.
+
+    `left_out` is the reason why the endpoint does not take this optional input.
+    """
 
     name: str
     datatype: str
     dims: list[int]
     optional: bool
     content: Content | None
+    left_out: str | None = None
     example: Any
 
 
@@ -106,23 +110,24 @@ def _summary(entry: Entry) -> dict[str, Any]:
 def _contract(entry: Entry) -> ModelContract:
     if entry.endpoint is None:
         return ModelContract(**_summary(entry))
-    config = entry.endpoint.config
+    config, left_out = entry.endpoint.full_config, entry.endpoint.left_out
     return ModelContract(
         **_summary(entry),
         max_batch_size=config.max_batch_size,
         decoupled=config.decoupled,
-        inputs=[_tensor(tensor) for tensor in config.inputs],
+        inputs=[_tensor(tensor, left_out.get(tensor.name)) for tensor in config.inputs],
         outputs=[_tensor(tensor) for tensor in config.outputs],
         warnings=list(config.useless_hints),
     )
 
 
-def _tensor(tensor: TensorConfig) -> TensorContract:
+def _tensor(tensor: TensorConfig, left_out: str | None = None) -> TensorContract:
     return TensorContract(
         name=tensor.name,
         datatype=tensor.datatype.wire,
         dims=list(tensor.dims),
         optional=tensor.optional,
         content=tensor.content,
+        left_out=left_out,
         example=schemas.example(tensor),
     )

@@ -27,6 +27,21 @@ class ModelStatus:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Unstreamable:
+    """The inputs and outputs of a model that `TritonClient.stream` cannot carry, each with the reason.
+
+    A reason continues a sentence about the tensor, such as "is FP16". `remedy` is what the operator can do.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    remedy: str = ""
+
+
+CARRIES_ALL = Unstreamable({}, {})
+
+
 class TritonClient(Protocol):
     """One Triton server. Use it as an async context manager inside the running event loop.
 
@@ -95,18 +110,22 @@ class TritonClient(Protocol):
         """
         ...
 
+    def unstreamable(self, config: ModelConfig) -> Unstreamable:
+        """What `stream` cannot carry of a decoupled model."""
+        ...
+
     def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         """Run a decoupled model: yields the outputs of each response when it arrives.
 
-        Inputs and outputs are scalars or one-dimensional, without a batch dimension; text is UTF-8. Closing the
-        generator (`contextlib.aclosing`), or cancelling the task that waits for it, closes the connection. The model
-        can see this in `is_cancelled()`.
+        Inputs and outputs have the config's dims, without a batch dimension. Closing the generator
+        (`contextlib.aclosing`), or cancelling the task that waits for it, cancels the request. The model can see this
+        in `is_cancelled()`.
 
         Raises:
-            InvalidRequestError: Triton or the model rejects the input, or text is not UTF-8.
-            TypeError: the datatype (FP16, BF16) or shape of an input cannot be streamed.
+            InvalidRequestError: Triton or the model rejects the input, or it holds values that cannot be streamed.
+            TypeError: an input is among those that `unstreamable` returns.
             InferenceError: Triton or the model failed.
             OverloadedError: the model accepts no more requests, or has no memory left.
             ModelNotReadyError: the model is not loaded.

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The JSON of Triton's generate extension: tensors → a request; response events → tensors.
 
-It carries scalars and one-dimensional arrays, text as UTF-8, and no FP16 or BF16.
+It carries the values of a tensor as a flat list, text as UTF-8, and no FP16 or BF16. Triton finds the shape of an input
+in the model's config, so at most one dimension may be free; this module does the same for outputs.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,41 +15,64 @@ import orjson
 from pydantic_core import from_json
 
 from fastapi_triton.core.errors import InvalidRequestError, invalid_field
-from fastapi_triton.triton.client import Tensors
-from fastapi_triton.triton.datatypes import Datatype
+from fastapi_triton.triton.client import Tensors, Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 EMPTY_LIST = "empty_list"
 # Triton converts JSON numbers to every datatype but these.
 UNSTREAMABLE = ("FP16", "BF16")
+# The hints for bytes that are no text.
+_NO_TEXT = ("binary", "image")
 
 
-def unstreamable(config: ModelConfig) -> list[TensorConfig]:
+# Members with a meaning of their own. Outputs of these names are missing in Triton's responses.
+_RESERVED_INPUTS = ("parameters",)
+_RESERVED_OUTPUTS = ("model_name", "model_version")
+# The request's id, unless the model has a tensor of this name.
+_ID = "id"
+
+
+def unstreamable(config: ModelConfig) -> Unstreamable:
     """The inputs and outputs that this protocol cannot carry."""
-    tensors = (*config.inputs, *config.outputs)
-    return [each for each in tensors if each.datatype.wire in UNSTREAMABLE or len(each.dims) > 1]
+    return Unstreamable(
+        _with_reasons(config.inputs, _RESERVED_INPUTS),
+        _with_reasons(config.outputs, _RESERVED_OUTPUTS),
+    )
 
 
-def request_body(inputs: Tensors, request_id: str) -> bytes:
-    """The request for these inputs.
+def _with_reasons(tensors: Sequence[TensorConfig], reserved: Sequence[str]) -> dict[str, str]:
+    found = {each.name: _reason(each, is_reserved=each.name in reserved) for each in tensors}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _reason(tensor: TensorConfig, *, is_reserved: bool) -> str:
+    """Why a tensor cannot be carried, else an empty text."""
+    if tensor.datatype.wire in UNSTREAMABLE:
+        return f"is {tensor.datatype.wire}, which Triton's generate_stream cannot carry"
+    if tensor.dims.count(-1) > 1:
+        return f"has the dims {list(tensor.dims)}; Triton's generate_stream supports at most one free dimension"
+    if tensor.content in _NO_TEXT:
+        return f"holds bytes ({tensor.content}); Triton's generate_stream carries only UTF-8 text"
+    return "has a name that Triton's generate_stream reserves" if is_reserved else ""
+
+
+def request_body(inputs: Tensors, request_id: str, config: ModelConfig) -> bytes:
+    """The request for these inputs. It has the id, unless the model has a tensor `id`.
 
     Raises:
         InvalidRequestError: text is not UTF-8, or a number is not finite.
-        TypeError: this protocol cannot carry a datatype or shape.
+        TypeError: this protocol cannot carry an input.
     """
+    if refused := {name: reason for name, reason in unstreamable(config).inputs.items() if name in inputs}:
+        raise TypeError("; ".join(f"`{name}` {reason}" for name, reason in refused.items()))
     values = {name: _value(name, tensor) for name, tensor in inputs.items()}
-    return orjson.dumps({"id": request_id, **values} if request_id else values)
+    has_id = bool(request_id) and config.input(_ID) is None and config.output(_ID) is None
+    return orjson.dumps({_ID: request_id, **values} if has_id else values)
 
 
 def _value(name: str, tensor: Tensor) -> Any:
     array = tensor.array
-    if tensor.datatype.wire in UNSTREAMABLE:
-        raise TypeError(f"`{name}` is {tensor.datatype.wire}, which Triton's generate_stream cannot carry")
-    if array.ndim > 1:
-        raise TypeError(
-            f"`{name}` has the shape {list(array.shape)}; Triton's generate_stream takes at most one dimension"
-        )
     if tensor.datatype.kind == "float" and not np.isfinite(array).all():
         detail = f"`{name}` has a NaN or Infinity, which Triton's generate_stream cannot carry."
         raise invalid_field(name, "not_finite", detail)
@@ -120,17 +145,21 @@ def tensors(event: Mapping[str, Any], config: ModelConfig) -> dict[str, Tensor]:
         ValueError, TypeError, OverflowError: a value does not fit its output's datatype.
     """
     return {
-        output.name: Tensor(output.datatype, _array(event[output.name], output.datatype))
+        output.name: Tensor(output.datatype, _array(event[output.name], output))
         for output in config.outputs
         if output.name in event
     }
 
 
-def _array(value: Any, datatype: Datatype) -> np.ndarray[Any, Any]:
-    """A one-dimensional tensor: in this protocol a scalar and an array of one look the same."""
+def _array(value: Any, output: TensorConfig) -> np.ndarray[Any, Any]:
+    """The values in the config's dims; in one dimension if they do not fit, because a model may return other shapes."""
     values = value if isinstance(value, list) else [value]
-    if datatype.kind != "bytes":
-        return np.asarray(values, dtype=datatype.numpy)
-    array = np.empty(len(values), dtype=np.object_)
-    array[:] = [each.encode() for each in values]
-    return array
+    if output.datatype.kind == "bytes":
+        array = np.empty(len(values), dtype=np.object_)
+        array[:] = [each.encode() for each in values]
+    else:
+        array = np.asarray(values, dtype=output.datatype.numpy)
+    known = math.prod(dim for dim in output.dims if dim != -1)
+    free = len(values) // known if known else 0
+    shape = [free if dim == -1 else dim for dim in output.dims]
+    return array.reshape(shape) if math.prod(shape) == len(values) else array

@@ -31,7 +31,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.request_record import TRITON, Headers, Stage
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton import generate_codec, infer_codec
-from fastapi_triton.triton.client import ModelStatus, Tensors
+from fastapi_triton.triton.client import ModelStatus, Tensors, Unstreamable
 from fastapi_triton.triton.error_mapping import (
     SuspectedDeathError,
     failure,
@@ -208,12 +208,15 @@ class HTTPTriton:
             )
             raise unreadable(model) from None
 
+    def unstreamable(self, config: ModelConfig) -> Unstreamable:
+        return generate_codec.unstreamable(config)
+
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
-        body = generate_codec.request_body(inputs, request_id)
         timeout_s = self._time_left()
         config = self._configs.get(model) or await self.config(model)
+        body = generate_codec.request_body(inputs, request_id, config)
         path = f"{_path(model, version)}/generate_stream"
         headers = (
             f"Accept: {sse_parser.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"

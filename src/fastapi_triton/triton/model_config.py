@@ -43,7 +43,7 @@ class ModelConfig:
     """The part of a model config that a frontend needs.
 
     `parameters` are the config's free parameters as (key, value) pairs. `is_sequence`: the model keeps state between
-    requests. `queue_timeout_s` is the longest wait in Triton's queue, if requests may shorten it; else None.
+    requests, which need an id; iterative scheduling needs none. `queue_timeout_s` is the longest wait in Triton's queue, if requests may shorten it; else None.
     """
 
     name: str
@@ -119,9 +119,15 @@ def from_server(config: Mapping[str, Any]) -> ModelConfig:
         outputs=_tensors(config.get("output", ()), parameters),
         decoupled=bool(policy.get("decoupled", False)),
         parameters=tuple(parameters.items()),
-        is_sequence=config.get("sequence_batching") is not None,
+        is_sequence=_is_sequence(config),
         queue_timeout_s=_queue_timeout_s(config),
     )
+
+
+def _is_sequence(config: Mapping[str, Any]) -> bool:
+    sequences = config.get("sequence_batching")
+    # Until 24.01, `iterative_sequence` was called `generative_sequence`.
+    return sequences is not None and not (sequences.get("iterative_sequence") or sequences.get("generative_sequence"))
 
 
 def _queue_timeout_s(config: Mapping[str, Any]) -> float | None:

@@ -16,6 +16,7 @@ import main
 from fastapi_triton import Base64Image, TensorName
 from fastapi_triton.endpoints.declared.contract import mismatches
 from fastapi_triton.triton.datatypes import BY_CONFIG
+from fastapi_triton.triton.client import CARRIES_ALL
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 
@@ -156,13 +157,28 @@ def test_the_stream_model_must_be_decoupled_without_batches_and_with_events() ->
     ]
 
 
-@pytest.mark.parametrize(("datatype", "dims"), [("TYPE_FP16", (1,)), ("TYPE_BF16", (1,)), ("TYPE_FP32", (-1, 3))])
-def test_tensors_that_a_stream_cannot_hold_are_reported(datatype: str, dims: tuple[int, ...]) -> None:
-    stream_config = replace(
-        STREAM_CONFIG, inputs=(*STREAM_CONFIG.inputs, tensor("extra", datatype, dims, optional=True))
-    )
-    (problem,) = mismatches(Streamable, Output, CONFIG, stream_config)
-    assert problem.startswith(f"the stream model's `extra` is {datatype} with dims {list(dims)}")
+@pytest.mark.parametrize(
+    ("datatype", "dims", "reason"),
+    [("TYPE_FP16", (1,), "is FP16"), ("TYPE_BF16", (1,), "is BF16"), ("TYPE_FP32", (-1, -1), "has the dims [-1, -1]")],
+)
+def test_tensors_that_a_stream_cannot_hold_are_reported(datatype: str, dims: tuple[int, ...], reason: str) -> None:
+    inputs = (*STREAM_CONFIG.inputs, tensor("extra", datatype, dims))
+    stream_config = replace(STREAM_CONFIG, inputs=inputs)
+
+    class Extra(Streamable):
+        extra: Any
+
+    config = replace(CONFIG, inputs=(*CONFIG.inputs, tensor("extra", datatype, dims)))
+    problems = mismatches(Extra, Output, config, stream_config)
+    assert [each for each in problems if "stream" in each][0].startswith(f"the stream model's input `extra` {reason}")
+    assert [
+        each for each in mismatches(Extra, Output, config, stream_config, lambda _: CARRIES_ALL) if "stream" in each
+    ] == []
+
+
+def test_an_optional_input_that_a_stream_cannot_hold_does_not_matter_without_a_field() -> None:
+    extra = tensor("extra", "TYPE_FP16", (1,), optional=True)
+    assert mismatches(Streamable, Output, CONFIG, replace(STREAM_CONFIG, inputs=(*STREAM_CONFIG.inputs, extra))) == []
 
 
 ODD = ModelConfig(

@@ -4,6 +4,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ import pytest
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.endpoints.generated import openapi
+from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -36,6 +38,8 @@ def triton() -> FakeTriton:
     fake.add(model("odd name.v2", tensor("input.1"), tensor("a/b~c", "INT8"), tensor("class", "BYTES")), echo)
     fake.add(model("stream", tensor("x"), decoupled=True, batch=4), respond_stream=thrice)
     fake.add(model("stream16", tensor("x", "FP16"), tensor("id", "INT32"), decoupled=True), respond_stream=thrice)
+    optional16 = model("optional16", tensor("x"), tensor("half", "FP16", optional=True), decoupled=True)
+    fake.add(replace(optional16, outputs=optional16.outputs[:1]), respond_stream=thrice)
     return fake
 
 
@@ -231,10 +235,40 @@ async def test_a_model_whose_tensors_a_stream_cannot_hold_has_no_endpoint_and_th
 ) -> None:
     problem = problem_of(await http.post("/models/stream16/infer", json={"x": 0.5}), 404)
     assert problem["code"] == "no_endpoint"
-    assert "`x` is FP16" in problem["detail"]
-    assert "`id`" in problem["detail"]
+    assert "its input `x` is FP16" in problem["detail"]
+    assert "its output `x` is FP16" in problem["detail"]
     assert (await http.get("/models/stream16")).json()["endpoint"] is None
     assert "/models/stream16/infer" not in (await http.get("/openapi.json")).json()["paths"]
+
+
+async def test_an_optional_input_that_a_stream_cannot_hold_is_left_out_with_its_reason(
+    http: httpx2.AsyncClient,
+) -> None:
+    assert (await http.post("/models/optional16/infer", json={"x": 0.5})).status_code == 200
+    problem = problem_of(await http.post("/models/optional16/infer", json={"x": 0.5, "half": 1}), 422)
+    assert pointers(problem) == [("#/half", "unsupported_parameter")]
+    assert problem["errors"][0]["detail"].startswith("`half` is FP16")
+    inputs = (await http.get("/models/optional16")).json()["inputs"]
+    assert [(each["name"], (each["left_out"] or "")[:7]) for each in inputs] == [("x", ""), ("half", "is FP16")]
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    assert set(schemas["models.optional16.Request"]["properties"]) == {"x"}
+
+
+async def test_a_model_of_which_a_stream_can_hold_no_input_has_no_endpoint(
+    http: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    config = replace(model("none16", tensor("x", "FP16", optional=True), decoupled=True), outputs=())
+    triton.add(config, respond_stream=thrice)
+    await app_of(http).registry.poll()
+    assert "`x` is FP16" in problem_of(await http.post("/models/none16/infer", json={}), 404)["detail"]
+
+
+async def test_an_iterative_sequence_needs_no_id(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    plain = {"name": "iterative", "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [1]}]}
+    for batching in ({"iterative_sequence": True}, {"generative_sequence": True}):
+        triton.add(from_server({**plain, "sequence_batching": batching}), echo)
+        await app_of(http).registry.poll()
+        assert (await http.post("/models/iterative/infer", json={"x": 1})).status_code == 200
 
 
 async def test_a_sequence_model_has_no_endpoint_and_the_error_says_why(
@@ -278,7 +312,7 @@ async def test_unknown_and_missing_outputs_are_ignored(http: httpx2.AsyncClient,
 
 async def test_the_models_tensors_are_listed(http: httpx2.AsyncClient) -> None:
     models = (await http.get("/models")).json()["models"]
-    assert [each["name"] for each in models] == ["batched", "odd name.v2", "plain", "stream", "stream16"]
+    assert [each["name"] for each in models] == ["batched", "odd name.v2", "optional16", "plain", "stream", "stream16"]
     assert models[1]["endpoint"] == "/models/odd%20name.v2/infer"
     problem = (await http.get("/models/batched")).json()
     assert (problem["max_batch_size"], problem["decoupled"], problem["ready"]) == (4, False, True)
@@ -288,6 +322,7 @@ async def test_the_models_tensors_are_listed(http: httpx2.AsyncClient) -> None:
         "dims": [2],
         "optional": False,
         "content": None,
+        "left_out": None,
         "example": 0,
     }
 
@@ -301,11 +336,12 @@ async def test_every_example_of_the_openapi_document_works(http: httpx2.AsyncCli
             response = await http.post(path.replace("{version}", "1"), json=each["value"])
             assert response.status_code == 200, (path, response.text)
             num_tried += 1
-    assert num_tried == 10
+    assert num_tried == 12
 
 
 async def test_the_openapi_document_can_be_made_without_a_server(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    offline = openapi.paths(each.config for each in triton.models.values())
+    served = [GeneratedModel(each.config, triton.unstreamable(each.config)) for each in triton.models.values()]
+    offline = openapi.paths(each.config for each in served if not each.obstacles)
     online = (await http.get("/openapi.json")).json()
     assert offline["paths"].items() <= online["paths"].items()
     assert json.loads(json.dumps(offline))["components"]["schemas"].items() <= online["components"]["schemas"].items()

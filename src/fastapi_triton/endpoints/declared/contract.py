@@ -3,7 +3,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Json
@@ -13,8 +13,9 @@ from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import annotations
 from fastapi_triton.endpoints.annotations import Value
 from fastapi_triton.endpoints.fields import tensor_names
+from fastapi_triton.triton import generate_codec
+from fastapi_triton.triton.client import Unstreamable
 from fastapi_triton.triton.datatypes import Kind
-from fastapi_triton.triton.generate_codec import unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 # The Python types that a field may have for each kind of datatype.
@@ -32,11 +33,15 @@ EVENT_OUTPUT = "event"
 
 
 def mismatches(
-    request: type[BaseModel], response: type[BaseModel], config: ModelConfig, stream_config: ModelConfig | None = None
+    request: type[BaseModel],
+    response: type[BaseModel],
+    config: ModelConfig,
+    stream_config: ModelConfig | None = None,
+    unstreamable: Callable[[ModelConfig], Unstreamable] = generate_codec.unstreamable,
 ) -> list[str]:
     """Compare a declaration with the model's config and its stream model's. An empty list means that it fits.
 
-    A request field that only the stream model takes is allowed.
+    A request field that only the stream model takes is allowed. `unstreamable` is `TritonClient.unstreamable`.
     """
     problems = [*_repeated(request), *_repeated(response)]
     if config.decoupled:
@@ -44,6 +49,7 @@ def mismatches(
     problems += _field_mismatches(request, response, config, also_known=stream_config.inputs if stream_config else ())
     if stream_config is not None:
         problems += _stream_mismatches(stream_config)
+        problems += _unstreamable(request, stream_config, unstreamable(stream_config))
         problems += _field_mismatches(request, response, stream_config)
     return list(dict.fromkeys(problems))
 
@@ -72,12 +78,15 @@ def _stream_mismatches(config: ModelConfig) -> list[str]:
     event = config.output(EVENT_OUTPUT)
     if event is None or event.datatype.kind != "bytes":
         problems.append(f"the stream model {config.name} must have an output `{EVENT_OUTPUT}` of TYPE_STRING")
-    problems += [
-        f"the stream model's `{tensor.name}` is {tensor.datatype.config} with dims {list(tensor.dims)}: "
-        "the tensors of a stream have at most one dimension, and cannot be FP16 or BF16"
-        for tensor in unstreamable(config)
-    ]
     return problems
+
+
+def _unstreamable(request: type[BaseModel], config: ModelConfig, unstreamable: Unstreamable) -> list[str]:
+    sent = {*tensor_names(request).values(), *(each.name for each in config.inputs if not each.optional)}
+    problems = [f"input `{name}` {reason}" for name, reason in unstreamable.inputs.items() if name in sent]
+    problems += [f"output `{name}` {reason}" for name, reason in unstreamable.outputs.items()]
+    remedy = f"; {unstreamable.remedy}" if unstreamable.remedy else ""
+    return [f"the stream model's {each}{remedy}" for each in problems]
 
 
 def _field_mismatches(

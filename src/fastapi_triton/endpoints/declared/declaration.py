@@ -2,12 +2,14 @@
 """An endpoint's declaration; compares it with its models' configs each time these change."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
 from fastapi_triton.core.errors import ContractError, FastAPITritonError, ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.endpoints.declared import contract
+from fastapi_triton.triton.client import Unstreamable
 from fastapi_triton.triton.error_mapping import REFUSED_BY_TRITON
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.model_registry import ModelRegistry
@@ -44,6 +46,7 @@ class Declaration:
         request: type[BaseModel],
         response: type[BaseModel],
         registry: ModelRegistry,
+        unstreamable: Callable[[ModelConfig], Unstreamable],
     ) -> None:
         self.path = path
         self.model = model
@@ -51,6 +54,7 @@ class Declaration:
         self.request = request
         self.response = response
         self._registry = registry
+        self._unstreamable = unstreamable
         self._compared: _Compared | None = None
         # The problems that were logged last. None: the declaration fitted, or was never compared.
         self._logged: tuple[str, ...] | None = None
@@ -129,7 +133,7 @@ class Declaration:
         if self._compared is not None and self._compared.generations == generations:
             return self._compared
         stream_config = target if self.stream_model else None
-        problems = tuple(contract.mismatches(self.request, self.response, model, stream_config))
+        problems = tuple(contract.mismatches(self.request, self.response, model, stream_config, self._unstreamable))
         self._compared = _Compared(generations, Configs(model, target), problems)
         self._log(problems)
         return self._compared

@@ -70,6 +70,7 @@ class InferEndpoint:
             request=function.inputs if function else self.request_model,
             response=function.outputs if function else response,
             registry=services.registry,
+            unstreamable=services.triton.unstreamable,
         )
         # With a function, clients do not know the tensors.
         self._model = DeclaredModel(self.declaration, services, None if function else client_names(self.request_model))

@@ -6,6 +6,7 @@ response has the same form, with a member per output.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,20 +14,26 @@ import orjson
 from fastapi_triton.endpoints import json_codec
 from fastapi_triton.endpoints.generated import batches, rows
 from fastapi_triton.endpoints.generated.batches import Inputs
-from fastapi_triton.endpoints.generated.obstacles import obstacles, takes_batches
+from fastapi_triton.endpoints.generated.obstacles import left_out, obstacles, takes_batches
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.json_codec import Arrays
+from fastapi_triton.triton.client import CARRIES_ALL, Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
 
 class GeneratedModel:
-    """One model's endpoint without HTTP. `obstacles` are the reasons why the model cannot have one."""
+    """One model's endpoint without HTTP. `obstacles` are the reasons why the model cannot have one.
 
-    def __init__(self, config: ModelConfig) -> None:
-        self.config = config
-        self.obstacles = obstacles(config)
-        self._rows = rows.RowReader(config)
+    `config` is Triton's (`full_config`) without the inputs that the endpoint leaves out; `left_out` has their reasons.
+    """
+
+    def __init__(self, config: ModelConfig, unstreamable: Unstreamable = CARRIES_ALL) -> None:
+        self.full_config = config
+        self.obstacles = obstacles(config, unstreamable)
+        self.left_out = left_out(config, unstreamable)
+        self.config = replace(config, inputs=tuple(each for each in config.inputs if each.name not in self.left_out))
+        self._rows = rows.RowReader(self.config, self.left_out)
 
     def read(self, body: bytes, limits: ImageLimits) -> Inputs:
         """The tensors of a JSON body.

@@ -10,7 +10,7 @@ from fastapi_triton.core.errors import FastAPITritonError, ModelNotReadyError, N
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.triton import model_health
-from fastapi_triton.triton.client import ModelStatus
+from fastapi_triton.triton.client import ModelStatus, Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.model_registry import Model, ModelRegistry
 
@@ -56,8 +56,15 @@ class Entry:
 class GeneratedModels:
     """The generated endpoints, by model. Calls `on_change` when one was added, removed or changed."""
 
-    def __init__(self, registry: ModelRegistry, *, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        *,
+        unstreamable: Callable[[ModelConfig], Unstreamable],
+        on_change: Callable[[], None],
+    ) -> None:
         self._registry = registry
+        self._unstreamable = unstreamable
         self._on_change = on_change
         self._entries: dict[str, Entry] = {}
         registry.subscribe(self._update)
@@ -69,7 +76,7 @@ class GeneratedModels:
 
     @property
     def configs(self) -> list[ModelConfig]:
-        """The config of every model that has an endpoint."""
+        """The config of every model that has an endpoint, without the inputs that it leaves out."""
         return [entry.endpoint.config for entry in self.entries if entry.endpoint is not None and entry.is_served]
 
     def require_read(self) -> None:
@@ -155,8 +162,8 @@ class GeneratedModels:
                 logger.warning("model %s has no endpoint: %s", model.name, error.detail)
             return Entry(model.name, model.statuses, model.versions, reason=error.detail, code=error.code)
         endpoint = known.endpoint if known is not None else None
-        if endpoint is None or endpoint.config != model.config:
-            endpoint = GeneratedModel(model.config)
+        if endpoint is None or endpoint.full_config != model.config:
+            endpoint = GeneratedModel(model.config, self._unstreamable(model.config))
             for problem in (*endpoint.obstacles, *model.config.useless_hints):
                 logger.warning("model %s: %s", model.name, problem)
         return Entry(model.name, model.statuses, model.versions, endpoint)

@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reasons why a model cannot have a generated endpoint, and what a request to one may hold."""
 
-from fastapi_triton.triton.generate_codec import unstreamable
-from fastapi_triton.triton.model_config import ModelConfig
+from collections.abc import Mapping
 
-# Triton's generate extension reads this member as the request's id.
-_RESERVED_IN_STREAMS = "id"
+from fastapi_triton.triton.client import Unstreamable
+from fastapi_triton.triton.model_config import ModelConfig
 
 
 def takes_batches(config: ModelConfig) -> bool:
-    """Whether a request may have several rows. generate_stream takes one, and adds the batch dimension itself."""
+    """Whether a request may have several rows. A stream takes one, and adds the batch dimension itself."""
     return config.is_batched and not config.decoupled
 
 
-def obstacles(config: ModelConfig) -> list[str]:
+def left_out(config: ModelConfig, unstreamable: Unstreamable) -> Mapping[str, str]:
+    """The optional inputs that the endpoint cannot carry, each with the reason."""
+    if not config.decoupled:
+        return {}
+    names = {each.name for each in config.inputs if each.optional}
+    return {name: _and_remedy(reason, unstreamable) for name, reason in unstreamable.inputs.items() if name in names}
+
+
+def obstacles(config: ModelConfig, unstreamable: Unstreamable) -> list[str]:
     """The reasons why a model cannot have an endpoint. Most models have none."""
     if config.is_sequence:
         return ["it is a sequence model; its requests need a sequence id, which generated endpoints cannot send"]
     if not config.decoupled:
         return []
-    problems = [
-        f"`{tensor.name}` is {tensor.datatype.wire} with dims {list(tensor.dims)}; Triton's generate_stream, which "
-        "decoupled models need, supports at most one dimension, and neither FP16 nor BF16"
-        for tensor in unstreamable(config)
-    ]
-    if config.input(_RESERVED_IN_STREAMS):
-        problems.append(f"its input `{_RESERVED_IN_STREAMS}` has a name that Triton's generate_stream reserves")
-    return list(dict.fromkeys(problems))
+    omitted = left_out(config, unstreamable)
+    if len(omitted) == len(config.inputs):
+        omitted = {}  # Triton needs at least one input
+    reasons = [f"its input `{name}` {why}" for name, why in unstreamable.inputs.items() if name not in omitted]
+    reasons += [f"its output `{name}` {why}" for name, why in unstreamable.outputs.items()]
+    return [*reasons, *filter(None, [unstreamable.remedy])] if reasons else []
+
+
+def _and_remedy(reason: str, unstreamable: Unstreamable) -> str:
+    return "; ".join(filter(None, (reason, unstreamable.remedy)))

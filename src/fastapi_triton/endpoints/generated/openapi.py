@@ -12,7 +12,7 @@ from fastapi_triton.core.paths import MODELS
 from fastapi_triton.endpoints import content_negotiation, openapi
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.endpoint import RESPONSE
-from fastapi_triton.endpoints.generated.obstacles import obstacles, takes_batches
+from fastapi_triton.endpoints.generated.obstacles import takes_batches
 from fastapi_triton.endpoints.interfaces import COMPLETED
 from fastapi_triton.endpoints.openapi import REF
 from fastapi_triton.endpoints.request_body import validation
@@ -31,19 +31,18 @@ _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type"
 
 
 def paths(configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> dict[str, Any]:
-    """The `paths` and `components` of an OpenAPI document for these models.
+    """The `paths` and `components` of an OpenAPI document for these models, which must have an endpoint.
 
-    Models that cannot have an endpoint are omitted. With `has_jobs` requests may become background jobs.
+    With `has_jobs` requests may become background jobs.
     """
     document: dict[str, Any] = {
         "paths": {},
         "components": {"schemas": {"Problem": problem_details.SCHEMA, **tensor_schemas.SHARED}},
     }
     for config in configs:
-        if not obstacles(config):
-            model_paths, schemas = _of_model(config, has_jobs)
-            document["paths"] |= model_paths
-            document["components"]["schemas"] |= schemas
+        model_paths, schemas = _of_model(config, has_jobs)
+        document["paths"] |= model_paths
+        document["components"]["schemas"] |= schemas
     return document
 
 

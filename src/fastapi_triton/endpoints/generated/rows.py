@@ -45,10 +45,11 @@ def _num_members(value: Any) -> int:
 
 
 class RowReader:
-    """Reads the objects of a request to one model."""
+    """Reads the objects of a request to one model. `left_out` are inputs that it rejects, each with the reason."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, left_out: Mapping[str, str]) -> None:
         self._config = config
+        self._left_out = left_out
         self._names = [tensor.name for tensor in config.inputs]
 
     def read(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
@@ -88,12 +89,13 @@ class RowReader:
             elif not tensor.optional:
                 problems.append(ErrorDetails(type="missing", loc=(*location, tensor.name), msg="", input=...))
         unknown = value.keys() - self._config.inputs_by_name.keys()
-        problems += [
-            ErrorDetails(type="extra_forbidden", loc=(*location, name), msg="", input=...)
-            for name in value
-            if name in unknown
-        ]
+        problems += [self._unknown((*location, name), name) for name in value if name in unknown]
         return row, problems
+
+    def _unknown(self, location: tuple[int | str, ...], name: str) -> ErrorDetails:
+        if (reason := self._left_out.get(name)) is None:
+            return ErrorDetails(type="extra_forbidden", loc=location, msg="", input=...)
+        return ErrorDetails(type="unsupported_parameter", loc=location, msg=f"{reason}. Omit it", input=...)
 
     def _require_few_members(self, value: Any, location: tuple[int, ...]) -> None:
         """Reject very many unknown members at once: an error for each of 100,000 would take seconds."""

@@ -24,7 +24,8 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.serving.ray_serve.cold_start import ColdStart
-from fastapi_triton.triton.client import ModelStatus, Tensors, TritonClient
+from fastapi_triton.triton import generate_codec
+from fastapi_triton.triton.client import ModelStatus, Tensors, TritonClient, Unstreamable
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
@@ -144,6 +145,9 @@ class ClusterTriton:
                 if not was_not_run(error):
                     raise
         raise _out_of_reach()
+
+    def unstreamable(self, config: ModelConfig) -> Unstreamable:
+        return generate_codec.unstreamable(config)
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
