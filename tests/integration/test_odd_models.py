@@ -5,6 +5,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -55,7 +56,7 @@ def test_models_are_listed_with_an_endpoint_or_a_reason(odd_server: Server) -> N
     assert set(without) == {"broken", "remembers", "repeat_fp16"}
     assert "no weights here" in without["broken"]
     assert "sequence" in without["remembers"]
-    assert "`half` is FP16" in without["repeat_fp16"]
+    assert "output `half` is FP16" in without["repeat_fp16"]
     assert problems(infer(odd_server, "broken", {"x": 1}), 503) == []
     assert problems(infer(odd_server, "remembers", {"x": 1}), 404) == []
 
@@ -163,11 +164,67 @@ def events(response: httpx2.Response) -> list[tuple[str, Any]]:
 def test_decoupled_model_streams(odd_server: Server, model: str) -> None:
     body = {"text": "hi ä", "times": 2, "values": [0.5, 1.0]}
     received = events(infer(odd_server, model, body))
-    assert received == [("response", body), ("response", body), ("completed", {"num_responses": 2})]
+    assert [name for name, _ in received] == ["response", "response", "completed"]
+    assert [{name: data[name] for name in body} for _, data in received[:-1]] == [body, body]
+    assert received[-1][1] == {"num_responses": 2}
     assert events(infer(odd_server, model, {"text": "", "times": 0})) == [("completed", {"num_responses": 0})]
     assert problems(infer(odd_server, model, [body])) == [("#", "wrong_shape")]
     assert problems(infer(odd_server, model, {**body, "values": ["NaN"]})) == [("#/values", "not_finite")]
     assert problems(infer(odd_server, model, {**body, "text": {"base64": "/w=="}})) == [("#/text", "invalid_text")]
+
+
+@pytest.mark.parametrize(("model", "outer"), [("repeat", []), ("repeat_batched", [1])])
+def test_streams_carry_several_dims_in_the_shapes_of_the_config(
+    odd_server: Server, model: str, outer: list[int]
+) -> None:
+    body = {
+        "text": "",
+        "times": 1,
+        "values": [],
+        "square": 7,
+        "line": [[0.5, 1, -2]],
+        "grid": [[2**64 - 1 - row * column for column in range(4)] for row in range(3)],
+        "words": [["a", "", "ä"], ["\0", "'", "🎨"]],
+        "flags": [[[True, False]], [[False, True]]],
+    }
+    (_, data), _ = events(infer(odd_server, model, body))
+    shapes = json.loads(data.pop("shapes"))
+    assert data == body
+    assert shapes == {
+        **{name: [*outer, 1] for name in ("text", "times")},
+        "values": [*outer, 0],
+        "square": [*outer, 1, 1],
+        "line": [*outer, 1, 3],
+        "grid": [*outer, 3, 4],
+        "words": [*outer, 2, 3],
+        "flags": [*outer, 2, 1, 2],
+    }
+    empty = {"line": [[]], "words": [], "flags": [[], []]}
+    (_, data), _ = events(infer(odd_server, model, {"text": "", "times": 1, **empty}))
+    assert {name: data[name] for name in empty} == empty
+    assert json.loads(data["shapes"])["flags"] == [*outer, 2, 0, 2]
+    wrong = infer(odd_server, model, {**body, "grid": [[1] * 4] * 6, "line": [1, 2]})
+    assert [pointer for pointer, _ in problems(wrong)] == ["#/line", "#/grid"]
+
+
+def test_optional_inputs_that_a_stream_cannot_carry_are_left_out(odd_server: Server) -> None:
+    body = {"text": "", "times": 1, "id": "mine"}
+    assert events(infer(odd_server, "repeat_batched", body))[0][1]["id"] == "mine"
+    left_out = problems(infer(odd_server, "repeat_batched", {**body, "half": 1, "parameters": 1}))
+    assert left_out == [("#/half", "unsupported_parameter"), ("#/parameters", "unsupported_parameter")]
+    inputs = odd_server.get("/models/repeat_batched").json()["inputs"]
+    assert {each["name"] for each in inputs if each["left_out"]} == {"half", "parameters"}
+
+
+def test_iterative_scheduling_needs_no_sequence_id(odd_server: Server) -> None:
+    with ThreadPoolExecutor() as pool:
+        streams = [pool.submit(infer, odd_server, "iterative", {"times": times}) for times in (1, 3, 5)]
+    for times, stream in zip((1, 3, 5), streams, strict=True):
+        received = events(stream.result())
+        assert received == [
+            *(("response", {"left": left}) for left in reversed(range(times))),
+            ("completed", {"num_responses": times}),
+        ]
 
 
 def test_failing_stream_ends_with_an_error_event_or_a_status(odd_server: Server) -> None:

@@ -43,7 +43,8 @@ class ModelConfig:
     """The part of a model config that a frontend needs.
 
     `parameters` are the config's free parameters as (key, value) pairs. `is_sequence`: the model keeps state between
-    requests, which need an id; iterative scheduling needs none. `queue_timeout_s` is the longest wait in Triton's queue, if requests may shorten it; else None.
+    requests, which need an id; iterative scheduling needs none. `queue_timeout_s` is the longest wait in Triton's
+    queue, if requests may shorten it; else None.
     """
 
     name: str

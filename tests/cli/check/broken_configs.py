@@ -136,16 +136,16 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
                 Folder(
                     inputs('{ name: "x" data_type: TYPE_FP16 dims: 1 }', "model_transaction_policy { decoupled: true }")
                 ),
-                "`x` is TYPE_FP16 with dims [1]",
+                "the input `x` is FP16",
             ),
             (
                 Folder(
                     inputs(
-                        '{ name: "x" data_type: TYPE_FP32 dims: [ 2, 2 ] }',
+                        '{ name: "x" data_type: TYPE_FP32 dims: [ -1, -1 ] }',
                         "model_transaction_policy { decoupled: true }",
                     )
                 ),
-                "`x` is TYPE_FP32 with dims [2, 2]",
+                "the input `x` has the dims [-1, -1]",
             ),
         ],
         [

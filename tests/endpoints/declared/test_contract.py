@@ -15,8 +15,8 @@ from typing_extensions import TypeAliasType
 import main
 from fastapi_triton import Base64Image, TensorName
 from fastapi_triton.endpoints.declared.contract import mismatches
-from fastapi_triton.triton.datatypes import BY_CONFIG
 from fastapi_triton.triton.client import CARRIES_ALL
+from fastapi_triton.triton.datatypes import BY_CONFIG
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 
@@ -170,7 +170,7 @@ def test_tensors_that_a_stream_cannot_hold_are_reported(datatype: str, dims: tup
 
     config = replace(CONFIG, inputs=(*CONFIG.inputs, tensor("extra", datatype, dims)))
     problems = mismatches(Extra, Output, config, stream_config)
-    assert [each for each in problems if "stream" in each][0].startswith(f"the stream model's input `extra` {reason}")
+    assert next(each for each in problems if "stream" in each).startswith(f"the stream model's input `extra` {reason}")
     assert [
         each for each in mismatches(Extra, Output, config, stream_config, lambda _: CARRIES_ALL) if "stream" in each
     ] == []

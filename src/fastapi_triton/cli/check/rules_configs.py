@@ -8,9 +8,9 @@ from typing import Any
 
 from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors, queue_policy
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
+from fastapi_triton.triton import generate_codec
 
 RULES: Rules[ModelFolder] = Rules()
-_WIDE = ("TYPE_FP16", "TYPE_BF16")
 _SHELL_CHARACTERS = re.compile(r"""[\s;|&$`<>()\\'"*?\[\]{}#!~]""")
 
 
@@ -166,14 +166,15 @@ def optional_unsupported(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unstreamable-tensor",
     WARNING,
-    advice="Use FP32 with at most one dimension, or base64 text.",
+    advice="Optional inputs are left out of the endpoint; other tensors leave the model without one. Use FP32, at most "
+    "one free dimension, or base64 text.",
 )
 def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
-    """Over HTTP, decoupled models support single values and flat lists, but no FP16 or BF16."""
-    if (model.settings.get("model_transaction_policy") or {}).get("decoupled"):
-        for each in (*_tensors(model, "input"), *_tensors(model, "output")):
-            if each.get("data_type") in _WIDE or len(each.get("dims", ())) > 1:
-                yield f"`{each.get('name')}` is {each.get('data_type')} with dims {list(each.get('dims', ()))}"
+    """Triton's generate_stream, by which decoupled models run over HTTP, cannot carry the tensor."""
+    if model.config is not None and model.config.decoupled:
+        unstreamable = generate_codec.unstreamable(model.config)
+        yield from (f"the input `{name}` {reason}" for name, reason in unstreamable.inputs.items())
+        yield from (f"the output `{name}` {reason}" for name, reason in unstreamable.outputs.items())
 
 
 @RULES.add("response-cache", NOTE, advice="Turn it off unless requests repeat.")
