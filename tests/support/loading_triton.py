@@ -55,8 +55,11 @@ class LoadingTriton(EmbeddedTriton):
             return "" if response.status == 200 else str((await response.json())["error"])
 
     async def unload_all(self, session: aiohttp.ClientSession) -> None:
-        """Unload every model, and wait until Triton has done so."""
-        async with session.post("/v2/repository/index", json={"ready": True}) as response:
+        """Unload every model, and wait until Triton has done so.
+
+        Also those that failed to load: Triton keeps their configs, and uses them if it cannot read the next one.
+        """
+        async with session.post("/v2/repository/index", json={}) as response:
             names = {model["name"] for model in await response.json()}
         for name in names:
             async with session.post(f"/v2/repository/models/{name}/unload") as response:

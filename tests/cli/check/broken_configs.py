@@ -64,8 +64,11 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [Folder(f'name: "m" {BATCHED}'), Folder()],
     ),
     "no-version": (
-        [(Folder(version="latest"), "there is no version folder")],
-        [Folder(version="12"), Folder(f"{TENSORS} ensemble_scheduling {{ }}", None, version="docs")],
+        [
+            (Folder(version="latest"), "there is no version folder"),
+            (Folder(f"{TENSORS} ensemble_scheduling {{ }}", None, version="docs"), "there is no version folder"),
+        ],
+        [Folder(version="12")],
     ),
     "no-model-file": (
         [(Folder(model_py=None), "no model.py"), (Folder(f'{BATCHED} default_model_filename: "a.py"'), "no model.py")],

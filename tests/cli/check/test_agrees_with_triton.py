@@ -28,7 +28,9 @@ def named(case: Case) -> str:
 
 
 async def errors(repository: Path) -> list[Finding]:
-    return [each for each in await runner.check(runner.Subject(repository)) if each.severity is ERROR]
+    """The errors of the model."""
+    found = await runner.check(runner.Subject(repository))
+    return [each for each in found if each.severity is ERROR and each.where == MODEL]
 
 
 def test_case_names_are_unique() -> None:

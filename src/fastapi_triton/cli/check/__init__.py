@@ -7,6 +7,7 @@
 | `runner` | runs all rules, and applies waivers |
 | `rule` | what a rule and a finding are |
 | `repository` | reads a model repository without a server |
+| `ensemble` | an ensemble, its steps and their models |
 | `probe` | reads a running Triton |
 | `rules_*` | the rules, by subject |
 """

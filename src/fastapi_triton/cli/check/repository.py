@@ -48,6 +48,22 @@ class ModelFolder:
         return str(self.settings.get("backend", "")) == "python"
 
     @property
+    def is_ensemble(self) -> bool:
+        return "ensemble_scheduling" in self.settings or self.settings.get("platform") == "ensemble"
+
+    @property
+    def served_versions(self) -> list[int]:
+        """The version folders that Triton loads: by default the newest one. It ignores names with leading zeros."""
+        found = sorted(int(each) for each in self.versions if each == "0" or not each.startswith("0"))
+        policy = self.settings.get("version_policy")
+        if policy is None:
+            return found[-1:]
+        if "specific" in policy:
+            return [each for each in found if each in policy["specific"].get("versions", ())]
+        newest = int(policy["latest"].get("num_versions", 0)) if "latest" in policy else len(found)
+        return found[len(found) - newest :] if newest < len(found) else found
+
+    @property
     def waivers(self) -> dict[str, str]:
         """Rule code → reason, from the config's `parameters`."""
         return waivers(self.settings)

@@ -31,7 +31,7 @@ def no_config(model: ModelFolder) -> Iterator[str]:
 @RULES.add("auto-completed", NOTE, advice="Declare them in config.pbtxt, or check with --triton.")
 def auto_completed(model: ModelFolder) -> Iterator[str]:
     """The backend adds missing tensors, so they cannot be checked offline."""
-    if model.has_config_file and model.raw is not None:
+    if model.has_config_file and model.raw is not None and not model.is_ensemble:
         for side in ("input", "output"):
             if not model.raw.get(side):
                 yield f"the config declares no {side}s"
@@ -53,8 +53,8 @@ def shell_characters(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("no-version", ERROR, advice="Move the model into a folder `1`.")
 def no_version(model: ModelFolder) -> Iterator[str]:
-    """Triton loads only version folders, whose names are numbers."""
-    if not model.versions and not _is_ensemble(model):
+    """Triton loads only version folders, whose names are numbers. An ensemble's may be empty."""
+    if not model.versions:
         yield "there is no version folder"
 
 
@@ -194,8 +194,4 @@ def _max_batch_size(model: ModelFolder) -> int:
 
 
 def _has_scheduler(model: ModelFolder) -> bool:
-    return any(name in model.settings for name in ("dynamic_batching", "sequence_batching")) or _is_ensemble(model)
-
-
-def _is_ensemble(model: ModelFolder) -> bool:
-    return "ensemble_scheduling" in model.settings
+    return any(name in model.settings for name in ("dynamic_batching", "sequence_batching")) or model.is_ensemble

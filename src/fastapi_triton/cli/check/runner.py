@@ -13,6 +13,7 @@ from fastapi_triton.cli.check import (
     rules_configs,
     rules_declarations,
     rules_deployment,
+    rules_ensembles,
     rules_python_models,
     rules_server,
     rules_waivers,
@@ -30,6 +31,7 @@ TRITON, SETTINGS = "Triton", "settings"
 RULES: Mapping[str, Sequence[Rule[Any]]] = {
     "The model repository": rules_configs.RULES.all,
     "Python models": rules_python_models.RULES.all,
+    "Ensembles": rules_ensembles.RULES.all,
     "The app's endpoints": rules_declarations.RULES.all,
     "The frontend's settings": [*rules_deployment.SETTINGS_RULES.all, *rules_deployment.RULES.all],
     "A running Triton (`--triton`)": rules_server.RULES.all,
@@ -70,6 +72,7 @@ async def check(subject: Subject) -> list[Finding]:
     findings = rules_deployment.SETTINGS_RULES.findings(subject.settings, SETTINGS)
     for folder in folders:
         findings += _of_folder(folder, subject.settings)
+    findings += rules_ensembles.findings(folders, findings)
     if subject.triton:
         names = {*known, *(name for each in subject.declarations for name in each.models)}
         facts, served = await probe.read(
@@ -104,6 +107,7 @@ def _applied_to_folder(folder: ModelFolder) -> frozenset[str]:
     rules += [
         each for each in rules_python_models.RULES.all if folder.modules or each.code == rules_python_models.UNREADABLE
     ]
+    rules += rules_ensembles.RULES.all if folder.is_ensemble else []
     return frozenset(rule.code for rule in rules)
 
 

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ensemble, its steps and the models that the steps run, as the text of a model repository has them."""
+
+import ast
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
+
+NEWEST = -1  # a step's `model_version`
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. `inputs` and `outputs`: the model's tensor → the ensemble tensor."""
+
+    index: int
+    model: str
+    version: int
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"step {self.index} (`{self.model}`)"
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """An ensemble among the models of its repository.
+
+    Args:
+        models: all models of the repository, by name.
+        broken: the names of the models that have errors.
+        decoupled: the names of the decoupled models. An ensemble with a decoupled step is decoupled.
+    """
+
+    folder: ModelFolder
+    models: Mapping[str, ModelFolder]
+    broken: Set[str]
+    decoupled: Set[str]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return steps_of(self.folder)
+
+    @property
+    def inputs(self) -> list[Mapping[str, Any]]:
+        return list(self.folder.settings.get("input", ()))
+
+    @property
+    def outputs(self) -> list[Mapping[str, Any]]:
+        return list(self.folder.settings.get("output", ()))
+
+    @property
+    def max_batch_size(self) -> int:
+        return int(self.folder.settings.get("max_batch_size", 0))
+
+    @property
+    def is_decoupled(self) -> bool:
+        return any(step.model in self.decoupled for step in self.steps)
+
+    def model_of(self, step: Step) -> ModelFolder | None:
+        """The step's model, if its config.pbtxt is complete and has no errors; else None."""
+        model = self.models.get(step.model)
+        return model if model and step.model not in self.broken and is_complete(model) else None
+
+    def cycle(self) -> list[str]:
+        """The names of the models from this ensemble back to itself; empty if it does not run itself."""
+        paths = [[self.folder.name]]
+        seen: set[str] = set()
+        while paths:
+            path = paths.pop()
+            folder = self.models.get(path[-1])
+            for step in steps_of(folder) if folder else ():
+                if step.model == self.folder.name:
+                    return [*path, step.model]
+                if step.model not in seen:
+                    seen.add(step.model)
+                    paths.append([*path, step.model])
+        return []
+
+
+def steps_of(folder: ModelFolder) -> tuple[Step, ...]:
+    """The steps of an ensemble; of another model, none."""
+    found = (folder.settings.get("ensemble_scheduling") or {}).get("step", ())
+    return tuple(
+        Step(
+            index,
+            step.get("model_name", ""),
+            int(step.get("model_version", 0)),
+            step.get("input_map") or {},
+            step.get("output_map") or {},
+        )
+        for index, step in enumerate(found)
+    )
+
+
+def is_complete(model: ModelFolder) -> bool:
+    """Whether the config.pbtxt declares all tensors, so that Triton does not add any when it loads the model."""
+    raw = model.settings
+    is_declared = model.has_config_file and bool(raw.get("input")) and bool(raw.get("output"))
+    return is_declared and not broken_tensors(raw) and not (model.is_python and _completes_itself(model))
+
+
+def in_order(models: Mapping[str, ModelFolder]) -> Iterator[ModelFolder]:
+    """All ensembles, each after the ensembles among its steps."""
+    visited: set[str] = set()
+    for name in models:
+        stack = [(name, False)]
+        while stack:
+            current, is_ready = stack.pop()
+            folder = models.get(current)
+            if folder is None or not folder.is_ensemble:
+                continue
+            if is_ready:
+                yield folder
+            elif current not in visited:
+                visited.add(current)
+                stack += [(current, True), *((step.model, False) for step in steps_of(folder))]
+
+
+def _completes_itself(model: ModelFolder) -> bool:
+    return not model.modules or any(
+        isinstance(node, ast.FunctionDef) and node.name == "auto_complete_config"
+        for module in model.modules
+        for node in ast.walk(module)
+    )

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules for ensembles. They see the whole repository: an ensemble must fit the models of its steps."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi_triton.cli.check.ensemble import NEWEST, Ensemble, Step, in_order, is_complete
+from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
+from fastapi_triton.cli.check.rule import ERROR, NOTE, Finding, Rules
+
+RULES: Rules[Ensemble] = Rules()
+_PLATFORM = "ensemble"
+_FIELDS_OF_OTHERS = ("instance_group", "optimization", "model_warmup")
+# Triton derives a backend from these names.
+_BACKENDS = {
+    "model.plan": "tensorrt",
+    "model.onnx": "onnxruntime",
+    "model.xml": "openvino",
+    "model.pt": "pytorch",
+    "model.py": "python",
+}
+
+
+def findings(folders: Sequence[ModelFolder], found: Sequence[Finding]) -> list[Finding]:
+    """The findings for all ensembles of a repository. `found`: those of the rules for single models."""
+    models = {each.name: each for each in folders}
+    broken = {each.where for each in found if each.severity is ERROR and not _is_waived(models.get(each.where), each)}
+    decoupled = {each.name for each in folders if not each.is_ensemble and _says_decoupled(each)}
+    result: list[Finding] = []
+    for folder in in_order(models):
+        ensemble = Ensemble(folder, models, broken, decoupled)
+        own = RULES.findings(ensemble, folder.name)
+        if any(each.severity is ERROR and not _is_waived(folder, each) for each in own):
+            broken.add(folder.name)
+        if ensemble.is_decoupled:
+            decoupled.add(folder.name)
+        result += own
+    return result
+
+
+@RULES.add(
+    "invalid-ensemble",
+    ERROR,
+    advice='An ensemble has `platform: "ensemble"` and steps that lead from each of its inputs to each of its outputs.',
+)
+def invalid_ensemble(ensemble: Ensemble) -> Iterator[str]:
+    """Triton rejects an ensemble with settings of other models, an incomplete step, or tensors that lead nowhere."""
+    if "ensemble_scheduling" not in ensemble.folder.settings:
+        yield "ensemble scheduling must be set for a model whose platform is ensemble"
+        return
+    yield from _foreign_settings(ensemble)
+    if not ensemble.steps:
+        yield "must specify 'step': the ensemble has none"
+    for step in ensemble.steps:
+        for field, value in (("model_name", step.model), ("input_map", step.inputs), ("output_map", step.outputs)):
+            if not value:
+                yield f"must specify '{field}' in step {step.index}"
+    yield from _data_flow(ensemble)
+
+
+def _foreign_settings(ensemble: Ensemble) -> Iterator[str]:
+    raw = ensemble.folder.settings
+    platform, backend = raw.get("platform", ""), raw.get("backend", "")
+    if platform != _PLATFORM:
+        yield f"ensemble scheduling cannot be set for a model whose platform is not ensemble: it is `{platform}`"
+    if backend:
+        yield f"an ensemble must have an empty backend type, but `backend` is `{backend}`"
+    elif implied := _BACKENDS.get(raw.get("default_model_filename", "")):
+        yield f"`default_model_filename` makes {implied} the backend, but an ensemble must have an empty backend type"
+    for field in _FIELDS_OF_OTHERS:
+        if raw.get(field) not in (None, []):
+            yield f"`{field}` cannot be specified for an ensemble"
+    if ensemble.is_decoupled and (raw.get("response_cache") or {}).get("enable"):
+        yield "Response Cache does not support an ensemble with a decoupled step"
+
+
+def _data_flow(ensemble: Ensemble) -> Iterator[str]:
+    """Tensors without a source or a destination."""
+    inputs = [each.get("name", "") for each in ensemble.inputs]
+    outputs = [each.get("name", "") for each in ensemble.outputs]
+    written = Counter(tensor for step in ensemble.steps for tensor in step.outputs.values())
+    read = {tensor for step in ensemble.steps for tensor in step.inputs.values()}
+    for tensor, count in written.items():
+        if count > 1:
+            yield f"ensemble tensor `{tensor}` can appear in an output map only once, not {count} times"
+        elif tensor not in read and tensor not in outputs:
+            yield f"ensemble tensor `{tensor}` is unused: no step reads it, and it is no output of the ensemble"
+    for tensor in inputs:
+        if tensor not in read and tensor not in written:
+            yield f"ensemble input `{tensor}` is not used by any step"
+    for tensor in outputs:
+        if tensor not in written and tensor not in inputs:
+            yield f"ensemble output `{tensor}` is not written by any step"
+    waiting = _steps_that_never_run(ensemble, inputs)
+    has_no_source = [
+        (step, tensor)
+        for step in waiting
+        for tensor in step.inputs.values()
+        if tensor not in written and tensor not in inputs
+    ]
+    for step, tensor in has_no_source:
+        yield f"{step} reads ensemble tensor `{tensor}`, which is not connected: no step writes it, nor is it an input"
+    if waiting and not has_no_source:
+        yield f"the outputs of {' and '.join(map(str, waiting))} are not written: these steps wait for each other"
+
+
+def _steps_that_never_run(ensemble: Ensemble, inputs: Sequence[str]) -> list[Step]:
+    ready, waiting = set(inputs), list(ensemble.steps)
+    while runs := [step for step in waiting if ready.issuperset(step.inputs.values())]:
+        ready.update(tensor for step in runs for tensor in step.outputs.values())
+        waiting = [step for step in waiting if step not in runs]
+    return waiting
+
+
+@RULES.add(
+    "ensemble-step-unavailable",
+    ERROR,
+    advice="Correct the step's model. `model_version: -1` takes its newest version. Waive this if Triton has the model "
+    "from another repository.",
+)
+def step_unavailable(ensemble: Ensemble) -> Iterator[str]:
+    """Triton loads an ensemble only with the models of all its steps."""
+    if cycle := ensemble.cycle():
+        yield f"circular dependency between ensembles: {' -> '.join(cycle)}"
+        return
+    for step in ensemble.steps:
+        model = ensemble.models.get(step.model)
+        if not step.model:
+            continue
+        if model is None:
+            yield f"{step} contains a model that is not available: the repository has no `{step.model}`"
+        elif step.model in ensemble.broken:
+            yield f"{step} depends on `{step.model}`, which is not valid: see its own errors"
+        elif not (served := model.served_versions):
+            yield f"{step} depends on `{step.model}`, which has no loaded version: see its version_policy"
+        elif step.version != NEWEST and step.version not in served:
+            yield (
+                f"{step} depends on `{step.model}`, whose required version {step.version} is not loaded: "
+                f"Triton loads {', '.join(map(str, served))}"
+            )
+
+
+@RULES.add(
+    "ensemble-tensor-mismatch",
+    ERROR,
+    advice="Change the step's maps, or one of the configs.",
+)
+def tensor_mismatch(ensemble: Ensemble) -> Iterator[str]:
+    """Triton rejects steps that do not fit each other: names, datatypes, shapes, batch sizes, decoupled models."""
+    for step in ensemble.steps:
+        model = ensemble.model_of(step)
+        if model and step.inputs and step.outputs:
+            yield from _batch_size(ensemble, step, model)
+            yield from _maps(step, model)
+    yield from _datatypes_and_shapes(ensemble)
+    yield from _decoupled_sources(ensemble)
+
+
+def _batch_size(ensemble: Ensemble, step: Step, model: ModelFolder) -> Iterator[str]:
+    allowed = int(model.settings.get("max_batch_size", 0))
+    if 0 < allowed < ensemble.max_batch_size:
+        yield (
+            f"the ensemble allows maximum batch size {ensemble.max_batch_size}, "
+            f"but {step} only allows maximum batch size to be {allowed}"
+        )
+
+
+def _maps(step: Step, model: ModelFolder) -> Iterator[str]:
+    inputs = {each["name"]: each for each in model.settings["input"]}
+    outputs = {each["name"] for each in model.settings["output"]}
+    for name, tensor in step.inputs.items():
+        if name not in inputs:
+            yield f"ensemble tensor `{tensor}` is mapping to non-existing input `{name}` of {step}"
+    for name, each in inputs.items():
+        if name not in step.inputs and not each.get("optional"):
+            yield f"input `{name}` of {step} is not mapped to any ensemble tensor, and is not optional"
+    for name, tensor in step.outputs.items():
+        if name not in outputs:
+            yield f"ensemble tensor `{tensor}` is mapped from non-existing output `{name}` of {step}"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What one model says about an ensemble tensor. `shape` has the batch dimension, `dims` does not."""
+
+    owner: str
+    datatype: str
+    dims: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, owner: str, tensor: Mapping[str, Any], dims: Sequence[int], max_batch_size: int) -> "_End":
+        batch = (-1,) if max_batch_size > 0 else ()
+        return cls(owner, tensor["data_type"], tuple(dims), (*batch, *dims))
+
+    def mismatch(self, other: "_End") -> str:
+        """Triton accepts equal dims, or equal shapes: with a free batch dimension a step may batch rows by itself."""
+        if self.datatype != other.datatype:
+            return f"inconsistent data type: {self.datatype} in {self.owner}, {other.datatype} in {other.owner}"
+        if not _fit(self.dims, other.dims) and not _fit(self.shape, other.shape):
+            return f"inconsistent shape: {[*self.shape]} in {self.owner}, {[*other.shape]} in {other.owner}"
+        return ""
+
+
+def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
+    return len(one) == len(other) and all(a == b or -1 in (a, b) for a, b in zip(one, other, strict=True))
+
+
+def _datatypes_and_shapes(ensemble: Ensemble) -> Iterator[str]:
+    """Triton compares each end of a tensor with the first one: the ensemble's own, else that of the earliest step."""
+    first: dict[str, _End | None] = {}  # None: it cannot be known offline
+    for side, tensors in (("input", ensemble.inputs), ("output", ensemble.outputs)):
+        for tensor in tensors:
+            name = tensor.get("name", "")
+            dims = tensor["reshape"].get("shape", ()) if "reshape" in tensor else tensor.get("dims", ())
+            is_known = name not in broken_tensors({side: [tensor]})
+            end = _End.of(f"the ensemble's {side}", tensor, dims, ensemble.max_batch_size) if is_known else None
+            first.setdefault(name, end)
+    for step in ensemble.steps:
+        model = ensemble.model_of(step)
+        for side, names in (("input", step.inputs), ("output", step.outputs)):
+            tensors_by_name = {each["name"]: each for each in model.settings[side]} if model else {}
+            batch_size = int(model.settings.get("max_batch_size", 0)) if model else 0
+            for name, ensemble_tensor in names.items():
+                mapped = tensors_by_name.get(name)
+                if mapped is None:
+                    first.setdefault(ensemble_tensor, None)
+                    continue
+                end = _End.of(f"{side} `{name}` of {step}", mapped, mapped["dims"], batch_size)
+                known = first.setdefault(ensemble_tensor, end)
+                if known and (problem := known.mismatch(end)):
+                    yield f"ensemble tensor `{ensemble_tensor}`: {problem}"
+
+
+def _decoupled_sources(ensemble: Ensemble) -> Iterator[str]:
+    """A step cannot join responses of different decoupled models: their numbers differ."""
+    if not all(ensemble.model_of(step) for step in ensemble.steps):
+        return
+    sources = {each.get("name", ""): "the ensemble's request" for each in ensemble.inputs}
+    waiting = list(ensemble.steps)
+    while runs := [step for step in waiting if sources.keys() >= set(step.inputs.values())]:
+        for step in runs:
+            source = next((sources[tensor] for tensor in step.inputs.values()), "")
+            yield from _joined(str(step), "inputs", step.inputs.values(), sources)
+            for tensor in step.outputs.values():
+                sources.setdefault(tensor, str(step) if step.model in ensemble.decoupled else source)
+        waiting = [step for step in waiting if step not in runs]
+    outputs = [each.get("name", "") for each in ensemble.outputs]
+    yield from _joined("the ensemble", "outputs", outputs, sources)
+
+
+def _joined(receiver: str, kind: str, tensors: Iterable[str], sources: Mapping[str, str]) -> Iterator[str]:
+    by_source = {sources[tensor]: tensor for tensor in tensors if tensor in sources}
+    if len(by_source) > 1:
+        parts = " and ".join(f"`{tensor}` from {source}" for source, tensor in by_source.items())
+        yield f"{receiver} receives {kind} originated from different decoupled models: {parts}"
+
+
+@RULES.add("ensemble-step-unknown", NOTE, advice="Declare the tensors in its config.pbtxt, or check with --triton.")
+def step_unknown(ensemble: Ensemble) -> Iterator[str]:
+    """Triton completes the config of a step's model when it loads it, so the ensemble cannot be compared with it."""
+    for name in dict.fromkeys(step.model for step in ensemble.steps):
+        model = ensemble.models.get(name)
+        if model and name not in ensemble.broken and not is_complete(model):
+            yield f"the config.pbtxt of `{name}` does not declare all tensors"
+
+
+def _says_decoupled(model: ModelFolder) -> bool:
+    return bool((model.settings.get("model_transaction_policy") or {}).get("decoupled"))
+
+
+def _is_waived(model: ModelFolder | None, finding: Finding) -> bool:
+    return model is not None and bool(model.waivers.get(finding.code))
