@@ -47,6 +47,7 @@ async def reason_of(triton: LoadingTriton, session: aiohttp.ClientSession) -> st
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # protobuf's, about a text's escapes
 async def test_triton_refuses_the_same_random_repositories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "models").mkdir()
     triton = LoadingTriton.prepare(tmp_path / "models")
