@@ -243,3 +243,11 @@ def test_model_errors_do_not_reveal_their_text(odd_server: Server) -> None:
     assert result(odd_server, "failing", {"how": "silent"}) == {}
     assert problems(infer(odd_server, "failing", {"how": "shape"}), 502) == []
     assert result(odd_server, "failing", {"how": "fine"}) == {"how": "fine"}
+
+
+def test_rows_of_different_length_run_in_one_batch_of_triton(odd_server: Server) -> None:
+    rows = [{"ids": [1], "word": "a"}, {"ids": [2, 3], "word": "b"}, {"ids": [4], "word": "c"}, {"ids": [], "word": ""}]
+    assert result(odd_server, "ragged", rows) == [{**row, "batch": 4} for row in rows]
+    failed = infer(odd_server, "ragged", [rows[0], {"ids": [-1, 0], "word": "b"}, rows[2], rows[3]])
+    assert problems(failed) == [("#/1", "refused_by_triton")]
+    assert failed.json()["detail"].endswith("Triton rejected the request: no")

@@ -45,6 +45,7 @@ class TensorContract(BaseModel):
     """One input or output. `dims` do not include the batch dimension; -1 means any length.
 
     `left_out` is the reason why the endpoint does not take this optional input.
+    `allow_ragged_batch`: its shape may differ in the rows of a batch. `is_shape_tensor`: it is equal in all rows.
     """
 
     name: str
@@ -52,6 +53,8 @@ class TensorContract(BaseModel):
     dims: list[int]
     optional: bool
     content: Content | None
+    allow_ragged_batch: bool
+    is_shape_tensor: bool
     left_out: str | None = None
     example: Any
 
@@ -128,6 +131,8 @@ def _tensor(tensor: TensorConfig, left_out: str | None = None) -> TensorContract
         dims=list(tensor.dims),
         optional=tensor.optional,
         content=tensor.content,
+        allow_ragged_batch=tensor.allow_ragged_batch,
+        is_shape_tensor=tensor.is_shape_tensor,
         left_out=left_out,
         example=schemas.example(tensor),
     )

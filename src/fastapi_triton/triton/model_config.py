@@ -19,13 +19,19 @@ TIMEOUT_INPUT = "timeout_s"
 
 @dataclass(frozen=True, slots=True)
 class TensorConfig:
-    """One input or output. `dims` is without the batch dimension; -1 stands for any length."""
+    """One input or output. `dims` is without the batch dimension; -1 stands for any length.
+
+    `allow_ragged_batch`: requests whose shapes differ may share a batch. `is_shape_tensor`: the tensor has no batch
+    dimension on the wire.
+    """
 
     name: str
     datatype: Datatype
     dims: tuple[int, ...]
     optional: bool = False
     content: Content | None = None
+    allow_ragged_batch: bool = False
+    is_shape_tensor: bool = False
     # Whether one plain value is valid: every dimension is 1 or free.
     is_scalar: bool = field(init=False, compare=False, repr=False)
 
@@ -146,6 +152,8 @@ def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]
             dims=tuple(int(dim) for dim in entry["dims"]),
             optional=bool(entry.get("optional", False)),
             content=_content(entry, parameters),
+            allow_ragged_batch=bool(entry.get("allow_ragged_batch", False)),
+            is_shape_tensor=bool(entry.get("is_shape_tensor", False)),
         )
         for entry in entries
     )

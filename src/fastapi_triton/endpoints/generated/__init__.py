@@ -8,9 +8,9 @@ This package owns the translation by config alone. It must not know the pydantic
 | `endpoint` | all routes under `/models`: requests in the pipeline's stages |
 | `models` | the models that have an endpoint, from the registry |
 | `obstacles` | why a model has no endpoint |
-| `codec` | a JSON body ↔ the tensors of one model |
+| `codec` | a JSON body ↔ requests to Triton |
 | `rows` | a JSON body → the arrays of each object in it |
-| `batches` | rows ↔ the tensors of one request |
+| `batches` | rows ↔ the tensors of requests to Triton |
 | `schemas` | a tensor as JSON Schema, and an example |
 | `openapi` | the operations of all models |
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows ↔ the tensors of one request to Triton, which have the rows as their first dimension."""
+"""Rows ↔ the tensors of requests to Triton, which have the rows as their first dimension."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastapi_triton.core.errors import FieldProblem, InferenceError, invalid_request, pointer
+from fastapi_triton.core.errors import (
+    FastAPITritonError,
+    FieldProblem,
+    InferenceError,
+    InvalidRequestError,
+    invalid_request,
+    pointer,
+)
 from fastapi_triton.endpoints.generated.obstacles import takes_batches
 from fastapi_triton.endpoints.generated.rows import Row
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
@@ -16,11 +23,26 @@ from fastapi_triton.triton.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """A request's tensors, and the number of rows in its batch. None: it is not a batch."""
+class Part:
+    """The tensors of one request to Triton, and the rows of the batch that it holds."""
 
     tensors: dict[str, Tensor]
+    rows: Sequence[int] = (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A body as requests to Triton, and the number of rows in its batch. None: it is not a batch.
+
+    Only rows with ragged inputs need several requests. Triton batches them.
+    """
+
+    parts: Sequence[Part]
     num_rows: int | None
+
+    @property
+    def is_batch(self) -> bool:
+        return self.num_rows is not None
 
 
 def require_size(config: ModelConfig, num_rows: int) -> None:
@@ -40,43 +62,77 @@ def require_size(config: ModelConfig, num_rows: int) -> None:
     raise invalid_request([FieldProblem("#", "wrong_shape", detail)])
 
 
-def single(config: ModelConfig, row: Row) -> dict[str, Tensor]:
-    """The tensors of one row, for a model without batches."""
+def parts(config: ModelConfig, rows: Sequence[Row]) -> list[Part]:
+    """The requests for these rows. Rows that differ in the shape of a ragged input are in different requests.
+
+    Raises:
+        InvalidRequestError: the rows differ in their inputs, in the shapes of others, or in a shape tensor.
+    """
+    if not takes_batches(config):
+        return [Part(_single(config, rows[0]))]
+    problems = [problem for tensor in config.inputs if (problem := _difference(tensor, rows)) is not None]
+    if problems:
+        raise invalid_request(problems)
+    ragged = [tensor.name for tensor in config.inputs if tensor.allow_ragged_batch]
+    by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        by_shape.setdefault(tuple(row[name].shape for name in ragged if name in row), []).append(index)
+    return [Part(_stacked(config, [rows[index] for index in indices]), indices) for indices in by_shape.values()]
+
+
+def _single(config: ModelConfig, row: Row) -> dict[str, Tensor]:
     return {each.name: Tensor(each.datatype, row[each.name]) for each in config.inputs if each.name in row}
 
 
-def stacked(config: ModelConfig, rows: Sequence[Row]) -> dict[str, Tensor]:
-    """One tensor per input, with the rows as its first dimension.
-
-    Raises:
-        InvalidRequestError: the rows differ in their inputs or shapes.
-    """
-    tensors: dict[str, Tensor] = {}
-    problems: list[FieldProblem] = []
-    for tensor in config.inputs:
-        arrays = [row[tensor.name] for row in rows if tensor.name in row]
-        if not arrays:
-            continue
-        if len(arrays) != len(rows):
-            index = next(index for index, row in enumerate(rows) if tensor.name not in row)
-            detail = f"`{tensor.name}` must be in every row of the batch or in none; it is missing in row {index}."
-            problems.append(FieldProblem(pointer((index,)), "missing_field", detail))
-            continue
-        index = next((index for index, array in enumerate(arrays) if array.shape != arrays[0].shape), 0)
-        if index:
-            detail = (
-                f"`{tensor.name}` has the shape {list(arrays[index].shape)} in row {index}, but "
-                f"{list(arrays[0].shape)} in row 0; all rows of a batch must have the same shape."
-            )
-            problems.append(FieldProblem(pointer((index, tensor.name)), "wrong_shape", detail))
-            continue
-        tensors[tensor.name] = Tensor(tensor.datatype, np.stack(arrays))
-    if problems:
-        raise invalid_request(problems)
-    return tensors
+def _stacked(config: ModelConfig, rows: Sequence[Row]) -> dict[str, Tensor]:
+    """One tensor per input, with the rows as its first dimension."""
+    return {
+        tensor.name: Tensor(
+            tensor.datatype,
+            rows[0][tensor.name] if tensor.is_shape_tensor else np.stack([row[tensor.name] for row in rows]),
+        )
+        for tensor in config.inputs
+        if tensor.name in rows[0]
+    }
 
 
-def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: int) -> list[dict[str, npt.NDArray[Any]]]:
+def _difference(tensor: TensorConfig, rows: Sequence[Row]) -> FieldProblem | None:
+    """The problem if rows differ in this input where a batch must not."""
+    name = tensor.name
+    arrays = [row[name] for row in rows if name in row]
+    if not arrays:
+        return None
+    if len(arrays) != len(rows):
+        index = next(index for index, row in enumerate(rows) if name not in row)
+        detail = f"`{name}` must be in every row of the batch or in none; it is missing in row {index}."
+        return FieldProblem(pointer((index,)), "missing_field", detail)
+    first = arrays[0]
+    if tensor.is_shape_tensor:
+        index = next((index for index, array in enumerate(arrays) if not np.array_equal(array, first)), 0)
+        detail = (
+            f"`{name}` is a shape tensor, which a batch has only once. Its value in row {index} is not that of row 0. "
+            "Send rows with another value as a request of their own."
+        )
+        return FieldProblem(pointer((index, name)), "invalid_value", detail) if index else None
+    index = next((index for index, array in enumerate(arrays) if array.shape != first.shape), 0)
+    if not index or tensor.allow_ragged_batch:
+        return None
+    detail = (
+        f"`{name}` has the shape {list(arrays[index].shape)} in row {index}, but {list(first.shape)} in row 0; all "
+        "rows of a batch must have the same shape."
+    )
+    return FieldProblem(pointer((index, name)), "wrong_shape", detail)
+
+
+def name_rows(error: FastAPITritonError, rows: Sequence[int]) -> None:
+    """Name the rows whose request failed with this error."""
+    names = f"Row {rows[0]}" if len(rows) == 1 else f"Rows {', '.join(map(str, rows))}"
+    if isinstance(error, InvalidRequestError):
+        error.problems = (FieldProblem(pointer((rows[0],)), error.code, error.detail), *error.problems)
+    error.detail = f"{names} of the batch failed, so the batch has no response. {error.detail}"
+
+
+def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: int) -> list[Row]:
     """The output arrays of each row, by output, without the batch dimension.
 
     Raises:
@@ -86,17 +142,18 @@ def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: in
     for tensor in config.outputs:
         if tensor.name not in outputs:
             continue
-        array = _fitting(config, outputs[tensor.name], tensor, num_rows)
+        has_rows = takes_batches(config) and not tensor.is_shape_tensor
+        array = _fitting(config, outputs[tensor.name], tensor, num_rows if has_rows else None)
         for index, row in enumerate(rows):
-            row[tensor.name] = array[index, ...] if takes_batches(config) else array
-    return rows
+            row[tensor.name] = array[index, ...] if has_rows else array
+    return list(rows)
 
 
-def _fitting(config: ModelConfig, output: Tensor, tensor: TensorConfig, num_rows: int) -> npt.NDArray[Any]:
+def _fitting(config: ModelConfig, output: Tensor, tensor: TensorConfig, num_rows: int | None) -> npt.NDArray[Any]:
     shape = output.array.shape
     if output.datatype.kind != tensor.datatype.kind:
         mismatch = f"is {output.datatype.wire}, but its config says {tensor.datatype.wire}"
-    elif takes_batches(config) and shape[:1] != (num_rows,):
+    elif num_rows is not None and shape[:1] != (num_rows,):
         mismatch = f"has the shape {list(shape)}, but the batch has {num_rows} rows"
     else:
         return output.array

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The codec of a generated endpoint: a JSON body → input tensors; output tensors → the JSON response.
+"""The codec of a generated endpoint: a JSON body → requests to Triton; their outputs → the JSON response.
 
 The body is an object with a member per input. If the model takes batches, it may be a list of such objects. The
 response has the same form, with a member per output.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import orjson
 from fastapi_triton.endpoints import json_codec
 from fastapi_triton.endpoints.generated import batches, rows
 from fastapi_triton.endpoints.generated.batches import Inputs
-from fastapi_triton.endpoints.generated.obstacles import left_out, obstacles, takes_batches
+from fastapi_triton.endpoints.generated.obstacles import left_out, obstacles
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.client import CARRIES_ALL, Unstreamable
@@ -36,7 +36,7 @@ class GeneratedModel:
         self._rows = rows.RowReader(self.config, self.left_out)
 
     def read(self, body: bytes, limits: ImageLimits) -> Inputs:
-        """The tensors of a JSON body.
+        """The requests of a JSON body.
 
         Raises:
             UnreadableRequestError: it is not JSON.
@@ -48,19 +48,20 @@ class GeneratedModel:
         if is_batch:
             batches.require_size(self.config, len(value))
         found = self._rows.read(value if is_batch else [value], limits, is_batch=is_batch)
-        tensors = (
-            batches.stacked(self.config, found) if takes_batches(self.config) else batches.single(self.config, found[0])
-        )
-        return Inputs(tensors, len(value) if is_batch else None)
+        return Inputs(batches.parts(self.config, found), len(value) if is_batch else None)
 
-    def to_json(self, outputs: Mapping[str, Tensor], num_rows: int | None, arrays: Arrays) -> bytes:
-        """The JSON response to a request of `num_rows` rows; None: it was not a batch.
+    def to_json(self, outputs: Sequence[Mapping[str, Tensor]], inputs: Inputs, arrays: Arrays) -> bytes:
+        """The JSON response. `outputs` are those of each part of the request.
 
         Raises:
             InferenceError: the outputs do not fit the model's config.
         """
-        response: list[dict[str, Any]] = [
-            {name: json_codec.encode(array, self.config.outputs_by_name[name], arrays) for name, array in row.items()}
-            for row in batches.output_rows(self.config, outputs, 1 if num_rows is None else num_rows)
-        ]
-        return orjson.dumps(response[0] if num_rows is None else response, option=orjson.OPT_SERIALIZE_NUMPY)
+        response: list[dict[str, Any]] = [{}] * (inputs.num_rows or 1)
+        for part, tensors in zip(inputs.parts, outputs, strict=True):
+            arrays_by_row = batches.output_rows(self.config, tensors, len(part.rows))
+            for index, row in zip(part.rows, arrays_by_row, strict=True):
+                response[index] = {
+                    name: json_codec.encode(array, self.config.outputs_by_name[name], arrays)
+                    for name, array in row.items()
+                }
+        return orjson.dumps(response if inputs.is_batch else response[0], option=orjson.OPT_SERIALIZE_NUMPY)

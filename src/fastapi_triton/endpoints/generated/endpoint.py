@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generated endpoints: JSON → the tensors of any model that Triton has → JSON, or events."""
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ParamSpec, Self, TypeVar, cast, get_args
@@ -15,9 +16,16 @@ from starlette.types import Receive
 
 from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_request_id
-from fastapi_triton.core.errors import InvalidRequestError, ModelNotReadyError, UnsupportedMediaError, shown
+from fastapi_triton.core.errors import (
+    FastAPITritonError,
+    InvalidRequestError,
+    ModelNotReadyError,
+    UnsupportedMediaError,
+    shown,
+)
 from fastapi_triton.endpoints import content_negotiation
-from fastapi_triton.endpoints.generated.batches import Inputs
+from fastapi_triton.endpoints.generated import batches
+from fastapi_triton.endpoints.generated.batches import Inputs, Part
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import COMPLETED, JobSubmitter, Services
@@ -140,41 +148,58 @@ class GeneratedTranslation(Translation):
         self.result = await self.infer(await self.inputs())
 
     async def inputs(self) -> Inputs:
-        """The tensors of the body. Raises what `GeneratedModel.read` raises."""
+        """The requests of the body. Raises what `GeneratedModel.read` raises."""
         return await in_thread_if_long(len(self.body), self._model.read, self.body, self._services.image_limits)
 
     async def infer(self, inputs: Inputs) -> bytes:
-        """Run the model once, and return the JSON response."""
-        self._services.pipeline.add_timeout(inputs.tensors, self._model.config, inputs.num_rows or 1)
+        """Run the model once for each part, and return the JSON response."""
+        if len(inputs.parts) == 1:
+            return await self._json([await self._infer(inputs.parts[0])], inputs)
         try:
-            outputs = await self._services.triton.infer(
-                self.model, inputs.tensors, request_id=current_request_id.get(), version=self._address.version
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(self._infer_rows(part)) for part in inputs.parts]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return await self._json([each.result() for each in running], inputs)
+
+    async def _infer(self, part: Part) -> Tensors:
+        self._services.pipeline.add_timeout(part.tensors, self._model.config, len(part.rows))
+        try:
+            return await self._services.triton.infer(
+                self.model, part.tensors, request_id=current_request_id.get(), version=self._address.version
             )
         except (InvalidRequestError, ModelNotReadyError):
             self._endpoint.doubt(self._address)
             raise
-        return await self._json(outputs, inputs)
+
+    async def _infer_rows(self, part: Part) -> Tensors:
+        """Run one of several parts."""
+        try:
+            return await self._infer(part)
+        except FastAPITritonError as error:
+            batches.name_rows(error, part.rows)
+            raise
 
     async def events(self) -> AsyncGenerator[Event, None]:
         inputs = await self.inputs()
-        self._services.pipeline.add_timeout(inputs.tensors, self._model.config)
+        (part,) = inputs.parts
+        self._services.pipeline.add_timeout(part.tensors, self._model.config)
         num_responses = 0
         stream = self._services.triton.stream(
-            self.model, inputs.tensors, request_id=current_request_id.get(), version=self._address.version
+            self.model, part.tensors, request_id=current_request_id.get(), version=self._address.version
         )
         async with aclosing(stream) as responses:
             async for outputs in responses:
                 num_responses += 1
-                yield Event(RESPONSE, (await self._json(outputs, inputs)).decode())
+                yield Event(RESPONSE, (await self._json([outputs], inputs)).decode())
         yield Event(COMPLETED, orjson.dumps({"num_responses": num_responses}).decode())
 
     async def respond(self) -> Response:
         return Response(self.result, media_type=content_negotiation.JSON)
 
-    async def _json(self, outputs: Tensors, inputs: Inputs) -> bytes:
-        return await in_thread_if_long(
-            _num_bytes(outputs), self._model.to_json, outputs, inputs.num_rows, self._address.arrays
-        )
+    async def _json(self, outputs: Sequence[Tensors], inputs: Inputs) -> bytes:
+        num_bytes = sum(map(_num_bytes, outputs))
+        return await in_thread_if_long(num_bytes, self._model.to_json, outputs, inputs, self._address.arrays)
 
 
 async def in_thread_if_long(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:

@@ -116,10 +116,26 @@ def _description(config: ModelConfig) -> str:
             f"A list of such objects is a batch of up to {config.max_batch_size} rows, and its response is a list too. "
             "Each tensor must have the same shape in all rows."
         )
+        sentences += _exceptions_in_batches(config)
     if config.decoupled:
         sentences.append("The model is decoupled: it sends any number of responses, as server-sent events.")
     sentences.append(f"`GET /models/{config.name}` returns the tensors' datatypes and dims.")
     return " ".join(sentences)
+
+
+def _exceptions_in_batches(config: ModelConfig) -> list[str]:
+    """What is different for some inputs in the rows of a batch."""
+    ragged = [f"`{tensor.name}`" for tensor in config.inputs if tensor.allow_ragged_batch]
+    shapes = [f"`{tensor.name}`" for tensor in config.inputs if tensor.is_shape_tensor]
+    sentences = []
+    if ragged:
+        sentences.append(
+            f"Only the shape of {', '.join(ragged)} may differ: these rows are requests of their own, which Triton "
+            "batches."
+        )
+    if shapes:
+        sentences.append(f"The value of {', '.join(shapes)} must be the same in all rows.")
+    return sentences
 
 
 def _events(response: dict[str, Any]) -> dict[str, Any]:
