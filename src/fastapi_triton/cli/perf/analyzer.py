@@ -34,7 +34,7 @@ class PerfError(Exception):
 
 
 class AnalyzerError(PerfError):
-    """perf_analyzer ran and failed."""
+    """perf_analyzer or aiperf ran and failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class Measurement:
     p99_ms: float
 
 
-def folder() -> Path:
-    """The folder into which `install` installs perf_analyzer.
+def cache_folder(tool: str) -> Path:
+    """The folder into which `--install` installs a tool.
 
     Raises:
         PerfError: the user has no home folder.
@@ -91,8 +91,13 @@ def folder() -> Path:
     try:
         cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError:
-        raise PerfError("This user has no home folder. Set XDG_CACHE_HOME, or put perf_analyzer on the PATH.") from None
-    return Path(cache) / "fastapi-triton" / "perf_analyzer"
+        raise PerfError(f"This user has no home folder. Set XDG_CACHE_HOME, or put {tool} on the PATH.") from None
+    return Path(cache) / "fastapi-triton" / tool
+
+
+def folder() -> Path:
+    """The folder into which `install` installs perf_analyzer."""
+    return cache_folder("perf_analyzer")
 
 
 def find(named: Path | None) -> Path:

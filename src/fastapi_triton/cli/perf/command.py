@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: writes the input data, measures Triton and the frontend in turn, and compares them."""
+"""The command: writes the input data, measures a model by Triton and by the frontend in turn, or one endpoint."""
 
 import asyncio
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -9,9 +11,10 @@ from urllib.parse import urlsplit
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.table import Table
 
 from fastapi_triton.cli.errors import fail, invalid_settings
-from fastapi_triton.cli.perf import analyzer, comparison, input_data
+from fastapi_triton.cli.perf import aiperf, analyzer, comparison, endpoint_records, input_data
 from fastapi_triton.cli.perf.analyzer import AnalyzerError, PerfError
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.core.settings import Settings
@@ -21,9 +24,27 @@ from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
 
+# The options that only one of the tools has, by parameter.
+_ONLY_MODELS = {
+    "triton": "--triton",
+    "batch_size": "--batch-size",
+    "window_ms": "--window-ms",
+    "perf_analyzer": "--perf-analyzer",
+    "data_only": "--data-only",
+}
+_ONLY_ENDPOINTS = {"aiperf_program": "--aiperf", "key": "--key"}
+
 
 def perf(
-    model: Annotated[str, typer.Argument(help="The model's name.")],
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|PATH",
+            help="A model's name, for perf_analyzer; or the path of an endpoint such as /v1/images/generations, for "
+            "aiperf.",
+        ),
+    ],
     request: Annotated[
         list[Path], typer.Option("--input", help="A JSON file with a request, or a folder of them. Repeat for several.")
     ],
@@ -41,39 +62,53 @@ def perf(
     frontend: Annotated[str, typer.Option("--frontend", help="URL of the frontend.")] = "http://localhost:8080",
     concurrency: Annotated[str, typer.Option(help="Concurrent requests, comma-separated.")] = "1,4",
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size of a request.")] = 1,
-    requests: Annotated[int, typer.Option(min=1, help="Minimum requests per measured window.")] = 50,
+    requests: Annotated[
+        int, typer.Option(min=1, help="Minimum requests per measured window, or per run of aiperf.")
+    ] = 50,
     window_ms: Annotated[int, typer.Option(min=10, help="Minimum milliseconds per window.")] = 500,
     rounds: Annotated[int, typer.Option(min=1, help="How often both are measured, in turn.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder for data, reports and plot.")] = Path("perf-results"),
     perf_analyzer: Annotated[Path | None, typer.Option(help="Path of the binary.")] = None,
-    install: Annotated[bool, typer.Option("--install", help="Install the binary first, for this user.")] = False,
+    aiperf_program: Annotated[Path | None, typer.Option("--aiperf", help="Path of the program aiperf.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar=aiperf.KEY_VARIABLE, help="The frontend's API key, for aiperf.", show_default=False),
+    ] = None,
+    install: Annotated[bool, typer.Option("--install", help="Install the tool first, for this user.")] = False,
     data_only: Annotated[bool, typer.Option("--data-only", help="Write only the input data.")] = False,
 ) -> None:
-    """Measure the cost of the frontend: perf_analyzer against Triton, and through the frontend."""
+    """Measure with NVIDIA's tools: a model through the frontend and without it, or the latency of one endpoint."""
     try:
+        is_endpoint = target.startswith("/")
+        _require_options(context, _ONLY_MODELS if is_endpoint else _ONLY_ENDPOINTS, target)
         levels = [comparison.Level(each) for each in _concurrencies(concurrency)]
         requests_with_files = input_data.with_files(input_data.read_requests(request), _named(files or []))
-        access = Access.of(Settings())
-        data = input_data.document(requests_with_files, asyncio.run(_config(triton, model, access=access)))
         output.mkdir(parents=True, exist_ok=True)
-        data_path = output / f"{model}.json"
+        if is_endpoint:
+            endpoint = aiperf.Endpoint(str(_address(frontend)), target, key)
+            program = aiperf.install() if install else aiperf.find(aiperf_program)
+            _measure_endpoint(program, endpoint, requests_with_files, levels, requests, rounds, output)
+            return
+        access = Access.of(Settings())
+        data = input_data.document(requests_with_files, asyncio.run(_config(triton, target, access=access)))
+        data_path = output / f"{target}.json"
         data_path.write_bytes(data)
         if data_only:
             typer.echo(f"Wrote {data_path}: {len(requests_with_files)} request{'s' * (len(requests_with_files) != 1)}.")
             return
         binary = analyzer.install() if install else analyzer.find(perf_analyzer)
-        asyncio.run(_config(frontend, model, name="the frontend"))
+        asyncio.run(_config(frontend, target, name="the frontend"))
         for number in range(1, rounds + 1):
             for level in levels:
-                load = analyzer.Load(model, level.concurrency, batch_size, requests, window_ms)
-                for way, target, measured in (
+                load = analyzer.Load(target, level.concurrency, batch_size, requests, window_ms)
+                for way, server, measured in (
                     ("triton", analyzer.Target.of(_address(triton), access), level.triton),
                     ("frontend", analyzer.Target.of(_address(frontend), OPEN_TO_ALL), level.frontend),
                 ):
                     typer.echo(f"round {number} of {rounds}: {level.concurrency} at once, {way}", err=True)
-                    report = output / f"{model}-{way}-{level.concurrency}-{number}.csv"
-                    measured.append(analyzer.run(binary, load, target=target, input_data=data_path, report=report))
-        _report(model, levels, output)
+                    report = output / f"{target}-{way}-{level.concurrency}-{number}.csv"
+                    measured.append(analyzer.run(binary, load, target=server, input_data=data_path, report=report))
+        _report(target, comparison.table(target, levels), levels, output)
     except ValidationError as error:  # of the settings
         fail(invalid_settings(error))
     except AnalyzerError as error:
@@ -82,8 +117,45 @@ def perf(
         fail(str(error))
 
 
-def _report(model: str, levels: list[comparison.Level], output: Path) -> None:
-    Console().print(comparison.table(model, levels))
+def _require_options(context: typer.Context, others: Mapping[str, str], target: str) -> None:
+    """Reject options of the other tool."""
+    for parameter, option in others.items():
+        source = context.get_parameter_source(parameter)
+        if source is not None and source.name == "COMMANDLINE":
+            kind = "an endpoint, which aiperf measures" if target.startswith("/") else "a model, for perf_analyzer"
+            raise PerfError(f"{option} has no effect here: {target} is {kind}.")
+
+
+def _measure_endpoint(
+    program: Path,
+    endpoint: aiperf.Endpoint,
+    requests: Sequence[input_data.Request],
+    levels: list[comparison.Level],
+    num_requests: int,
+    rounds: int,
+    output: Path,
+) -> None:
+    name = re.sub(r"[^\w.-]+", "-", endpoint.path).strip("-")
+    records = output / f"{name}.jsonl"
+    records.write_bytes(endpoint_records.lines(requests, endpoint))
+    for number in range(1, rounds + 1):
+        for level in levels:
+            typer.echo(f"round {number} of {rounds}: {level.concurrency} at once", err=True)
+            level.frontend.append(
+                aiperf.run(
+                    program,
+                    endpoint,
+                    records=records,
+                    concurrency=level.concurrency,
+                    num_requests=max(num_requests, level.concurrency),
+                    folder=output / f"{name}-{level.concurrency}-{number}",
+                )
+            )
+    _report(name, comparison.endpoint_table(endpoint.path, levels), levels, output)
+
+
+def _report(model: str, table: Table, levels: list[comparison.Level], output: Path) -> None:
+    Console().print(table)
     comparison.write_json(output / f"{model}-results.json", model, levels)
     typer.echo(f"Every measurement: {output / f'{model}-results.json'}")
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares Triton alone with Triton behind the frontend: a table, a JSON file, a plot."""
+"""Writes the results: a table, a JSON file, a plot. Compares Triton alone with the frontend where both are measured."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from rich.table import Table
 from fastapi_triton.cli.perf.analyzer import Measurement, PerfError
 
 _LATENCIES = ("p50_ms", "p95_ms", "p99_ms")
+_FIGURES = ("inferences_per_s", *_LATENCIES)
 HOW_TO_PLOT = "The plot needs matplotlib: pip install 'fastapi-triton[perf]'."
 
 
@@ -36,7 +37,10 @@ class Spread:
 
 @dataclass(slots=True)
 class Level:
-    """All rounds at one concurrency, in order: each round measures Triton, then the frontend."""
+    """All rounds at one concurrency, in order: each round measures Triton, then the frontend.
+
+    `triton` is empty for an endpoint, which Triton itself does not have.
+    """
 
     concurrency: int
     triton: list[Measurement] = field(default_factory=list)
@@ -52,6 +56,17 @@ def table(model: str, levels: Sequence[Level]) -> Table:
         made.add_row(str(level.concurrency), "Triton", *_medians(level.triton))
         made.add_row("", "frontend", *_medians(level.frontend))
         made.add_row("", "cost", *_costs(level), end_section=True)
+    return made
+
+
+def endpoint_table(path: str, levels: Sequence[Level]) -> Table:
+    """The printed table of one endpoint: medians of the rounds with their spread."""
+    made = Table(title=path)
+    for name in ("at once", "requests/s", "p50 ms", "p95 ms", "p99 ms"):
+        made.add_column(name, justify="right")
+    for level in levels:
+        spreads = [Spread.of([getattr(each, name) for each in level.frontend]) for name in _FIGURES]
+        made.add_row(str(level.concurrency), *(spread.text(_number) for spread in spreads), end_section=True)
     return made
 
 
@@ -102,6 +117,8 @@ def plot(path: Path, model: str, levels: Sequence[Level]) -> None:
         (axes[1], "p50_ms", "p50 latency, ms"),
     ):
         for way, label, colour in (("triton", "Triton", "#8d99ae"), ("frontend", "through the frontend", "#e07a5f")):
+            if not all(getattr(level, way) for level in levels):
+                continue
             spreads = [Spread.of([getattr(each, name) for each in getattr(level, way)]) for level in levels]
             axis.errorbar(
                 concurrencies,
