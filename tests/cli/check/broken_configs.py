@@ -15,6 +15,15 @@ def queue(policy: str) -> str:
     return f"{BATCHED} dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
 
 
+def rate_limited(*resources: tuple[str, bool]) -> str:
+    """Instance groups that use these resources, each with its name and whether it is global."""
+    groups = (
+        f'instance_group {{ rate_limiter {{ resources {{ name: "{name}" global: {str(is_global).lower()} }} }} }}'
+        for name, is_global in resources
+    )
+    return " ".join(groups)
+
+
 def inputs(tensors: str, more: str = "max_batch_size: 8 dynamic_batching { }") -> str:
     return f'backend: "python" input [ {tensors} ] output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ] {more}'
 
@@ -100,6 +109,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder(UNBATCHED), "max_batch_size is 0 and there is no dynamic_batching"),
         ],
         [Folder(queue("max_queue_size: 8")), Folder(f"{UNBATCHED} ensemble_scheduling {{ }}"), Folder(None)],
+    ),
+    "conflicting-resource": (
+        [(Folder(f"{BATCHED} {rate_limited(('R', True), ('R', False))}"), '"R" is present as both global and device-')],
+        [Folder(f"{BATCHED} {rate_limited(('R', True), ('S', False))}"), Folder()],
     ),
     "timeout-override-ignored": (
         [(Folder(queue("allow_timeout_override: true")), "default_timeout_microseconds is 0")],

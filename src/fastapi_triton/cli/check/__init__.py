@@ -8,6 +8,7 @@
 | `rule` | what a rule and a finding are |
 | `repository` | reads a model repository without a server |
 | `ensemble` | an ensemble, its steps and their models |
+| `data_files` | files with a tensor's data that a config names |
 | `probe` | reads a running Triton |
 | `rules_*` | the rules, by subject |
 """

@@ -2,6 +2,7 @@
 """Reads the folders of a model repository as plain data, without a server."""
 
 import ast
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
 WAIVE = "waive."
+_NUMBER = re.compile("[0-9]{1,18}")  # a longer name crashes Triton
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,9 @@ class ModelFolder:
     error: str | None = None
     has_config_file: bool = True
     versions: tuple[str, ...] = ()
-    has_model_file: bool = True
     modules: tuple[ast.Module, ...] = field(default=())
     unreadable_modules: tuple[str, ...] = ()
+    path: Path = Path()
 
     @property
     def config(self) -> ModelConfig | None:
@@ -48,6 +50,13 @@ class ModelFolder:
         return str(self.settings.get("backend", "")) == "python"
 
     @property
+    def platform(self) -> str:
+        """The config's `platform`, or the one that Triton adds for a TensorRT model."""
+        given, backend, filename = (self.settings.get(key) for key in ("platform", "backend", "default_model_filename"))
+        is_tensorrt = backend == "tensorrt" or (not backend and filename == "model.plan")
+        return str(given or ("tensorrt_plan" if is_tensorrt else ""))
+
+    @property
     def is_ensemble(self) -> bool:
         return "ensemble_scheduling" in self.settings or self.settings.get("platform") == "ensemble"
 
@@ -62,6 +71,12 @@ class ModelFolder:
             return [each for each in found if each in policy["specific"].get("versions", ())]
         newest = int(policy["latest"].get("num_versions", 0)) if "latest" in policy else len(found)
         return found[len(found) - newest :] if newest < len(found) else found
+
+    @property
+    def has_model_file(self) -> bool:
+        """Whether every version that Triton loads has the file of a Python model."""
+        name = self.settings.get("default_model_filename") or "model.py"
+        return all((self.path / str(version) / name).is_file() for version in self.served_versions)
 
     @property
     def waivers(self) -> dict[str, str]:
@@ -106,8 +121,8 @@ def _read_model(folder: Path) -> ModelFolder:
             raw = config_text.read(path)
         except config_text.ConfigTextError as unreadable_config:
             raw, error = None, str(unreadable_config)
-    versions = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name.isdigit())
-    model_file = (raw or {}).get("default_model_filename") or "model.py"
+    numbers = [each.name for each in folder.iterdir() if each.is_dir() and _NUMBER.fullmatch(each.name)]
+    versions = sorted(numbers, key=int)
     modules, unreadable = _modules(folder, versions)
     return ModelFolder(
         name=folder.name,
@@ -115,9 +130,9 @@ def _read_model(folder: Path) -> ModelFolder:
         error=error,
         has_config_file=path.is_file(),
         versions=tuple(versions),
-        has_model_file=all((folder / version / model_file).is_file() for version in versions),
         modules=() if unreadable else tuple(modules),
         unreadable_modules=tuple(unreadable),
+        path=folder,
     )
 
 

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors, queue_policy
+from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
+from fastapi_triton.cli.check.rules_schedulers import max_batch_size
 from fastapi_triton.triton import generate_codec
 
 RULES: Rules[ModelFolder] = Rules()
+_MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY/"
 _SHELL_CHARACTERS = re.compile(r"""[\s;|&$`<>()\\'"*?\[\]{}#!~]""")
 
 
@@ -58,9 +60,18 @@ def no_version(model: ModelFolder) -> Iterator[str]:
         yield "there is no version folder"
 
 
+@RULES.add(
+    "invalid-version-policy", ERROR, advice="Correct version_policy, or add the folder of a version that it allows."
+)
+def invalid_version_policy(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects a model without a version that `version_policy` allows. It ignores folders with leading zeros."""
+    if model.versions and not model.served_versions:
+        yield f"at least one version must be available under the version policy: there are {', '.join(model.versions)}"
+
+
 @RULES.add("no-model-file", ERROR, advice="Add it, or set `default_model_filename`.")
 def no_model_file(model: ModelFolder) -> Iterator[str]:
-    """The Python backend needs model.py in every version folder."""
+    """The Python backend needs model.py in every version folder that Triton loads."""
     if model.is_python and not model.has_model_file:
         yield "a version folder has no model.py"
 
@@ -79,74 +90,41 @@ def broken_tensor(model: ModelFolder) -> Iterator[str]:
         for name, count in Counter(each.get("name") for each in tensors).items():
             if count > 1:
                 yield f"the {side} `{name}` is declared {count} times"
-        if not _max_batch_size(model):
+        if not max_batch_size(model):
             for each in tensors:
                 if "reshape" in each and not each["reshape"].get("shape"):
                     yield f"`{each.get('name')}` has an empty reshape, but max_batch_size is 0"
 
 
 @RULES.add(
-    "no-dynamic-batching",
-    WARNING,
-    advice="Add `dynamic_batching { default_queue_policy { max_queue_size: … } }`, or waive this if the model "
-    "limits requests itself.",
+    "invalid-python-parameter",
+    ERROR,
+    advice="Set FORCE_CPU_ONLY_INPUT_TENSORS to `yes` or `no`, and EXECUTION_ENV_PATH to a file that exists.",
 )
-def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
-    """Without `dynamic_batching` Triton neither batches requests nor limits or cancels waiting ones."""
-    if _max_batch_size(model) > 0 and not _has_scheduler(model):
-        yield f"max_batch_size is {_max_batch_size(model)}, but there is no dynamic_batching"
+def invalid_python_parameter(model: ModelFolder) -> Iterator[str]:
+    """The Python backend rejects other values."""
+    parameters = {
+        key: str(value.get("string_value", "")) for key, value in (model.settings.get("parameters") or {}).items()
+    }
+    if model.is_python:
+        forced, environment = (parameters.get(key) for key in ("FORCE_CPU_ONLY_INPUT_TENSORS", "EXECUTION_ENV_PATH"))
+        if forced not in (None, "yes", "no"):
+            yield f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: `{forced}`"
+        is_local = environment is not None and environment.startswith(_MODEL_DIRECTORY)
+        # Other paths exist only on Triton's machine.
+        if environment and is_local and not (model.path / environment.removeprefix(_MODEL_DIRECTORY)).exists():
+            yield f"Failed to get the canonical path for EXECUTION_ENV_PATH {environment}: there is no such file"
 
 
-@RULES.add(
-    "unbounded-queue",
-    WARNING,
-    advice="Set max_queue_size above max_in_flight. On Triton 2.51 (release 24.10), this halves the throughput of "
-    "models that respond from their own threads. Let these reject requests with UNAVAILABLE, and waive the rule.",
-)
-def unbounded_queue(model: ModelFolder) -> Iterator[str]:
-    """Without `max_queue_size`, Triton's queue grows without limit."""
-    batching = model.settings.get("dynamic_batching")
-    if batching is not None and not queue_policy(model.settings).get("max_queue_size"):
-        yield "dynamic_batching has no max_queue_size"
-    elif model.raw is not None and model.has_config_file and not _max_batch_size(model) and not _has_scheduler(model):
-        yield "max_batch_size is 0 and there is no dynamic_batching, so no queue policy"
-
-
-@RULES.add(
-    "timeout-override-ignored",
-    WARNING,
-    advice="Set default_timeout_microseconds, or remove allow_timeout_override.",
-)
-def timeout_override_ignored(model: ModelFolder) -> Iterator[str]:
-    """A request's timeout can only shorten a default timeout, and there is none."""
-    policy = queue_policy(model.settings)
-    if policy.get("allow_timeout_override") and not policy.get("default_timeout_microseconds"):
-        yield "allow_timeout_override is true, but default_timeout_microseconds is 0"
-
-
-@RULES.add(
-    "timeout-override-off",
-    NOTE,
-    advice="Set allow_timeout_override: true if clients use Triton's own port.",
-)
-def timeout_override_off(model: ModelFolder) -> Iterator[str]:
-    """Triton silently ignores a request's `timeout` parameter."""
-    policy = queue_policy(model.settings)
-    if policy.get("default_timeout_microseconds") and not policy.get("allow_timeout_override"):
-        yield "there is a default timeout, but requests cannot shorten it"
-
-
-@RULES.add(
-    "optional-beside-required",
-    WARNING,
-    advice="Let the model reject missing inputs with INVALID_ARG, and waive this rule.",
-)
-def optional_beside_required(model: ModelFolder) -> Iterator[str]:
-    """Triton does not check input names: an optional input can replace a required one, which becomes None."""
-    inputs = _tensors(model, "input")
-    required = [each.get("name") for each in inputs if not each.get("optional")]
-    if required and len(required) < len(inputs):
-        yield f"{', '.join(f'`{each}`' for each in required)} can be missing unnoticed"
+@RULES.add("invalid-repository-agents", ERROR, advice="Name each agent, or remove `model_repository_agents`.")
+def invalid_repository_agents(model: ModelFolder) -> Iterator[str]:
+    """Triton loads an agent's library by its name. Triton 2.51 (release 24.10) crashes without any agent."""
+    agents = model.settings.get("model_repository_agents")
+    if agents is not None:
+        if not agents.get("agents"):
+            yield "model_repository_agents lists no agents"
+        elif not all(each.get("name") for each in agents["agents"]):
+            yield "unable to find 'libtritonrepoagent_.so': an agent has no name"
 
 
 @RULES.add(
@@ -177,21 +155,6 @@ def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
         yield from (f"the output `{name}` {reason}" for name, reason in unstreamable.outputs.items())
 
 
-@RULES.add("response-cache", NOTE, advice="Turn it off unless requests repeat.")
-def response_cache(model: ModelFolder) -> Iterator[str]:
-    """The response cache costs time: it hashes every input."""
-    if (model.settings.get("response_cache") or {}).get("enable"):
-        yield "response_cache is on"
-
-
 def _tensors(model: ModelFolder, side: str) -> Sequence[Mapping[str, Any]]:
     found: Sequence[Mapping[str, Any]] = model.settings.get(side, ())
     return found
-
-
-def _max_batch_size(model: ModelFolder) -> int:
-    return int(model.settings.get("max_batch_size", 0))
-
-
-def _has_scheduler(model: ModelFolder) -> bool:
-    return any(name in model.settings for name in ("dynamic_batching", "sequence_batching")) or model.is_ensemble

@@ -10,13 +10,19 @@ from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.cli.check import (
     probe,
     repository,
+    rules_advice,
     rules_configs,
     rules_declarations,
     rules_deployment,
     rules_ensembles,
+    rules_instances,
+    rules_metrics,
     rules_python_models,
+    rules_schedulers,
+    rules_sequences,
     rules_server,
     rules_waivers,
+    rules_warmup,
 )
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import Finding, Rule
@@ -27,9 +33,23 @@ from fastapi_triton.triton.model_config import ModelConfig
 # The `where` of findings in Triton itself and in the frontend's settings.
 TRITON, SETTINGS = "Triton", "settings"
 
+# Rules for one model's config.
+CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
+    rule
+    for rules in (
+        rules_configs.RULES,
+        rules_schedulers.RULES,
+        rules_sequences.RULES,
+        rules_instances.RULES,
+        rules_warmup.RULES,
+        rules_metrics.RULES,
+        rules_advice.RULES,
+    )
+    for rule in rules.all
+]
 # All rules, by subject.
 RULES: Mapping[str, Sequence[Rule[Any]]] = {
-    "The model repository": rules_configs.RULES.all,
+    "The model repository": CONFIG_RULES,
     "Python models": rules_python_models.RULES.all,
     "Ensembles": rules_ensembles.RULES.all,
     "The app's endpoints": rules_declarations.RULES.all,
@@ -95,7 +115,7 @@ async def check(subject: Subject) -> list[Finding]:
 
 def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
     return [
-        *rules_configs.RULES.findings(folder, folder.name),
+        *(each for rule in CONFIG_RULES for each in rule.findings(folder, folder.name)),
         *rules_python_models.RULES.findings(folder, folder.name),
         *rules_deployment.RULES.findings(rules_deployment.ModelWithSettings(folder.settings, settings), folder.name),
     ]
@@ -103,7 +123,7 @@ def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
 
 def _applied_to_folder(folder: ModelFolder) -> frozenset[str]:
     """The rules that were applied to a folder. Unreadable Python files leave out the other rules for Python models."""
-    rules: list[Rule[Any]] = [*rules_configs.RULES.all, *rules_deployment.RULES.all]
+    rules: list[Rule[Any]] = [*CONFIG_RULES, *rules_deployment.RULES.all]
     rules += [
         each for each in rules_python_models.RULES.all if folder.modules or each.code == rules_python_models.UNREADABLE
     ]

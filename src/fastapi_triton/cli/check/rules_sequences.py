@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules for the sequence batcher: control tensors, strategies and states."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from fastapi_triton.cli.check import data_files
+from fastapi_triton.cli.check.repository import ModelFolder
+from fastapi_triton.cli.check.rule import ERROR, Rules
+from fastapi_triton.cli.check.rules_schedulers import preferred_batch_sizes
+
+RULES: Rules[ModelFolder] = Rules()
+_VALUES = ("int32_false_true", "fp32_false_true", "bool_false_true")
+_ONE_OF_VALUES = "either 'int32_false_true', 'fp32_false_true' or 'bool_false_true'"
+_CORRELATION_ID = "CONTROL_SEQUENCE_CORRID"
+_CORRELATION_ID_TYPES = ("TYPE_UINT64", "TYPE_INT64", "TYPE_UINT32", "TYPE_INT32", "TYPE_STRING")
+
+
+@RULES.add(
+    "invalid-control",
+    ERROR,
+    advice="Give each control tensor a name and one `control` per kind: START, END and READY with two values of one "
+    "type, CORRID with a data_type.",
+)
+def invalid_control(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects control tensors without a name, duplicate kinds, and wrong values or data types."""
+    tensors: Sequence[Mapping[str, Any]] = _batching(model).get("control_input", ())
+    for name, count in Counter(each.get("name", "") for each in tensors).items():
+        if not name:
+            yield "sequence batching control tensor must have a name"
+        elif count > 1:
+            yield f"sequence batching control tensor '{name}' is specified for multiple control kinds: {count} times"
+    controls = [control for tensor in tensors for control in tensor.get("control", ())]
+    for kind, count in Counter(each["kind"] for each in controls).items():
+        if count > 1:
+            yield f"sequence batching specifies multiple {kind} tensors: {count}"
+    for control in controls:
+        yield from _correlation_id(control) if control["kind"] == _CORRELATION_ID else _boolean(control)
+
+
+def _boolean(control: Mapping[str, Any]) -> Iterator[str]:
+    given = [name for name in _VALUES if control.get(name)]
+    if not given:
+        yield f"sequence batching must specify {_ONE_OF_VALUES} for {control['kind']}"
+    elif len(given) > 1:
+        names = " and ".join(given)
+        yield f"sequence batching specifies more than one from {_ONE_OF_VALUES[7:]} for {control['kind']}: {names}"
+    elif (count := len(control[given[0]])) != 2:
+        yield f"sequence batching control '{given[0]}' must have exactly 2 entries for {control['kind']}, not {count}"
+
+
+def _correlation_id(control: Mapping[str, Any]) -> Iterator[str]:
+    if any(control.get(name) for name in _VALUES):
+        yield f"sequence batching must not specify {_ONE_OF_VALUES} for {_CORRELATION_ID}"
+    if (data_type := control.get("data_type")) not in _CORRELATION_ID_TYPES:
+        allowed = ", ".join(_CORRELATION_ID_TYPES)
+        yield f"unexpected data type for control {_CORRELATION_ID}: {data_type}. Allowed data types are {allowed}"
+
+
+@RULES.add(
+    "invalid-sequence-batching",
+    ERROR,
+    advice="Keep preferred_batch_size within 1 and max_batch_size, and minimum_slot_utilization within 0 and 1.",
+)
+def invalid_sequence_batching(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects batch sizes out of range, and a slot utilization that is not a fraction."""
+    batching = _batching(model)
+    yield from preferred_batch_sizes(model, batching.get("oldest") or {}, "sequence batching preferred batch size")
+    utilization = float((batching.get("direct") or {}).get("minimum_slot_utilization", 0))
+    if utilization < 0 or utilization > 1:  # Triton accepts NaN
+        yield f"sequence batching minimum slot utilization must be in range (0.0, 1.0]: it is {utilization:g}"
+
+
+@RULES.add(
+    "invalid-initial-state",
+    ERROR,
+    advice="Give the state one initial_state with a name, the state's data_type and dims without -1, and zero_data or "
+    "a data_file of the folder initial_state/.",
+)
+def invalid_initial_state(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects an initial state that does not fit its state. Triton 2.51 (release 24.10) often crashes."""
+    states: Sequence[Mapping[str, Any]] = _batching(model).get("state", ())
+    initialised = Counter(each.get("input_name", "") for each in states if each.get("initial_state"))
+    for name, count in initialised.items():
+        if count > 1:
+            yield f"State input name '{name}' specified more than once: {count} times with an initial_state"
+    for state in states:
+        given: Sequence[Mapping[str, Any]] = state.get("initial_state", ())
+        if len(given) > 1:
+            yield (
+                f"initial_state field for state input '{state.get('input_name')}' must contain exactly one or zero "
+                f"element: it has {len(given)}"
+            )
+        elif given:
+            for problem in (*_shape(state, given[0]), *_data(model, given[0])):
+                yield f"initial_state of state '{state.get('input_name')}': {problem}"
+
+
+def _shape(state: Mapping[str, Any], initial: Mapping[str, Any]) -> Iterator[str]:
+    if not initial.get("name"):
+        yield "Field 'name' must be set"
+    if initial.get("data_type") != state.get("data_type"):
+        yield f"{initial.get('data_type')} does not match the state data type {state.get('data_type')}"
+    dims, of_state = list(initial.get("dims", ())), list(state.get("dims", ()))
+    if any(dim < 0 for dim in dims):
+        yield f"dims {dims} contains variable dimensions"
+    elif len(dims) != len(of_state):
+        yield f"Number of dimensions doesn't match the size of 'state' dimensions: {dims} and {of_state}"
+    elif any(expected not in (-1, dim) for dim, expected in zip(dims, of_state, strict=True)):
+        yield f"dims {dims} doesn't match 'state' dim description {of_state}"
+
+
+def _data(model: ModelFolder, initial: Mapping[str, Any]) -> Iterator[str]:
+    if "data_file" in initial:
+        yield from data_files.problems(model.path / "initial_state", initial["data_file"], initial)
+    elif "zero_data" not in initial:
+        yield "expects state_data set: zero_data or data_file"
+
+
+def _batching(model: ModelFolder) -> Mapping[str, Any]:
+    batching: Mapping[str, Any] = model.settings.get("sequence_batching") or {}
+    return batching

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases of the rules for instances and version policies, and for what else a config says about loading."""
+
+from config_cases.case import Case, inert, python
+
+_NO_GPU = "it needs a GPU"
+
+
+def _group(name: str, group: str, words: str = "", *, more: str = "", not_in_triton: str = "") -> Case:
+    config = inert(f"{more} instance_group {{ {group} }}")
+    return Case(name, config, "invalid-instance-group" if words else None, words, not_in_triton=not_in_triton)
+
+
+def _versions(name: str, policy: str, words: str = "", *, folders: tuple[str, ...] = ("1", "3")) -> Case:
+    files = {f"m/{each}/weights": "" for each in folders}
+    config = inert(f"version_policy {{ {policy} }}" if policy else "")
+    return Case(name, config, "invalid-version-policy" if words else None, words, files)
+
+
+def _parameter(name: str, key: str, value: str, words: str = "") -> Case:
+    config = python(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}')
+    return Case(name, config, "invalid-python-parameter" if words else None, words)
+
+
+CASES = [
+    _group("CPU", "kind: KIND_CPU count: 0"),
+    _group("CPU with a GPU", "kind: KIND_CPU gpus: 0", "m_0 has kind KIND_CPU but specifies one or more GPUs: [0]"),
+    _group("model with a GPU", 'name: "a" kind: KIND_MODEL gpus: 1', "instance group a has kind KIND_MODEL but"),
+    _group("any kind with GPU -1", "gpus: [ 0, -1 ]", "invalid or unsupported gpu id -1"),
+    _group("any kind with GPU 0", "gpus: 0", not_in_triton=_NO_GPU),
+    _group("GPU -1", "kind: KIND_GPU gpus: -1", "invalid or unsupported gpu id -1"),
+    _group("GPU", "kind: KIND_GPU", not_in_triton=_NO_GPU),
+    _group("count -1", "kind: KIND_CPU count: -1"),
+    _group("profile", 'kind: KIND_CPU profile: "0"', "profile field which is only supported for TensorRT models"),
+    _group("TensorRT profile", 'kind: KIND_CPU profile: "0"', more='platform: "tensorrt_plan"'),
+    _group("no profile", 'kind: KIND_CPU profile: "-1"', "invalid profile '-1'", more='platform: "tensorrt_plan"'),
+    _group("passive", "passive: true secondary_devices { kind: KIND_NVDLA device_id: -1 }"),
+    _group("unknown host policy", 'host_policy: "nowhere"'),
+    Case("groups of one name", inert('instance_group [ { name: "a" }, { name: "a" } ]')),
+    _versions("newest version", ""),
+    _versions("no latest versions", "latest { num_versions: 0 }", "at least one version must be available"),
+    _versions("many latest versions", "latest { num_versions: 5 }"),
+    _versions("no specific versions", "specific { }", "version policy: there are 1, 3"),
+    _versions("missing version", "specific { versions: 2 }", "version policy: there are 1, 3"),
+    _versions("missing and present version", "specific { versions: [ 2, 3 ] }"),
+    _versions("all versions", "all { }"),
+    _versions("leading zero", "", "version policy: there are 01", folders=("01",)),
+    _versions("version 0", "", folders=("0",)),
+    Case("no version", inert(), "no-version", files={"m/latest/weights": ""}),
+    _parameter("CPU tensors", "FORCE_CPU_ONLY_INPUT_TENSORS", "true", "FORCE_CPU_ONLY_INPUT_TENSORS: `true`"),
+    _parameter("environment", "EXECUTION_ENV_PATH", "$$TRITON_MODEL_DIRECTORY/env.tar.gz", "canonical path"),
+    Case("parameter of no Python model", inert('parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value { } }')),
+    Case(
+        "agent without a name",
+        inert("model_repository_agents { agents { } }"),
+        "invalid-repository-agents",
+        "unable to find 'libtritonrepoagent_.so'",
+    ),
+    Case(
+        "no agents",
+        inert("model_repository_agents { }"),
+        "invalid-repository-agents",
+        "lists no agents",
+        not_in_triton="it crashes Triton 2.51",
+    ),
+    Case(
+        "agent",
+        inert('model_repository_agents { agents { name: "checksum" } }'),
+        not_in_triton="the embedded Triton has no agents",
+    ),
+    Case("optimization", inert("optimization { priority: PRIORITY_MAX cuda { graph_spec { batch_size: -3 } } }")),
+]
