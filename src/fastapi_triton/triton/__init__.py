@@ -11,6 +11,7 @@ This package must not know endpoints, the clients of the frontend, or FastAPI.
 | `tensor`, `datatypes` | one tensor; the table of datatypes |
 | `model_config` | a model config as plain data |
 | `config_text` | reads a `config.pbtxt` without a server |
+| `pbtxt_parser`, `pbtxt_tokenizer` | its text format, as Triton parses it |
 | `model_registry` | polls Triton, caches model configs, notifies subscribers |
 | `model_health`, `process_check` | Python models whose stub process died; requests their state from Triton |
 | `error_mapping`, `model_errors` | errors of Triton, of a proxy in front of it, and of models, as errors for clients |

@@ -1,30 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parses `config.pbtxt` into the dict that a running server returns for it, so that one reader serves both.
 
-The grammar is Triton's own: the protobuf definitions of `tritonclient`. They need grpcio, which the slim frontend does
+The fields are Triton's own: the protobuf definitions of `tritonclient`. They need grpcio, which the slim frontend does
 not install, so this is an extra. Nothing is auto-completed as at load time, except a missing name.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
-_POSITION = re.compile(r"^(\d+):(\d+) : (?:'.*': )?(.*)$", re.DOTALL)
-# protobuf's error texts → ours, in the terms of a config.pbtxt.
-_REASONS = (
-    (re.compile(r'Message type "inference\.(\w+)" has no field named "(.+?)"'), "{0} has no field `{1}`"),
-    (re.compile(r'Enum type "inference\.(?:\w+\.)?(\w+)" has no value named (\w+)'), "{0} has no value {1}"),
-    (
-        re.compile(r'Message type "inference\.(\w+)" should not have multiple "(.+?)" fields'),
-        "{0} has more than one `{1}`",
-    ),
-    (
-        re.compile(r'Field "(\w+)" is specified along with field "(\w+)", another member of oneof'),
-        "`{0}` and `{1}` cannot be used together",
-    ),
-    (re.compile(r"Couldn't parse integer: (.*)"), "{0} is not a whole number"),
-)
-_INT64_TYPES = (3, 4, 6, 16, 18)  # protobuf's numbers for its 64-bit integers, which its JSON writes as text
+from fastapi_triton.triton import pbtxt_parser
+from fastapi_triton.triton.pbtxt_tokenizer import TextFormatError
+
+# protobuf's JSON writes 64-bit integers, infinity and NaN as text.
+_NUMBERS = {pbtxt_parser.INT64: int, pbtxt_parser.UINT64: int, pbtxt_parser.FLOAT: float, pbtxt_parser.DOUBLE: float}
 
 
 class ConfigTextError(Exception):
@@ -38,8 +26,8 @@ def read(path: Path) -> dict[str, Any]:
         ConfigTextError: the config is invalid. The message has file, line, column and reason.
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")  # strings and comments may have any bytes
+    except OSError as error:
         raise ConfigTextError(f"{path} cannot be read: {error}") from None
     config = parse(text, source=str(path))
     config["name"] = config["name"] or path.parent.name  # as Triton does
@@ -53,12 +41,13 @@ def parse(text: str, *, source: str = "config.pbtxt") -> dict[str, Any]:
         ConfigTextError: the config is invalid. The message has source, line, column and reason.
     """
     model_config_pb2 = definitions()
-    from google.protobuf import json_format, text_format
+    from google.protobuf import json_format
 
+    message = model_config_pb2.ModelConfig()
     try:
-        message = text_format.Parse(text, model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
-        raise ConfigTextError(f"{source}:{_reworded(str(error))}") from None
+        pbtxt_parser.parse(text, message)
+    except TextFormatError as error:
+        raise ConfigTextError(f"{source}:{error}") from None
     config: dict[str, Any] = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -82,28 +71,16 @@ def definitions() -> Any:
     return model_config_pb2
 
 
-def _reworded(error: str) -> str:
-    position = _POSITION.match(error)
-    if position is None:
-        return f" {error}"
-    line, column, reason = position.groups()
-    for pattern, template in _REASONS:
-        found = pattern.search(reason)
-        if found is not None:
-            reason = template.format(*found.groups())
-    return f"{line}:{column}: {reason.rstrip('.')}"
-
-
 def _numbers(values: dict[str, Any], descriptor: Any) -> None:
-    """Convert 64-bit integers from text to numbers in place, as a server returns them."""
+    """Convert numbers from text in place, as a server returns them."""
     for name, value in values.items():
         field = descriptor.fields_by_name[name]
         kind = field.message_type
         if kind is not None and kind.GetOptions().map_entry:
             kind = kind.fields_by_name["value"].message_type
             value = list(value.values())
-        if field.type in _INT64_TYPES:
-            values[name] = [int(each) for each in value] if isinstance(value, list) else int(value)
+        if number := _NUMBERS.get(field.cpp_type):
+            values[name] = [number(each) for each in value] if isinstance(value, list) else number(value)
         elif kind is not None:
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, dict):
