@@ -173,7 +173,8 @@ class _Parser:
 
     def _expect(self, symbol: str) -> None:
         if not self._skip(symbol):
-            raise self._token.error(f'Expected "{symbol}", found {_shown(self._token)}')
+            found = _shown(self._token, quote='"')
+            raise self._token.error(f'Expected "{symbol}", found {found}')
 
 
 def _refuse_repetition(message: Any, field: Any, name: Token) -> None:
@@ -194,9 +195,9 @@ def _unexpected(expected: str, token: Token) -> TextFormatError:
     return token.error(f"Expected {expected}, got: {_shown(token)}")
 
 
-def _shown(token: Token) -> str:
+def _shown(token: Token, quote: str = "") -> str:
     if token.kind is Kind.END:
         return "the end of the file"
-    if token.kind is not Kind.IDENTIFIER and "${" in token.text:
-        return f"{token.text}, a placeholder that was never filled in"
-    return token.text if len(token.text) <= 100 else f"{token.text[:100]}…"
+    text = token.text if len(token.text) <= 100 else f"{token.text[:100]}…"
+    is_placeholder = token.kind is not Kind.IDENTIFIER and "${" in text
+    return f"{quote}{text}{quote}{', a placeholder that was never filled in' if is_placeholder else ''}"

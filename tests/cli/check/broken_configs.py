@@ -53,7 +53,12 @@ class Folder:
 # rule code → broken folders with a part of the finding, folders that are fine
 CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
     "unreadable-config": (
-        [(Folder("max_batch_size: 8\nfoo: 1"), "config.pbtxt:2:1: ModelConfig has no field `foo`")],
+        [
+            (
+                Folder("max_batch_size: 8\nfoo: 1"),
+                'config.pbtxt:2:1: Message type "inference.ModelConfig" has no field named "foo"',
+            )
+        ],
         [Folder()],
     ),
     "no-config": ([(Folder(None), "there is no config.pbtxt")], [Folder()]),
