@@ -2,6 +2,7 @@
 """Jobs of generated endpoints, and what happens to them when their model changes or is removed."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 from support.jobs_client import ASYNC, Client
+from support.picture_bombs import as_file, drawing
 
 X, V = TensorConfig("x", BY_WIRE["FP32"], (1,)), TensorConfig("v", BY_WIRE["FP32"], (-1,), optional=True)
+IMAGE = TensorConfig("image", BY_WIRE["FP32"], (3, -1, -1))
 SEED = TensorConfig("seed", BY_WIRE["INT32"], (1,), optional=True)
 PLAIN = "/models/plain/infer"
 SLOTS = 5
@@ -36,6 +39,7 @@ def triton() -> FakeTriton:
     fake = FakeTriton()
     fake.add(ModelConfig("plain", 0, (X, V), (X, V)), echo)
     fake.add(ModelConfig("draws", 4, (X, SEED), (X, SEED)), echo)
+    fake.add(ModelConfig("paints", 4, (IMAGE,), (IMAGE,)), echo)
     fake.add(ModelConfig("stream", 0, (X,), (X,), decoupled=True), respond_stream=None)
     return fake
 
@@ -126,6 +130,52 @@ async def test_equal_requests_with_a_key_run_once(running: tuple[TritonFrontend,
     # A number that fits no datatype is not an internal error.
     response = await client.http.post("/models/draws/infer", json={"x": 10**30}, headers={"Idempotency-Key": "large"})
     assert response.status_code in (200, 422)
+
+
+async def test_jobs_take_forms_and_return_pictures(running: tuple[TritonFrontend, Client], triton: FakeTriton) -> None:
+    _, client = running
+    picture = as_file(drawing().convert("RGB"))
+    path, files = "/models/paints/infer", {"image": ("photo.png", picture)}
+    response = await client.http.post(path, files=files, headers={**ASYNC, "Accept": "image/png"})
+    job = response.headers["location"]
+    assert (await client.finished(job))["endpoint"] == f"{path}?arrays=png"
+    returned = await client.get(f"{job}/result", "image/png")
+    assert returned.headers["content-type"] == "image/png"
+    assert list((await client.get(f"{job}/result")).json()) == ["image"]
+    # A form and the JSON of the same request are equal. The second is not run.
+    keyed = {"Idempotency-Key": "one"}
+    first = await client.http.post(f"{path}?arrays=png&normalize=none", files=files, headers=keyed)
+    body = {"image": base64.b64encode(picture).decode()}
+    second = await client.http.post(f"{path}?arrays=png&normalize=none", json=body, headers=keyed)
+    assert first.json() == second.json() == {"image": base64.b64encode(returned.content).decode()}
+    assert len(triton.requests) == 2
+    assert triton.requests[-1][1]["image"].array.max() == 255
+    other = await client.http.post(f"{path}?arrays=png", files=files, headers=keyed)
+    assert other.json()["code"] == "idempotency_key_reused"
+    # A client that waits for its job gets the picture, too.
+    waited = await client.http.post(path, files=files, headers={"Idempotency-Key": "two", "Accept": "image/png"})
+    assert waited.content == returned.content
+    batch = await client.http.post(path, json=[body] * 2, headers={**ASYNC, "Accept": "image/png"})
+    assert batch.status_code == 406
+    plain = await accepted(client, path, body)
+    await client.finished(plain)
+    assert (await client.get(f"{plain}/result", "image/png")).status_code == 406
+
+
+async def test_a_job_fails_if_its_model_takes_no_pictures_any_more(
+    running: tuple[TritonFrontend, Client], triton: FakeTriton
+) -> None:
+    app, client = running
+    slot = await app.services.admission.of("paints").slot(SLOTS)
+    body = {"image": base64.b64encode(as_file(drawing())).decode()}
+    job = await accepted(client, "/models/paints/infer?normalize=none", body)
+    await client.until(job, lambda state: bool(state["waits_for"]))
+    triton.add(ModelConfig("paints", 4, (X,), (X,)), echo)
+    app.registry.doubt("paints")
+    await app.registry.poll()
+    slot.release()
+    state = await client.finished(job)
+    assert (state["status"], state["error"]["code"]) == ("failed", "endpoint_changed")
 
 
 async def test_missing_seeds_are_drawn_once(running: tuple[TritonFrontend, Client], triton: FakeTriton) -> None:
@@ -246,12 +296,29 @@ async def test_the_openapi_document_says_which_endpoints_have_jobs(running: tupl
 
 @pytest.mark.parametrize(
     "address",
-    [InferPath("a"), InferPath("a b/c?d", "1"), InferPath("ä", arrays="npy"), InferPath("infer", "2", "base64")],
+    [
+        InferPath("a"),
+        InferPath("a b/c?d", "1"),
+        InferPath("ä", arrays="npy"),
+        InferPath("infer", "2", "base64"),
+        InferPath("a", "", "png", "unit"),
+    ],
 )
 def test_an_infer_path_is_parsed_from_its_own_text(address: InferPath) -> None:
     assert InferPath.of(address.path) == address
 
 
-@pytest.mark.parametrize("path", ["/models/a", "/models/a/infer?arrays=x", "/models/a/infer/b", "/x", ""])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/a",
+        "/models/a/infer?arrays=x",
+        "/models/a/infer?normalize=x",
+        "/models/a/infer?b=c",
+        "/models/a/infer/b",
+        "/x",
+        "",
+    ],
+)
 def test_other_paths_are_not_infer_paths(path: str) -> None:
     assert InferPath.of(path) is None

@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
-from fastapi_triton.endpoints.generated import schemas
+from fastapi_triton.endpoints.generated import pictures, schemas
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, InferPath
 from fastapi_triton.endpoints.generated.models import Entry, GeneratedModels, first_line
 from fastapi_triton.endpoints.json_codec import Arrays
-from fastapi_triton.triton.model_config import Content, TensorConfig
+from fastapi_triton.triton.image_dims import Normalize
+from fastapi_triton.triton.model_config import Content, ModelConfig, TensorConfig
 
 
 class Version(BaseModel):
@@ -41,6 +42,22 @@ class Models(BaseModel):
     models: list[ModelSummary]
 
 
+class ImageContract(BaseModel):
+    """The picture in a tensor of numbers. `layout` is CHW or HWC; sides of -1 are of any length.
+
+    `normalize` is the default of the query option, of which `normalizations` lists the values. `use` says how a client
+    may send or get the tensor.
+    """
+
+    layout: str
+    channels: int
+    height: int
+    width: int
+    normalize: Normalize | None
+    normalizations: list[Normalize]
+    use: str
+
+
 class TensorContract(BaseModel):
     """One input or output. `dims` do not include the batch dimension; -1 means any length.
 
@@ -56,6 +73,7 @@ class TensorContract(BaseModel):
     allow_ragged_batch: bool
     is_shape_tensor: bool
     left_out: str | None = None
+    image: ImageContract | None
     example: Any
 
 
@@ -85,12 +103,16 @@ def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter
 
     # The OpenAPI document lists a path for each model instead: see `generated_openapi`.
     @routes.post("/{name}/infer", include_in_schema=False)
-    async def infer(request: Request, name: str, arrays: Arrays = "list") -> Response:
-        return await endpoint(request, InferPath(name, arrays=arrays))
+    async def infer(
+        request: Request, name: str, arrays: Arrays = "list", normalize: Normalize | None = None
+    ) -> Response:
+        return await endpoint(request, InferPath(name, "", arrays, normalize))
 
     @routes.post("/{name}/versions/{version}/infer", include_in_schema=False)
-    async def infer_version(request: Request, name: str, version: str, arrays: Arrays = "list") -> Response:
-        return await endpoint(request, InferPath(name, version, arrays))
+    async def infer_version(
+        request: Request, name: str, version: str, arrays: Arrays = "list", normalize: Normalize | None = None
+    ) -> Response:
+        return await endpoint(request, InferPath(name, version, arrays, normalize))
 
     return routes
 
@@ -118,13 +140,36 @@ def _contract(entry: Entry) -> ModelContract:
         **_summary(entry),
         max_batch_size=config.max_batch_size,
         decoupled=config.decoupled,
-        inputs=[_tensor(tensor, left_out.get(tensor.name)) for tensor in config.inputs],
-        outputs=[_tensor(tensor) for tensor in config.outputs],
+        inputs=[
+            _tensor(config, tensor, is_output=False, left_out=left_out.get(tensor.name)) for tensor in config.inputs
+        ],
+        outputs=[_tensor(config, tensor, is_output=True) for tensor in config.outputs],
         warnings=list(config.useless_hints),
     )
 
 
-def _tensor(tensor: TensorConfig, left_out: str | None = None) -> TensorContract:
+def _image(config: ModelConfig, tensor: TensorConfig, *, is_output: bool) -> ImageContract | None:
+    image = tensor.image
+    if image is None:
+        return None
+    use = f"a file in a form (curl -F {tensor.name}=@photo.jpg), base64 text in JSON, or an array"
+    if is_output:
+        is_only_one = len(pictures.image_outputs(config)) == 1 and not config.decoupled
+        use = "an array, or PNG in base64 by ?arrays=png" + f", or the file by Accept: {pictures.PNG}" * is_only_one
+    return ImageContract(
+        layout="CHW" if image.channels_first else "HWC",
+        channels=image.num_channels,
+        height=image.height,
+        width=image.width,
+        normalize=tensor.normalize if image.normalizations else None,
+        normalizations=list(image.normalizations),
+        use=use,
+    )
+
+
+def _tensor(
+    config: ModelConfig, tensor: TensorConfig, *, is_output: bool, left_out: str | None = None
+) -> TensorContract:
     return TensorContract(
         name=tensor.name,
         datatype=tensor.datatype.wire,
@@ -134,5 +179,6 @@ def _tensor(tensor: TensorConfig, left_out: str | None = None) -> TensorContract
         allow_ragged_batch=tensor.allow_ragged_batch,
         is_shape_tensor=tensor.is_shape_tensor,
         left_out=left_out,
-        example=schemas.example(tensor),
+        image=_image(config, tensor, is_output=is_output),
+        example=schemas.example(tensor, is_output=is_output),
     )

@@ -14,6 +14,7 @@ connect to Triton (`triton.transport`), or the picture APIs, jobs and `/v2` that
 | `binary_arrays` | arrays in base64: `.npy` files and raw bytes |
 | `value_errors` | the problems of one value, each with its location in the value |
 | `images` | checks pictures in requests, without decoding them |
+| `image_tensors` | picture files ↔ tensors of pixels |
 | `image_files/` | the structure of image files |
 | `annotations` | the values that a pydantic field accepts |
 | `fields` | the tensor of a field; renames tensors to fields in errors |

@@ -14,7 +14,7 @@ from fastapi_triton.endpoints.image_files.bmp import BMP
 from fastapi_triton.endpoints.image_files.gif import GIF
 from fastapi_triton.endpoints.image_files.jpeg import JPEG
 from fastapi_triton.endpoints.image_files.png import PNG
-from fastapi_triton.endpoints.image_files.structure import StructureError, scan
+from fastapi_triton.endpoints.image_files.structure import Structure, StructureError, scan
 from fastapi_triton.endpoints.image_files.webp import WEBP
 from fastapi_triton.endpoints.request_body.large_json import DEFAULT_MAX_TEXT_BYTES, UNCHECKED_BYTES
 
@@ -34,6 +34,32 @@ _WHITE_SPACE = b" \t\r\n\v\f"
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
+class PictureBudget:
+    """What the pictures of one request may cost together, in image tensors: pixels to decode, and bytes of tensors."""
+
+    def __init__(self, max_pixels: int, max_bytes: int) -> None:
+        self._max_pixels = self._pixels_left = max_pixels
+        self._max_bytes = self._bytes_left = max_bytes
+        self.num_pictures = 0
+
+    def spend(self, pixels: int, num_bytes: int) -> None:
+        """Account for one more picture.
+
+        Raises:
+            TooLargeError: the pictures exceed the budget.
+        """
+        self.num_pictures += 1
+        self._pixels_left -= pixels
+        self._bytes_left -= num_bytes
+        if self._pixels_left < 0:
+            problem = f"have more than {self._max_pixels:,} pixels"
+        elif self._bytes_left < 0:
+            problem = f"become tensors of more than {self._max_bytes:,} bytes"
+        else:
+            return
+        raise TooLargeError(f"The request's pictures {problem} together. Send fewer or smaller ones.", code=TOO_LARGE)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
     """The limits of one request. pydantic gets them as its validation context."""
@@ -45,6 +71,8 @@ class ImageLimits:
     max_side: int = 16_384
     # In JSON: bytes of texts that are not ASCII.
     max_text_bytes: int = DEFAULT_MAX_TEXT_BYTES
+    # Of the pictures that are decoded here, together. Each request has its own.
+    budget: PictureBudget | None = None
 
 
 class LongPictureError(InvalidRequestError):
@@ -132,17 +160,27 @@ def size(data: bytes) -> tuple[int, int]:
 def check(data: bytes, limits: ImageLimits, *, field: str = "image") -> None:
     """Reject data that is not a picture, and pictures that take much memory or work to decode. Decodes nothing.
 
+    Raises what `examine` raises.
+    """
+    examine(data, limits, field=field)
+
+
+def examine(data: bytes, limits: ImageLimits, *, field: str) -> Structure:
+    """The structure of a picture that may be decoded, read without decoding it.
+
     Raises:
         PydanticCustomError: it is not a picture in a supported format, it is damaged, or it has too many parts.
         TooLargeError: it has more pixels than allowed; `field` is the request's field.
     """
     try:
-        scan(data, _FORMATS).require(max_pixels=limits.max_pixels, max_side=limits.max_side)
+        structure = scan(data, _FORMATS)
+        structure.require(max_pixels=limits.max_pixels, max_side=limits.max_side)
     except StructureError as error:
         if error.code != TOO_LARGE:
             raise PydanticCustomError(error.code, "{reason}", {"reason": error.reason}) from None
         problem = FieldProblem(pointer((field,)), TOO_LARGE, f"`{shown(field)}` {error.reason}")
         raise TooLargeError(problem.detail, code=TOO_LARGE, problems=[problem]) from None
+    return structure
 
 
 def _checked_text(value: str, info: ValidationInfo) -> str:

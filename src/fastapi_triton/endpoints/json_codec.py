@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.core.wrong_values import described, name_of
-from fastapi_triton.endpoints import binary_arrays, images
+from fastapi_triton.endpoints import binary_arrays, image_tensors, images
 from fastapi_triton.endpoints.value_errors import (
     MAX_PROBLEMS,
     InvalidValueError,
@@ -32,8 +32,8 @@ from fastapi_triton.endpoints.value_errors import (
 from fastapi_triton.triton.datatypes import Datatype
 from fastapi_triton.triton.model_config import TensorConfig
 
-Arrays = Literal["list", "npy", "base64"]
-"""The form of arrays of numbers in a response."""
+Arrays = Literal["list", "npy", "base64", "png"]
+"""The form of arrays of numbers in a response. `png` is for arrays that hold pictures; the others are lists."""
 
 NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TYPES: dict[str, set[type]] = {"bool": {bool}, "integer": {int}, "float": {int, float}}
@@ -53,9 +53,17 @@ def decode(value: Any, tensor: TensorConfig, limits: images.ImageLimits) -> npt.
     """
     if isinstance(value, dict) and tensor.datatype.kind != "bytes":
         return binary_arrays.read(value, tensor)
+    if tensor.image is not None and _is_picture(value):
+        return image_tensors.read(value, tensor, tensor.image, limits)
     if tensor.datatype.kind == "bytes":
         return _array(value, tensor, partial(_bytes_of_json, tensor=tensor, limits=limits))
     return _array(value, tensor, partial(_number, datatype=tensor.datatype, non_finite=NON_FINITE))
+
+
+def _is_picture(value: Any) -> bool:
+    """Whether the value of an image tensor is text: a picture's base64, or a list of them."""
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(text, str) and text not in NON_FINITE for text in texts)
 
 
 def decode_field(value: Any, tensor: TensorConfig) -> npt.NDArray[Any]:
@@ -77,10 +85,12 @@ def encode(array: npt.NDArray[Any], tensor: TensorConfig, arrays: Arrays) -> Any
     Raises:
         InferenceError: the array does not fit the config.
     """
-    array = _shaped(array, tensor)
+    array = shaped(array, tensor)
     if tensor.datatype.kind == "bytes":
         value: Any = _texts(array, tensor)
-    elif arrays == "list" or tensor.is_single:
+    elif arrays == "png" and tensor.image is not None:
+        return image_tensors.as_text(array, tensor, tensor.image)
+    elif arrays in ("list", "png") or tensor.is_single:
         value = _plain(array)
     else:
         return binary_arrays.as_npy(array) if arrays == "npy" else binary_arrays.as_raw(array)
@@ -98,8 +108,9 @@ def _array(value: Any, tensor: TensorConfig, element: Callable[[Any], Any]) -> n
             array = _elements(flat, tensor.datatype, element, shape)
         return array.reshape(shape)
     if not tensor.is_scalar:
+        picture = "" if tensor.image is None else ", or a picture as base64 text"
         raise invalid_value(
-            "wrong_type", f"is {described(value)}; it must be a list with the shape {list(tensor.dims)}"
+            "wrong_type", f"is {described(value)}; it must be a list with the shape {list(tensor.dims)}{picture}"
         )
     return np.array([element(value)], dtype=tensor.datatype.numpy).reshape((1,) * len(tensor.dims))
 
@@ -255,7 +266,7 @@ def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) 
     return data if content == "image" else pybase64.b64encode(data)
 
 
-def _shaped(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
+def shaped(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     """The array in the config's dims. A Python model may return fewer or more dimensions than its config has."""
     dims = tensor.dims
     if binary_arrays.fits(array.shape, dims):

@@ -2,8 +2,10 @@
 """Jobs of generated endpoints: the request is a JSON body, which must fit the model's config when the job runs."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
@@ -16,7 +18,8 @@ from fastapi_triton.core.errors import (
     TooLargeError,
     UnreadableRequestError,
 )
-from fastapi_triton.endpoints import content_negotiation, responses, seeds
+from fastapi_triton.endpoints import content_negotiation, images, responses, seeds
+from fastapi_triton.endpoints.generated import pictures
 from fastapi_triton.endpoints.generated.batches import Inputs
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.endpoint import (
@@ -28,8 +31,11 @@ from fastapi_triton.endpoints.generated.endpoint import (
 from fastapi_triton.endpoints.interfaces import ProgressListener
 from fastapi_triton.endpoints.request_body import json_text
 from fastapi_triton.jobs.interfaces import JobRequest
-from fastapi_triton.jobs.results import RAW_HEADERS
+from fastapi_triton.jobs.results import HEADERS, RAW_HEADERS
 from fastapi_triton.triton.model_config import ModelConfig
+
+# How the base64 of every PNG file begins.
+_PNG_IN_BASE64 = b"iVBORw0KGgo"
 
 
 class GeneratedJobs:
@@ -45,8 +51,11 @@ class GeneratedJobs:
         await self._endpoint.services.pipeline.read(translation, request.receive)
         await translation.inputs()
         body = translation.body
+        address = self._address
+        if translation.media_type == pictures.PNG:  # the job's result is JSON, and `reply` returns its picture
+            address = replace(address, arrays="png")
         values, stored = await in_thread_if_long(len(body), _seeded, model.config, body)
-        return JobRequest(self._address.path, content_negotiation.JSON, values, stored)
+        return JobRequest(address.path, content_negotiation.JSON, values, stored)
 
     async def run(self, stored: bytes, listener: ProgressListener) -> bytes:
         translation = _StoredRequest(self._endpoint, self._model(), self._address, stored, listener)
@@ -63,6 +72,8 @@ class GeneratedJobs:
             model = self._endpoint.model(self._address)
         except NotFoundError as error:
             raise _gone(error.detail) from None
+        except InvalidRequestError as error:
+            raise _changed(error.detail) from None
         except ModelNotReadyError:
             if self._endpoint.is_unloaded(self._address):
                 raise _gone(f"The model {self._address.model} was unloaded.") from None
@@ -72,8 +83,11 @@ class GeneratedJobs:
         return model
 
     def reply(self, result: bytes, accept: str | None) -> Response:
-        content_negotiation.choose(accept, [content_negotiation.JSON])
-        return responses.JSONBytesResponse(result, RAW_HEADERS)
+        picture = _picture(result)
+        offers = [content_negotiation.JSON, *([pictures.PNG] if picture else [])]
+        if content_negotiation.choose(accept, offers, picture=pictures.PNG) == content_negotiation.JSON:
+            return responses.JSONBytesResponse(result, RAW_HEADERS)
+        return Response(picture, headers=HEADERS, media_type=pictures.PNG)
 
 
 class _StoredRequest(GeneratedTranslation):
@@ -105,6 +119,16 @@ class _StoredRequest(GeneratedTranslation):
     async def run(self) -> None:
         await self._listener.started()
         self.result = await self.infer(self.tensors)
+
+
+def _picture(result: bytes) -> bytes | None:
+    """The PNG in a result that has exactly one."""
+    if _PNG_IN_BASE64 not in result:
+        return None
+    rows = orjson.loads(result)
+    members = rows if isinstance(rows, dict) else rows[0] if len(rows) == 1 else {}
+    found = [each for each in members.values() if isinstance(each, str) and each.encode().startswith(_PNG_IN_BASE64)]
+    return images.decode(found[0]) if len(found) == 1 else None
 
 
 def _gone(reason: str) -> GoneError:

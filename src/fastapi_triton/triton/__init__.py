@@ -10,6 +10,7 @@ This package must not know endpoints, the clients of the frontend, or FastAPI.
 | `infer_codec`, `generate_codec` | the bodies of `/infer`; the JSON of `/generate_stream` |
 | `tensor`, `datatypes` | one tensor; the table of datatypes |
 | `model_config` | a model config as plain data |
+| `image_dims` | which tensors hold pictures |
 | `config_text` | reads a `config.pbtxt` without a server |
 | `pbtxt_parser`, `pbtxt_tokenizer` | its text format, as Triton parses it |
 | `model_registry` | polls Triton, caches model configs, notifies subscribers |

@@ -7,12 +7,15 @@ from typing import Any, Literal, get_args
 
 from fastapi_triton.core.errors import ContractError
 from fastapi_triton.triton.datatypes import BY_CONFIG, Datatype
+from fastapi_triton.triton.image_dims import DEFAULT_NORMALIZE, ImageDims, Normalize, image_dims
 
 Content = Literal["text", "binary", "image", "base64_image"]
 """The content of a BYTES tensor: `image` is a file's bytes, `base64_image` their base64."""
 
 # `parameters { key: "content.<tensor>" value { string_value: "image" } }` in config.pbtxt; Triton ignores it.
 HINT = "content."
+# `parameters { key: "normalize.<tensor>" value { string_value: "imagenet" } }`, for pictures in tensors of floats.
+NORMALIZE_HINT = "normalize."
 # The input for a request's remaining seconds. Our models have it, and others may.
 TIMEOUT_INPUT = "timeout_s"
 
@@ -23,6 +26,7 @@ class TensorConfig:
 
     `allow_ragged_batch`: requests whose shapes differ may share a batch. `is_shape_tensor`: the tensor has no batch
     dimension on the wire.
+    `format` is the config's `format`. `normalize` matters only for a picture of floats.
     """
 
     name: str
@@ -32,11 +36,19 @@ class TensorConfig:
     content: Content | None = None
     allow_ragged_batch: bool = False
     is_shape_tensor: bool = False
+    format: str = ""
+    normalize: Normalize = DEFAULT_NORMALIZE
+    # The dims of a picture, if the tensor of numbers holds one.
+    image: ImageDims | None = field(init=False, compare=False, repr=False)
     # Whether one plain value is valid: every dimension is 1 or free.
     is_scalar: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_scalar", all(dim in (1, -1) for dim in self.dims))
+        image = image_dims(self.dims, self.datatype.wire, self.format)
+        object.__setattr__(self, "image", image)
+        if image is not None and self.normalize not in image.normalizations:
+            object.__setattr__(self, "normalize", DEFAULT_NORMALIZE)
 
     @property
     def is_single(self) -> bool:
@@ -91,22 +103,29 @@ class ModelConfig:
 
     @property
     def useless_hints(self) -> tuple[str, ...]:
-        """Problems of the content hints among the parameters. Hints with problems are ignored."""
+        """Problems of the hints among the parameters. Hints with problems are ignored."""
         tensors = {tensor.name: tensor for tensor in (*self.outputs, *self.inputs)}
-        problems = []
-        for key, value in self.parameters:
-            if not key.startswith(HINT):
-                continue
-            tensor = tensors.get(key.removeprefix(HINT))
-            if tensor is None:
-                problems.append(f"the parameter `{key}` names no input or output of the model")
-            elif tensor.datatype.kind != "bytes":
-                problems.append(f"the parameter `{key}` is for TYPE_STRING, not {tensor.datatype.config}")
-            elif value not in get_args(Content):
-                problems.append(
-                    f"the parameter `{key}` is `{value}`, but must be one of {', '.join(get_args(Content))}"
-                )
-        return tuple(problems)
+        problems = (_problem_of_hint(key, value, tensors) for key, value in self.parameters)
+        return tuple(problem for problem in problems if problem)
+
+
+def _problem_of_hint(key: str, value: str, tensors: Mapping[str, TensorConfig]) -> str:
+    """The problem of one parameter. "": it has none, or is not a hint."""
+    hint = next((each for each in (HINT, NORMALIZE_HINT) if key.startswith(each)), None)
+    if hint is None:
+        return ""
+    tensor = tensors.get(key.removeprefix(hint))
+    if tensor is None:
+        return f"the parameter `{key}` names no input or output of the model"
+    allowed: Sequence[str] = get_args(Content)
+    if hint == NORMALIZE_HINT:
+        allowed = tensor.image.normalizations if tensor.image else ()
+        if not allowed:
+            tensor_type = f"{tensor.datatype.config} with dims {list(tensor.dims)}"
+            return f"the parameter `{key}` is for pictures of TYPE_FP32 or TYPE_FP16, not {tensor_type}"
+    elif tensor.datatype.kind != "bytes":
+        return f"the parameter `{key}` is for TYPE_STRING, not {tensor.datatype.config}"
+    return "" if value in allowed else f"the parameter `{key}` is `{value}`, but must be one of {', '.join(allowed)}"
 
 
 def from_server(config: Mapping[str, Any]) -> ModelConfig:
@@ -154,6 +173,8 @@ def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]
             content=_content(entry, parameters),
             allow_ragged_batch=bool(entry.get("allow_ragged_batch", False)),
             is_shape_tensor=bool(entry.get("is_shape_tensor", False)),
+            format=str(entry.get("format", "")),
+            normalize=_normalize(entry, parameters),
         )
         for entry in entries
     )
@@ -171,3 +192,8 @@ def _content(entry: Mapping[str, Any], parameters: Mapping[str, str]) -> Content
     hint = parameters.get(HINT + entry["name"])
     is_text = entry.get("data_type") == "TYPE_STRING"
     return next((content for content in get_args(Content) if content == hint), None) if is_text else None
+
+
+def _normalize(entry: Mapping[str, Any], parameters: Mapping[str, str]) -> Normalize:
+    hint = parameters.get(NORMALIZE_HINT + entry["name"])
+    return next((each for each in get_args(Normalize) if each == hint), DEFAULT_NORMALIZE)

@@ -11,6 +11,8 @@ This package owns the translation by config alone. It must not know the pydantic
 | `codec` | a JSON body ↔ requests to Triton |
 | `rows` | a JSON body → the arrays of each object in it |
 | `batches` | rows ↔ the tensors of requests to Triton |
+| `pictures` | a request's options for pictures: normalization, PNG |
+| `forms` | a form with picture files → the JSON body of an equal request |
 | `schemas` | a tensor as JSON Schema, and an example |
 | `openapi` | the operations of all models |
 """

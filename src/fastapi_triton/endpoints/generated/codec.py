@@ -7,7 +7,7 @@ response has the same form, with a member per output.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -33,7 +33,12 @@ class GeneratedModel:
         self.obstacles = obstacles(config, unstreamable)
         self.left_out = left_out(config, unstreamable)
         self.config = replace(config, inputs=tuple(each for each in config.inputs if each.name not in self.left_out))
+        self._unstreamable = unstreamable
         self._rows = rows.RowReader(self.config, self.left_out)
+
+    def with_config(self, config: ModelConfig) -> Self:
+        """The same model with another config."""
+        return type(self)(config, self._unstreamable)
 
     def read(self, body: bytes, limits: ImageLimits) -> Inputs:
         """The requests of a JSON body.

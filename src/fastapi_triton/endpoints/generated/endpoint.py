@@ -5,9 +5,9 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import ParamSpec, Self, TypeVar, cast, get_args
-from urllib.parse import quote, unquote
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, Self, TypeVar, get_args
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import orjson
 from starlette.requests import Request
@@ -23,8 +23,8 @@ from fastapi_triton.core.errors import (
     UnsupportedMediaError,
     shown,
 )
-from fastapi_triton.endpoints import content_negotiation
-from fastapi_triton.endpoints.generated import batches
+from fastapi_triton.endpoints import content_negotiation, image_tensors
+from fastapi_triton.endpoints.generated import batches, forms, pictures
 from fastapi_triton.endpoints.generated.batches import Inputs, Part
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.models import GeneratedModels
@@ -34,6 +34,7 @@ from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.endpoints.sse import Event
 from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.image_dims import Normalize
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,31 +43,39 @@ T = TypeVar("T")
 RESPONSE = "response"
 # Longer bodies take tens of milliseconds to parse.
 _LONG_BYTES = 256 * 1024
-_PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?arrays=(.+))?")
+_PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?(.+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class InferPath:
-    """A request's URL: the model, its version ("" lets Triton choose), and the form of arrays."""
+    """A request's URL: the model, its version ("" lets Triton choose), and the options of its query."""
 
     model: str
     version: str = ""
     arrays: Arrays = "list"
+    # None: as the model's config says.
+    normalize: Normalize | None = None
 
     @property
     def path(self) -> str:
         """The path and query, without the prefix that a proxy adds."""
         versions = f"/versions/{quote(self.version, safe='')}" if self.version else ""
-        arrays = f"?arrays={self.arrays}" if self.arrays != "list" else ""
-        return f"{paths.MODELS}/{quote(self.model, safe='')}{versions}/infer{arrays}"
+        options = {"arrays": self.arrays if self.arrays != "list" else None, "normalize": self.normalize}
+        query = urlencode({name: value for name, value in options.items() if value is not None})
+        return f"{paths.MODELS}/{quote(self.model, safe='')}{versions}/infer{'?' * bool(query)}{query}"
 
     @classmethod
     def of(cls, path: str) -> Self | None:
         """The parsed path. None: it is not the path of a generated endpoint."""
         found = _PATH.fullmatch(path)
-        if found is None or found[3] not in (None, *get_args(Arrays)):
+        if found is None:
             return None
-        return cls(unquote(found[1]), unquote(found[2] or ""), cast(Arrays, found[3] or "list"))
+        options: dict[str, Any] = dict(parse_qsl(found[3] or ""))
+        if not options.keys() <= {"arrays", "normalize"}:
+            return None
+        address = cls(unquote(found[1]), unquote(found[2] or ""), **options)
+        is_known = address.arrays in get_args(Arrays) and address.normalize in (None, *get_args(Normalize))
+        return address if is_known and address.path == path else None
 
 
 class GeneratedEndpoint:
@@ -89,8 +98,12 @@ class GeneratedEndpoint:
         return await self.services.pipeline.serve(GeneratedTranslation(self, model, address, request), request.receive)
 
     def model(self, address: InferPath) -> GeneratedModel:
-        """The model with its current config. Raises what `GeneratedModels.endpoint` raises."""
-        return self._models.endpoint(address.model, address.version)
+        """The model with its current config, and the address's normalization.
+
+        Raises what `GeneratedModels.endpoint` and `pictures.with_options` raise.
+        """
+        model = self._models.endpoint(address.model, address.version)
+        return pictures.with_options(model, address.arrays, address.normalize)
 
     def is_unloaded(self, address: InferPath) -> bool:
         """Whether the model was unloaded on request. False for a model that is loading or failed to load."""
@@ -102,7 +115,7 @@ class GeneratedEndpoint:
 
 
 class GeneratedTranslation(Translation):
-    """A request to one model: JSON in; JSON or events out."""
+    """A request to one model: JSON or a form in; JSON, a picture or events out."""
 
     body: bytes
     result: bytes
@@ -112,11 +125,13 @@ class GeneratedTranslation(Translation):
     ) -> None:
         self.model = address.model
         self.admission = endpoint.services.admission.of(address.model)
+        self.media_type = content_negotiation.JSON
         self._endpoint = endpoint
         self._services = endpoint.services
         self._model = model
         self._address = address
-        self._request = request
+        self._accept = request.headers.get("accept") if request else None
+        self._content_type = request.headers.get("content-type", validation.JSON) if request else validation.JSON
 
     def negotiate(self) -> None:
         """Check the media types.
@@ -125,20 +140,31 @@ class GeneratedTranslation(Translation):
             NotAcceptableError: the client accepts only other media types.
             UnsupportedMediaError: the client sends another media type.
         """
-        if self._request is None:
+        self.media_type = pictures.choose_media_type(self._model.config, self._accept)
+        media_type = self._sent_media_type
+        takes_forms = forms.takes_forms(self._model.config)
+        if media_type == validation.JSON or media_type.endswith("+json"):
             return
-        headers = self._request.headers
-        offer = content_negotiation.EVENTS if self._model.config.decoupled else content_negotiation.JSON
-        content_negotiation.choose(headers.get("accept"), [offer])
-        media_type = headers.get("content-type", validation.JSON).partition(";")[0].strip().lower()
-        if media_type != validation.JSON and not media_type.endswith("+json"):
+        if media_type != validation.FORM or not takes_forms:
+            form = f", or a form as {validation.FORM}" if takes_forms else ""
             raise UnsupportedMediaError(
-                f"The body's Content-Type is {shown(media_type)}; send {validation.JSON}. "
-                "With curl, use -H 'Content-Type: application/json'."
+                f"The body's Content-Type is {shown(media_type)}; send {validation.JSON}{form}. "
+                "With curl, use -H 'Content-Type: application/json'" + (", or -F for each field." if form else ".")
             )
 
+    @property
+    def _sent_media_type(self) -> str:
+        return self._content_type.partition(";")[0].strip().lower()
+
     async def read(self, receive: Receive) -> None:
-        self.body = await raw_body.read(receive)
+        if self._sent_media_type != validation.FORM:
+            with pictures.explained_limits(self._model.config):
+                self.body = await raw_body.read(receive)
+            return
+        form = await raw_body.read(receive)
+        self.body = await in_thread_if_long(
+            len(form), forms.as_json, form, self._content_type, self._model.config, self._services.image_limits
+        )
 
     @property
     def wants_events(self) -> bool:
@@ -148,13 +174,28 @@ class GeneratedTranslation(Translation):
         self.result = await self.infer(await self.inputs())
 
     async def inputs(self) -> Inputs:
-        """The requests of the body. Raises what `GeneratedModel.read` raises."""
-        return await in_thread_if_long(len(self.body), self._model.read, self.body, self._services.image_limits)
+        """The requests of the body. Raises what `GeneratedModel.read` and the functions of `pictures` raise."""
+        config, limits = self._model.config, self._services.image_limits
+        if not pictures.image_inputs(config):
+            inputs = await in_thread_if_long(len(self.body), self._model.read, self.body, limits)
+            num_pictures = 0
+        else:
+            budget = image_tensors.budget(limits)
+            with pictures.explained_limits(config):
+                inputs = await image_tensors.in_thread(self._model.read, self.body, replace(limits, budget=budget))
+            num_pictures = budget.num_pictures
+        self.media_type = pictures.media_type_of_rows(self.media_type, inputs.num_rows, self._accept)
+        returns_png = self.media_type == pictures.PNG or self._address.arrays == "png"
+        pictures.require_used(self._address.normalize, num_pictures, config, returns_png=returns_png)
+        return inputs
 
     async def infer(self, inputs: Inputs) -> bytes:
-        """Run the model once for each part, and return the JSON response."""
+        """Run the model once for each part, and return the response: JSON, or a picture."""
         if len(inputs.parts) == 1:
-            return await self._json([await self._infer(inputs.parts[0])], inputs)
+            outputs = await self._infer(inputs.parts[0])
+            if self.media_type == pictures.PNG:
+                return await image_tensors.in_thread(pictures.as_png, self._model.config, outputs)
+            return await self._json([outputs], inputs)
         try:
             async with asyncio.TaskGroup() as group:
                 running = [group.create_task(self._infer_rows(part)) for part in inputs.parts]
@@ -195,7 +236,8 @@ class GeneratedTranslation(Translation):
         yield Event(COMPLETED, orjson.dumps({"num_responses": num_responses}).decode())
 
     async def respond(self) -> Response:
-        return Response(self.result, media_type=content_negotiation.JSON)
+        varies = {"Vary": "Accept"} if pictures.image_outputs(self._model.config) else None
+        return Response(self.result, headers=varies, media_type=self.media_type)
 
     async def _json(self, outputs: Sequence[Tensors], inputs: Inputs) -> bytes:
         num_bytes = sum(map(_num_bytes, outputs))

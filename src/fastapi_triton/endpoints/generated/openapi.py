@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.paths import MODELS
 from fastapi_triton.endpoints import content_negotiation, openapi
+from fastapi_triton.endpoints.generated import forms, pictures
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.endpoint import RESPONSE
 from fastapi_triton.endpoints.generated.obstacles import takes_batches
@@ -20,13 +21,6 @@ from fastapi_triton.endpoints.sse import QUEUED
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 _TAG = "models"
-_ARRAYS = {
-    "name": "arrays",
-    "in": "query",
-    "description": "The form of arrays of numbers in the response: nested lists, a `.npy` file in base64, or their "
-    "bytes in base64.",
-    "schema": {"type": "string", "enum": ["list", "npy", "base64"], "default": "list"},
-}
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}, "example": "1"}
 
 
@@ -64,7 +58,7 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
         },
         f"{key}.Answer": {
             **tensor_schemas.object_schema(f"Response of {config.name}", config.outputs, is_output=True),
-            "example": _example(config.outputs),
+            "example": {each.name: tensor_schemas.example(each, is_output=True) for each in config.outputs},
         },
     }
     if config.inputs and all(tensor.optional for tensor in config.inputs):
@@ -98,15 +92,44 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     content: dict[str, Any] = {content_negotiation.JSON: {"schema": response}}
     if config.decoupled:
         content = {content_negotiation.EVENTS: _events(response)}
+    elif len(pictures.image_outputs(config)) == 1:
+        content[pictures.PNG] = openapi.BINARY
+    bodies: dict[str, Any] = {validation.JSON: {"schema": request, "examples": examples}}
+    if forms.takes_forms(config):
+        bodies[validation.FORM] = {"schema": forms.schema(config)}
     return {
         "tags": [_TAG],
         "summary": f"Run {config.name}",
         "description": _description(config),
         "operationId": f"infer_{key}",
-        "parameters": [_ARRAYS],
-        "requestBody": {"required": True, "content": {validation.JSON: {"schema": request, "examples": examples}}},
+        "parameters": _parameters(config),
+        "requestBody": {"required": True, "content": bodies},
         "responses": openapi.responses("The model's response", content, 400, 404, 406, 413, 415, 422, 502, 503, 504),
     }
+
+
+def _parameters(config: ModelConfig) -> list[dict[str, Any]]:
+    """The options of the query. Those for pictures are omitted if the model has none."""
+    forms_of_arrays = ["list", "npy", "base64"]
+    description = (
+        "The form of arrays of numbers in the response: nested lists, a `.npy` file in base64, or bytes in base64."
+    )
+    if pictures.image_outputs(config):
+        forms_of_arrays.append("png")
+        description += " With `png`, arrays that hold pictures are PNG files in base64, and others lists."
+    arrays = {"type": "string", "enum": forms_of_arrays, "default": "list"}
+    parameters = [{"name": "arrays", "in": "query", "description": description, "schema": arrays}]
+    if normalizations := pictures.normalizations(config):
+        parameters.append(
+            {
+                "name": "normalize",
+                "in": "query",
+                "description": "The range of a picture's values in the tensor: `none` 0 to 255, `unit` 0 to 1, "
+                "`inception` -1 to 1, `imagenet` its mean and deviation. The default is in the model's config.",
+                "schema": {"type": "string", "enum": normalizations},
+            }
+        )
+    return parameters
 
 
 def _description(config: ModelConfig) -> str:

@@ -10,6 +10,7 @@ import pybase64
 
 from fastapi_triton.endpoints import binary_arrays, images, json_codec
 from fastapi_triton.endpoints.openapi import REF
+from fastapi_triton.triton.image_dims import ImageDims
 from fastapi_triton.triton.model_config import TensorConfig
 
 JSONSchema = dict[str, Any]
@@ -63,6 +64,8 @@ def schema(tensor: TensorConfig, *, is_output: bool) -> JSONSchema:
         forms.append(_nested(element, tensor.dims))
         if tensor.datatype.kind != "bytes":
             forms += [_shared("NpyArray"), _shared("RawArray")]
+    if tensor.image is not None:
+        forms += _pictures(tensor.image)
     value = forms[0] if len(forms) == 1 else {"anyOf": forms}
     return {**value, "description": describe(tensor)}
 
@@ -78,6 +81,17 @@ def object_schema(title: str, tensors: Sequence[TensorConfig], *, is_output: boo
     }
 
 
+def _pictures(image: ImageDims) -> list[JSONSchema]:
+    """A picture in base64; several if the tensor has a dimension for them."""
+    picture = {**_BASE64, "contentMediaType": "image/*"}
+    if image.leading is None:
+        return [picture]
+    return [
+        picture,
+        {"type": "array", "items": picture, "minItems": 1, **({"maxItems": 1} if image.leading == 1 else {})},
+    ]
+
+
 def _shared(name: str) -> JSONSchema:
     return {"$ref": REF.format(model=name)}
 
@@ -86,11 +100,17 @@ def describe(tensor: TensorConfig) -> str:
     """Datatype and dims, for a person."""
     shape = "" if tensor.is_single else f" {list(tensor.dims)}"
     content = "" if tensor.content is None else f", {tensor.content}"
+    if tensor.image is not None:
+        content = ", a picture"
+        if tensor.image.normalizations:
+            content += f" with the normalization {tensor.normalize}"
     return f"{tensor.datatype.wire}{shape}{content}"
 
 
-def example(tensor: TensorConfig) -> Any:
+def example(tensor: TensorConfig, *, is_output: bool = False) -> Any:
     """A valid value of the tensor."""
+    if tensor.image is not None and not is_output:
+        return images.SCRIBBLE
     element = _element_example(tensor)
     if tensor.is_scalar and (tensor.is_single or tensor.datatype.kind == "bytes"):
         return element
