@@ -7,7 +7,8 @@
 | `runner` | runs all rules, and applies waivers |
 | `rule` | what a rule and a finding are |
 | `repository` | reads a model repository without a server |
-| `ensemble` | an ensemble, its steps and their models |
+| `ensemble` | an ensemble among the models of its repository |
+| `ensemble_steps` | the steps of an ensemble |
 | `data_files` | files with a tensor's data that a config names |
 | `probe` | reads a running Triton |
 | `rules_*` | the rules, by subject |

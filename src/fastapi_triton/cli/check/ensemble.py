@@ -1,28 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ensemble, its steps and the models that the steps run, as the text of a model repository has them."""
+"""An ensemble among the models of its repository."""
 
 import ast
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi_triton.cli.check.ensemble_steps import Step, steps_of
 from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
-
-NEWEST = -1  # a step's `model_version`
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step. `inputs` and `outputs`: the model's tensor → the ensemble tensor."""
-
-    index: int
-    model: str
-    version: int
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-
-    def __str__(self) -> str:
-        return f"step {self.index} (`{self.model}`)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +17,15 @@ class Ensemble:
     Args:
         models: all models of the repository, by name.
         broken: the names of the models that have errors.
-        decoupled: the names of the decoupled models. An ensemble with a decoupled step is decoupled.
     """
 
     folder: ModelFolder
     models: Mapping[str, ModelFolder]
     broken: Set[str]
-    decoupled: Set[str]
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        return steps_of(self.folder)
+        return steps_of(self.folder.settings)
 
     @property
     def inputs(self) -> list[Mapping[str, Any]]:
@@ -56,10 +39,6 @@ class Ensemble:
     def max_batch_size(self) -> int:
         return int(self.folder.settings.get("max_batch_size", 0))
 
-    @property
-    def is_decoupled(self) -> bool:
-        return any(step.model in self.decoupled for step in self.steps)
-
     def model_of(self, step: Step) -> ModelFolder | None:
         """The step's model, if its config.pbtxt is complete and has no errors; else None."""
         model = self.models.get(step.model)
@@ -72,28 +51,13 @@ class Ensemble:
         while paths:
             path = paths.pop()
             folder = self.models.get(path[-1])
-            for step in steps_of(folder) if folder else ():
+            for step in steps_of(folder.settings) if folder else ():
                 if step.model == self.folder.name:
                     return [*path, step.model]
                 if step.model not in seen:
                     seen.add(step.model)
                     paths.append([*path, step.model])
         return []
-
-
-def steps_of(folder: ModelFolder) -> tuple[Step, ...]:
-    """The steps of an ensemble; of another model, none."""
-    found = (folder.settings.get("ensemble_scheduling") or {}).get("step", ())
-    return tuple(
-        Step(
-            index,
-            step.get("model_name", ""),
-            int(step.get("model_version", 0)),
-            step.get("input_map") or {},
-            step.get("output_map") or {},
-        )
-        for index, step in enumerate(found)
-    )
 
 
 def is_complete(model: ModelFolder) -> bool:
@@ -117,7 +81,7 @@ def in_order(models: Mapping[str, ModelFolder]) -> Iterator[ModelFolder]:
                 yield folder
             elif current not in visited:
                 visited.add(current)
-                stack += [(current, True), *((step.model, False) for step in steps_of(folder))]
+                stack += [(current, True), *((step.model, False) for step in steps_of(folder.settings))]
 
 
 def _completes_itself(model: ModelFolder) -> bool:

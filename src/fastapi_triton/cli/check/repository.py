@@ -5,10 +5,11 @@ import ast
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fastapi_triton.cli.check import ensemble_steps
 from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
@@ -21,7 +22,7 @@ class ModelFolder:
     """One model: its config as a server would return it (None if it is invalid, see `error`), and its Python files.
 
     If a Python file cannot be read, `modules` is empty, because that file may create the model's outputs.
-    `unreadable_modules` lists these files with the reasons.
+    `unreadable_modules` lists these files with the reasons. An ensemble `is_decoupled` if a step is.
     """
 
     name: str
@@ -32,13 +33,14 @@ class ModelFolder:
     modules: tuple[ast.Module, ...] = field(default=())
     unreadable_modules: tuple[str, ...] = ()
     path: Path = Path()
+    is_decoupled: bool = False
 
     @property
     def config(self) -> ModelConfig | None:
         """The parsed config; None if there is no valid config.pbtxt."""
         if self.raw is None or not self.has_config_file or broken_tensors(self.raw):
             return None
-        return from_server(self.raw)
+        return replace(from_server(self.raw), decoupled=self.is_decoupled)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -58,7 +60,7 @@ class ModelFolder:
 
     @property
     def is_ensemble(self) -> bool:
-        return "ensemble_scheduling" in self.settings or self.settings.get("platform") == "ensemble"
+        return ensemble_steps.is_ensemble(self.settings)
 
     @property
     def served_versions(self) -> list[int]:
@@ -109,7 +111,9 @@ def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
 
 def read(repository: Path) -> list[ModelFolder]:
     """All models of the repository: every folder that is not hidden."""
-    return [_read_model(each) for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
+    models = [_read_model(each) for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
+    decoupled = ensemble_steps.decoupled_models({each.name: each.settings for each in models})
+    return [replace(each, is_decoupled=each.name in decoupled) for each in models]
 
 
 def _read_model(folder: Path) -> ModelFolder:

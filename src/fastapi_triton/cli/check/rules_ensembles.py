@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi_triton.cli.check.ensemble import NEWEST, Ensemble, Step, in_order, is_complete
+from fastapi_triton.cli.check.ensemble import Ensemble, in_order, is_complete
+from fastapi_triton.cli.check.ensemble_steps import NEWEST, Step
 from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
 from fastapi_triton.cli.check.rule import ERROR, NOTE, Finding, Rules
 
@@ -27,15 +28,12 @@ def findings(folders: Sequence[ModelFolder], found: Sequence[Finding]) -> list[F
     """The findings for all ensembles of a repository. `found`: those of the rules for single models."""
     models = {each.name: each for each in folders}
     broken = {each.where for each in found if each.severity is ERROR and not _is_waived(models.get(each.where), each)}
-    decoupled = {each.name for each in folders if not each.is_ensemble and _says_decoupled(each)}
     result: list[Finding] = []
     for folder in in_order(models):
-        ensemble = Ensemble(folder, models, broken, decoupled)
+        ensemble = Ensemble(folder, models, broken)
         own = RULES.findings(ensemble, folder.name)
         if any(each.severity is ERROR and not _is_waived(folder, each) for each in own):
             broken.add(folder.name)
-        if ensemble.is_decoupled:
-            decoupled.add(folder.name)
         result += own
     return result
 
@@ -72,7 +70,7 @@ def _foreign_settings(ensemble: Ensemble) -> Iterator[str]:
     for field in _FIELDS_OF_OTHERS:
         if raw.get(field) not in (None, []):
             yield f"`{field}` cannot be specified for an ensemble"
-    if ensemble.is_decoupled and (raw.get("response_cache") or {}).get("enable"):
+    if ensemble.folder.is_decoupled and (raw.get("response_cache") or {}).get("enable"):
         yield "Response Cache does not support an ensemble with a decoupled step"
 
 
@@ -245,7 +243,7 @@ def _decoupled_sources(ensemble: Ensemble) -> Iterator[str]:
             source = next((sources[tensor] for tensor in step.inputs.values()), "")
             yield from _joined(str(step), "inputs", step.inputs.values(), sources)
             for tensor in step.outputs.values():
-                sources.setdefault(tensor, str(step) if step.model in ensemble.decoupled else source)
+                sources.setdefault(tensor, str(step) if ensemble.models[step.model].is_decoupled else source)
         waiting = [step for step in waiting if step not in runs]
     outputs = [each.get("name", "") for each in ensemble.outputs]
     yield from _joined("the ensemble", "outputs", outputs, sources)
@@ -265,10 +263,6 @@ def step_unknown(ensemble: Ensemble) -> Iterator[str]:
         model = ensemble.models.get(name)
         if model and name not in ensemble.broken and not is_complete(model):
             yield f"the config.pbtxt of `{name}` does not declare all tensors"
-
-
-def _says_decoupled(model: ModelFolder) -> bool:
-    return bool((model.settings.get("model_transaction_policy") or {}).get("decoupled"))
 
 
 def _is_waived(model: ModelFolder | None, finding: Finding) -> bool:
