@@ -35,8 +35,8 @@ def steps_of(config: Mapping[str, Any]) -> tuple[Step, ...]:
             index,
             step.get("model_name", ""),
             int(step.get("model_version", 0)),
-            step.get("input_map") or {},
-            step.get("output_map") or {},
+            dict(sorted(step.get("input_map", {}).items())),  # protobuf's maps have no order
+            dict(sorted(step.get("output_map", {}).items())),
         )
         for index, step in enumerate(steps)
     )

@@ -217,19 +217,23 @@ def _datatypes_and_shapes(ensemble: Ensemble) -> Iterator[str]:
             end = _End.of(f"the ensemble's {side}", tensor, dims, ensemble.max_batch_size) if is_known else None
             first.setdefault(name, end)
     for step in ensemble.steps:
-        model = ensemble.model_of(step)
-        for side, names in (("input", step.inputs), ("output", step.outputs)):
-            tensors_by_name = {each["name"]: each for each in model.settings[side]} if model else {}
-            batch_size = int(model.settings.get("max_batch_size", 0)) if model else 0
-            for name, ensemble_tensor in names.items():
-                mapped = tensors_by_name.get(name)
-                if mapped is None:
-                    first.setdefault(ensemble_tensor, None)
-                    continue
-                end = _End.of(f"{side} `{name}` of {step}", mapped, mapped["dims"], batch_size)
-                known = first.setdefault(ensemble_tensor, end)
-                if known and (problem := known.mismatch(end)):
-                    yield f"ensemble tensor `{ensemble_tensor}`: {problem}"
+        for ensemble_tensor, end in _ends(ensemble, step):
+            known = first.setdefault(ensemble_tensor, end)
+            if known and end and (problem := known.mismatch(end)):
+                yield f"ensemble tensor `{ensemble_tensor}`: {problem}"
+
+
+def _ends(ensemble: Ensemble, step: Step) -> Iterator[tuple[str, _End | None]]:
+    """The ensemble tensors of a step, in the order of its model's tensors. None: it cannot be known offline."""
+    model = ensemble.model_of(step)
+    settings = model.settings if model else {}
+    for side, names in (("input", step.inputs), ("output", step.outputs)):
+        known = [each for each in settings.get(side, ()) if each["name"] in names]
+        for tensor in known:
+            owner, batch_size = f"{side} `{tensor['name']}` of {step}", int(settings.get("max_batch_size", 0))
+            yield names[tensor["name"]], _End.of(owner, tensor, tensor["dims"], batch_size)
+        for name in names.keys() - {each["name"] for each in known}:
+            yield names[name], None
 
 
 def _decoupled_sources(ensemble: Ensemble) -> Iterator[str]:

@@ -69,7 +69,7 @@ SETTINGS = [
     case("instance group", ensemble(more="instance_group { count: 1 }"), INVALID, "`instance_group` cannot be"),
     case("optimization", ensemble(more="optimization { }"), INVALID, "`optimization` cannot be specified"),
     case("warm-up", ensemble(more='model_warmup { name: "w" }'), INVALID, "`model_warmup` cannot be specified"),
-    case("dynamic batching", ensemble(more="dynamic_batching { }"), "unreadable-config", "cannot be used together"),
+    case("dynamic batching", ensemble(more="dynamic_batching { }"), "unreadable-config", "dynamic_batching"),
     case("parameters", ensemble(more='parameters { key: "a" value { string_value: "b" } }')),
     case("without a version folder", ensemble(), "no-version", "no version folder", files=["m/docs/README"]),
     case("response cache", ensemble(more="response_cache { enable: true }")),
@@ -209,6 +209,18 @@ TYPES = [
             **second("3"),
             "s3": inert(tensors=tensors(tensor("x", "4"))),
         },
+    ),
+    case(
+        "the first of two inputs is free",
+        ensemble(step("s2", "w=middle x=middle"), FIRST),
+        models={"s2": inert(tensors=tensors(tensor("x", "-1"), tensor("w", "3")))},
+    ),
+    case(
+        "the first of two inputs is fixed",
+        ensemble(step("s2", "w=middle x=middle"), FIRST),
+        MISMATCH,
+        "inconsistent shape: [3] in input `w` of step 0 (`s2`), [1] in output `y` of step 1 (`s`)",
+        {"s2": inert(tensors=tensors(tensor("w", "3"), tensor("x", "-1")))},
     ),
     case("reshape of the input", ensemble(io=tensors(tensor("x", "1, 2", more="reshape { shape: [ 2 ] }")))),
     case(
