@@ -14,6 +14,10 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> None:
         for request in requests:
             values = {each.name(): int(each.as_numpy().reshape(-1)[0]) for each in request.inputs()}
+            sender = request.get_response_sender()
+            if not values["READY"]:  # an empty slot between those in use
+                sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                continue
             key = values["KEY"]
             if values["START"]:
                 self.left[key] = values["times"]
@@ -21,7 +25,7 @@ class TritonPythonModel:
             is_last = self.left[key] <= 0
             left = pb_utils.Tensor("left", np.array([[self.left[key]]], np.int32))
             flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0
-            request.get_response_sender().send(pb_utils.InferenceResponse([left]), flags=flags)
+            sender.send(pb_utils.InferenceResponse([left]), flags=flags)
             if is_last:
                 del self.left[key]
             else:
