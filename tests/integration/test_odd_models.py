@@ -4,8 +4,11 @@
 import base64
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,7 +21,7 @@ from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
 from support import odd_repository
 from support.json_values import same, values
 from support.scribble_app import base64_picture
-from support.serving import Server
+from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
 
@@ -251,3 +254,23 @@ def test_rows_of_different_length_run_in_one_batch_of_triton(odd_server: Server)
     failed = infer(odd_server, "ragged", [rows[0], {"ids": [-1, 0], "word": "b"}, rows[2], rows[3]])
     assert problems(failed) == [("#/1", "refused_by_triton")]
     assert failed.json()["detail"].endswith("Triton rejected the request: no")
+
+
+def test_init_writes_endpoints_for_these_models(odd_server: Server, tmp_path: Path) -> None:
+    triton = f"http://{odd_server.triton_url}"
+    for command in (("init", str(tmp_path), "--from-triton", triton), ("check", "main:app", "--triton", triton)):
+        arguments = [sys.executable, "-m", "fastapi_triton", *command]
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert '# "broken": Triton has not loaded it.\n' in (tmp_path / "main.py").read_text()
+    names = {"input_1": 1, "INPUT_0": [2.5], "class_": "c", "model_config_": True, "schema_": 1, "a_b_c": 2}
+    with serving("main:app", "--triton", triton, folder=tmp_path) as server:
+        server.wait_until_ready()
+        for model, request in (
+            ("plain", {"x": 1.5, "v": [1, 2], "m": [[1, 2, 3], [4, 5, 6]]}),
+            ("batched", {"x": [1, 2], "word": "hä", "weight": 0.5}),
+            ("odd-names.v2", {**names, "größe": 3, "self": 4}),
+        ):
+            response = server.post(f"/{model}/infer", json=request)
+            assert response.status_code == 200, response.text
+            assert response.json() == request

@@ -6,12 +6,13 @@ other packages do the work, except for the checks, the client of `generate` and 
 
 | module | purpose |
 | --- | --- |
-| `main` | the commands, and `init` |
+| `main` | the commands |
 | `serve` | `serve`: options, model repository, folder for jobs |
 | `setting_flags` | makes a flag for every setting |
 | `keys` | `keys`: creates, lists and revokes API keys |
 | `errors` | prints an error and exits |
 | `check/` | `check` and `openapi`: finds errors in apps, model repositories and a running Triton |
 | `generate/` | `generate`: makes pictures, over HTTP or with its own server |
-| `perf/` | `perf`: measures the cost of the frontend with NVIDIA's perf_analyzer |
+| `init/` | `init`: writes an app to edit |
+| `perf/` | `perf`: measures models and endpoints with NVIDIA's perf_analyzer and aiperf |
 """
