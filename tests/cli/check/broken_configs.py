@@ -28,6 +28,18 @@ def inputs(tensors: str, more: str = "max_batch_size: 8 dynamic_batching { }") -
     return f'backend: "python" input [ {tensors} ] output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ] {more}'
 
 
+def labels(filename: str) -> str:
+    return BATCHED.replace("dims: [ 1 ]", f'dims: 1 label_filename: "{filename}"')
+
+
+AUTO_COMPLETE = """
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        return config
+"""
+
+
 def model_py(response: str) -> str:
     """A Python model that returns this response."""
     return f"""
@@ -64,17 +76,35 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
     "no-config": ([(Folder(None), "there is no config.pbtxt")], [Folder()]),
     "auto-completed": (
         [
-            (Folder('backend: "python" input { name: "x" data_type: TYPE_FP32 dims: 1 }'), "declares no outputs"),
-            (Folder('backend: "python"'), "declares no inputs"),
+            (Folder('backend: "onnxruntime" input { name: "x" data_type: TYPE_FP32 dims: 1 }'), "declares no outputs"),
+            (Folder('backend: "python"', AUTO_COMPLETE), "declares no inputs"),
+            (Folder('backend: "python"', "from base import TritonPythonModel"), "declares no inputs"),
+            (Folder('backend: "python"', "class TritonPythonModel(Base):\n    pass"), "declares no inputs"),
+            (Folder(inputs('{ name: "x" }'), AUTO_COMPLETE), "model input 'x' does not specify data_type and dims"),
         ],
+        [Folder(), Folder('backend: "python"')],
+    ),
+    "no-tensors": (
+        [
+            (Folder('backend: "python" input { name: "x" data_type: TYPE_FP32 dims: 1 }'), "declares no outputs"),
+            (Folder('backend: "python"', "class TritonPythonModel(object):\n    pass"), "declares no inputs"),
+        ],
+        [Folder(), Folder('backend: "python"', AUTO_COMPLETE), Folder('backend: "onnxruntime"'), Folder(None)],
+    ),
+    "duplicate-output": (
+        [(Folder(f'{BATCHED} output {{ name: "y" data_type: TYPE_FP32 dims: 1 }}'), "`y` is declared 2 times")],
         [Folder()],
+    ),
+    "label-file-outside": (
+        [(Folder(labels("../n/labels.txt")), "label file path ../n/labels.txt is outside")],
+        [Folder(labels("labels.txt")), Folder(labels("/labels.txt")), Folder()],
     ),
     "shell-characters": (
         [(Folder(name="a;b"), "the name has `;`"), (Folder(name="a b"), "the name has ` `")],
         [Folder(name="a-b_2.c"), Folder('platform: "onnxruntime_onnx"', name="a b")],
     ),
     "name-mismatch": (
-        [(Folder(f'name: "other" {BATCHED}'), 'says name: "other", but the folder is m')],
+        [(Folder(f'name: "other" {BATCHED}'), "directory name must equal model name")],
         [Folder(f'name: "m" {BATCHED}'), Folder()],
     ),
     "no-version": (
@@ -87,16 +117,6 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
     "no-model-file": (
         [(Folder(model_py=None), "no model.py"), (Folder(f'{BATCHED} default_model_filename: "a.py"'), "no model.py")],
         [Folder(), Folder(BATCHED.replace("python", "onnxruntime"), None)],
-    ),
-    "broken-tensor": (
-        [
-            (Folder(inputs('{ name: "x" data_type: TYPE_FP32 }')), "`x` lacks"),
-            (Folder(inputs('{ name: "x" dims: 1 }')), "`x` lacks"),
-            (Folder(inputs("{ data_type: TYPE_FP32 dims: 1 }")), "`` lacks"),
-            (Folder(inputs(", ".join(['{ name: "x" data_type: TYPE_FP32 dims: 1 }'] * 2))), "`x` is declared 2 times"),
-            (Folder(inputs('{ name: "x" data_type: TYPE_FP32 dims: 1 reshape { } }', "")), "`x` has an empty reshape"),
-        ],
-        [Folder(inputs('{ name: "x" data_type: TYPE_FP32 dims: 1 reshape { } }')), Folder()],
     ),
     "no-dynamic-batching": (
         [(Folder(BATCHED), "max_batch_size is 8, but there is no dynamic_batching")],
@@ -140,16 +160,6 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             )
         ],
         [Folder(), Folder(inputs('{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }'))],
-    ),
-    "optional-unsupported": (
-        [
-            (Folder(inputs('{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }', more)), "`b` is optional")
-            for more in ('platform: "pytorch_libtorch"',)
-        ],
-        [
-            Folder(BATCHED.replace("python", "pytorch")),
-            Folder(inputs('{ name: "b" data_type: TYPE_FP32 dims: 1 optional: true }')),
-        ],
     ),
     "unstreamable-tensor": (
         [

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ensemble among the models of its repository."""
 
-import ast
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +63,7 @@ def is_complete(model: ModelFolder) -> bool:
     """Whether the config.pbtxt declares all tensors, so that Triton does not add any when it loads the model."""
     raw = model.settings
     is_declared = model.has_config_file and bool(raw.get("input")) and bool(raw.get("output"))
-    return is_declared and not broken_tensors(raw) and not (model.is_python and _completes_itself(model))
+    return is_declared and not broken_tensors(raw) and not (model.is_python and model.completion.tensors)
 
 
 def in_order(models: Mapping[str, ModelFolder]) -> Iterator[ModelFolder]:
@@ -82,11 +81,3 @@ def in_order(models: Mapping[str, ModelFolder]) -> Iterator[ModelFolder]:
             elif current not in visited:
                 visited.add(current)
                 stack += [(current, True), *((step.model, False) for step in steps_of(folder.settings))]
-
-
-def _completes_itself(model: ModelFolder) -> bool:
-    return not model.modules or any(
-        isinstance(node, ast.FunctionDef) and node.name == "auto_complete_config"
-        for module in model.modules
-        for node in ast.walk(module)
-    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi_triton.cli.check import ensemble_steps
+from fastapi_triton.cli.check.backend import Backend, Completion
 from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
@@ -34,6 +35,7 @@ class ModelFolder:
     unreadable_modules: tuple[str, ...] = ()
     path: Path = Path()
     is_decoupled: bool = False
+    backend: Backend = field(default_factory=Backend)
 
     @property
     def config(self) -> ModelConfig | None:
@@ -49,14 +51,12 @@ class ModelFolder:
 
     @property
     def is_python(self) -> bool:
-        return str(self.settings.get("backend", "")) == "python"
+        return self.backend.name == "python"
 
     @property
-    def platform(self) -> str:
-        """The config's `platform`, or the one that Triton adds for a TensorRT model."""
-        given, backend, filename = (self.settings.get(key) for key in ("platform", "backend", "default_model_filename"))
-        is_tensorrt = backend == "tensorrt" or (not backend and filename == "model.plan")
-        return str(given or ("tensorrt_plan" if is_tensorrt else ""))
+    def completion(self) -> Completion:
+        """What the backend adds to the config when it loads the model."""
+        return Completion.of(self.backend, self.modules)
 
     @property
     def is_ensemble(self) -> bool:
@@ -100,12 +100,18 @@ def queue_policy(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return (raw.get("dynamic_batching") or {}).get("default_queue_policy") or {}
 
 
+def missing_fields(tensor: Mapping[str, Any]) -> list[str]:
+    """The fields that a tensor needs and does not have."""
+    given = {**tensor, "data_type": tensor.get("data_type") not in (None, "TYPE_INVALID")}
+    return [field for field in ("name", "data_type", "dims") if not given.get(field)]
+
+
 def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
-    """The names of incomplete tensors, which Triton rejects too."""
+    """The names of tensors that are incomplete or have an unknown datatype."""
     return [
         tensor.get("name", "")
         for tensor in (*raw.get("input", ()), *raw.get("output", ()))
-        if not tensor.get("name") or tensor.get("data_type") in (None, "TYPE_INVALID") or not tensor.get("dims")
+        if missing_fields(tensor) or not isinstance(tensor["data_type"], str)
     ]
 
 
@@ -137,6 +143,7 @@ def _read_model(folder: Path) -> ModelFolder:
         modules=() if unreadable else tuple(modules),
         unreadable_modules=tuple(unreadable),
         path=folder,
+        backend=Backend() if raw is None else Backend.of(raw, folder),
     )
 
 

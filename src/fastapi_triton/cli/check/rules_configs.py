@@ -2,13 +2,12 @@
 """Rules for one model's folder and config."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
+from fastapi_triton.cli.check.backend import KNOWN
+from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
-from fastapi_triton.cli.check.rules_schedulers import max_batch_size
+from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.triton import generate_codec
 
 RULES: Rules[ModelFolder] = Rules()
@@ -30,20 +29,26 @@ def no_config(model: ModelFolder) -> Iterator[str]:
         yield "there is no config.pbtxt"
 
 
-@RULES.add("auto-completed", NOTE, advice="Declare them in config.pbtxt, or check with --triton.")
-def auto_completed(model: ModelFolder) -> Iterator[str]:
-    """The backend adds missing tensors, so they cannot be checked offline."""
-    if model.has_config_file and model.raw is not None and not model.is_ensemble:
-        for side in ("input", "output"):
-            if not model.raw.get(side):
-                yield f"the config declares no {side}s"
-
-
 @RULES.add("name-mismatch", ERROR, advice="Rename one of them, or remove `name`.")
 def name_mismatch(model: ModelFolder) -> Iterator[str]:
     """Triton loads a model only under its folder's name."""
     if model.raw is not None and model.raw.get("name") != model.name:
-        yield f'the config says name: "{model.raw.get("name")}", but the folder is {model.name}'
+        found = model.raw.get("name")
+        yield f"unexpected directory name '{model.name}' for model '{found}', directory name must equal model name"
+
+
+@RULES.add("invalid-backend", ERROR, advice="Set `backend`, such as python, onnxruntime, tensorrt or pytorch.")
+def invalid_backend(model: ModelFolder) -> Iterator[str]:
+    """Triton finds no backend for the model, or `platform` is another backend's."""
+    backend, platform = model.backend.name, model.backend.platform
+    if model.raw is None or model.is_ensemble:
+        return
+    if not backend and not platform and not model.settings.get("default_model_filename"):
+        yield f"could not determine backend for model '{model.name}' with no backend in model configuration"
+    elif not backend:
+        yield f"unexpected platform type '{platform}'{_suggestion(platform)}"
+    elif model.backend.expected_platforms and platform not in model.backend.expected_platforms:
+        yield f"unexpected 'platform' and 'backend' pair, got: {platform}, {backend}"
 
 
 @RULES.add("shell-characters", WARNING, advice="Use letters, digits, `-`, `_` and `.`.")
@@ -74,26 +79,6 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
     """The Python backend needs model.py in every version folder that Triton loads."""
     if model.is_python and not model.has_model_file:
         yield "a version folder has no model.py"
-
-
-@RULES.add(
-    "broken-tensor",
-    ERROR,
-    advice="Give each tensor a unique name, a data_type and dims.",
-)
-def broken_tensor(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects tensors without name, datatype or dims, duplicate names, and an empty reshape without batching."""
-    for broken in broken_tensors(model.settings):
-        yield f"`{broken}` lacks a name, a data_type or dims"
-    for side in ("input", "output"):
-        tensors = _tensors(model, side)
-        for name, count in Counter(each.get("name") for each in tensors).items():
-            if count > 1:
-                yield f"the {side} `{name}` is declared {count} times"
-        if not max_batch_size(model):
-            for each in tensors:
-                if "reshape" in each and not each["reshape"].get("shape"):
-                    yield f"`{each.get('name')}` has an empty reshape, but max_batch_size is 0"
 
 
 @RULES.add(
@@ -128,20 +113,6 @@ def invalid_repository_agents(model: ModelFolder) -> Iterator[str]:
 
 
 @RULES.add(
-    "optional-unsupported",
-    ERROR,
-    advice="Make the inputs required.",
-)
-def optional_unsupported(model: ModelFolder) -> Iterator[str]:
-    """The PyTorch backend does not load models with optional inputs."""
-    is_pytorch = model.settings.get("backend") == "pytorch" or model.settings.get("platform") == "pytorch_libtorch"
-    if is_pytorch:
-        for each in _tensors(model, "input"):
-            if each.get("optional"):
-                yield f"`{each.get('name')}` is optional"
-
-
-@RULES.add(
     "unstreamable-tensor",
     WARNING,
     advice="Optional inputs are left out of the endpoint; other tensors leave the model without one. Use FP32, at most "
@@ -155,6 +126,7 @@ def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
         yield from (f"the output `{name}` {reason}" for name, reason in unstreamable.outputs.items())
 
 
-def _tensors(model: ModelFolder, side: str) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = model.settings.get(side, ())
-    return found
+def _suggestion(platform: str) -> str:
+    """The platform or the backend that was probably meant."""
+    names = {name for known in KNOWN for name in (known.platform, known.backend) if name}
+    return nearest(platform, sorted(names)) if platform else ""

@@ -14,14 +14,6 @@ from fastapi_triton.cli.check.rule import ERROR, NOTE, Finding, Rules
 RULES: Rules[Ensemble] = Rules()
 _PLATFORM = "ensemble"
 _FIELDS_OF_OTHERS = ("instance_group", "optimization", "model_warmup")
-# Triton derives a backend from these names.
-_BACKENDS = {
-    "model.plan": "tensorrt",
-    "model.onnx": "onnxruntime",
-    "model.xml": "openvino",
-    "model.pt": "pytorch",
-    "model.py": "python",
-}
 
 
 def findings(folders: Sequence[ModelFolder], found: Sequence[Finding]) -> list[Finding]:
@@ -65,7 +57,7 @@ def _foreign_settings(ensemble: Ensemble) -> Iterator[str]:
         yield f"ensemble scheduling cannot be set for a model whose platform is not ensemble: it is `{platform}`"
     if backend:
         yield f"an ensemble must have an empty backend type, but `backend` is `{backend}`"
-    elif implied := _BACKENDS.get(raw.get("default_model_filename", "")):
+    elif implied := ensemble.folder.backend.name:
         yield f"`default_model_filename` makes {implied} the backend, but an ensemble must have an empty backend type"
     for field in _FIELDS_OF_OTHERS:
         if raw.get(field) not in (None, []):

@@ -11,6 +11,7 @@ from fastapi_triton.cli.check import (
     probe,
     repository,
     rules_advice,
+    rules_batch_tensors,
     rules_configs,
     rules_declarations,
     rules_deployment,
@@ -21,6 +22,7 @@ from fastapi_triton.cli.check import (
     rules_schedulers,
     rules_sequences,
     rules_server,
+    rules_tensors,
     rules_waivers,
     rules_warmup,
 )
@@ -38,6 +40,8 @@ CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
     rule
     for rules in (
         rules_configs.RULES,
+        rules_tensors.RULES,
+        rules_batch_tensors.RULES,
         rules_schedulers.RULES,
         rules_sequences.RULES,
         rules_instances.RULES,

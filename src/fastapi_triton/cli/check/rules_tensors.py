@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules for inputs and outputs. Triton checks them after the backend has completed the config."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import prod
+from typing import Any
+
+from fastapi_triton.cli.check.repository import ModelFolder, missing_fields
+from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
+
+RULES: Rules[ModelFolder] = Rules()
+Tensor = Mapping[str, Any]
+SIDES = ("input", "output")
+FREE = -1
+_MAX_COUNT = 2**63 - 1
+_IMAGE_FORMATS = ("FORMAT_NHWC", "FORMAT_NCHW")
+_TENSORRT = "tensorrt_plan"
+_PYTORCH = "pytorch"
+_UNKNOWN_TO_PYTORCH = ("TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64")
+
+
+@RULES.add("auto-completed", NOTE, advice="Declare them in config.pbtxt, or check with --triton.")
+def auto_completed(model: ModelFolder) -> Iterator[str]:
+    """The backend adds missing tensors, datatypes and dims, so they cannot be checked offline."""
+    if model.has_config_file and model.raw is not None:
+        if model.completion.sides:
+            yield from (f"the config declares no {side}s" for side in SIDES if not model.settings.get(side))
+        if model.completion.tensors:
+            for prefix, tensor in _tensors(model):
+                if (fields := missing_fields(tensor)) and "name" not in fields:
+                    yield f"{prefix} does not specify {' and '.join(fields)}"
+
+
+@RULES.add("no-tensors", WARNING, advice="Declare them in config.pbtxt, or add them in auto_complete_config.")
+def no_tensors(model: ModelFolder) -> Iterator[str]:
+    """Nothing completes the config, so clients can neither send nor receive tensors that it does not declare."""
+    if model.is_python and model.has_config_file and not model.completion.sides:
+        yield from (f"the config declares no {side}s" for side in SIDES if not model.settings.get(side))
+
+
+@RULES.add("incomplete-tensor", ERROR, advice="Give each tensor a name, a data_type and dims.")
+def incomplete_tensor(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects tensors without name, datatype or dims, unless the backend completes them."""
+    for prefix, tensor in _tensors(model):
+        fields = missing_fields(tensor)
+        if fields and (not model.completion.tensors or "name" in fields):
+            yield f"{prefix} must specify '{fields[0]}'"
+    if model.backend.name == _PYTORCH and not model.settings.get("output"):
+        yield "model configuration must contain at least one output, none were specified"
+
+
+@RULES.add(
+    "invalid-dims",
+    ERROR,
+    advice="Write sizes from 1, or -1 for a free size. A format needs 3 dims, without the batch dimension.",
+)
+def invalid_dims(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects dims of 0 or below -1, and images that do not have 3 dims."""
+    for prefix, tensor in _tensors(model):
+        dims: Sequence[int] = tensor.get("dims", ())
+        if wrong := _not_sizes(dims):
+            yield f"{prefix} dimension must be integer >= 1, or -1 for a variable-size dimension: not {wrong[0]}"
+        if tensor.get("format") in _IMAGE_FORMATS and dims and len(dims) != 3:
+            yield f"{prefix}: NHWC/NCHW require 3 dims, but it has {len(dims)}"
+
+
+@RULES.add(
+    "invalid-reshape",
+    ERROR,
+    advice="Keep the number of values and the free dims. An empty reshape needs dims of 1 and max_batch_size >= 1.",
+)
+def invalid_reshape(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects a reshape that changes the number of values, or that leaves no dims without batching."""
+    is_batched = model.settings.get("max_batch_size") != 0 or model.completion.batch_size
+    for prefix, tensor in _tensors(model):
+        dims, reshape = tensor.get("dims", ()), tensor.get("reshape")
+        if reshape is None or not dims or _not_sizes(dims):
+            continue
+        shape = reshape.get("shape", ())
+        if wrong := _not_sizes(shape):
+            yield f"{prefix} reshape dimensions must be integer >= 1, or -1 for a variable-size one: not {wrong[0]}"
+        elif not shape and not is_batched:
+            yield f"{prefix} cannot have empty reshape for non-batching model as scalar tensors are not supported"
+        elif reason := _mismatch(dims, shape):
+            yield f"{prefix} {reason}: {list(dims)} and {list(shape)}"
+
+
+@RULES.add("tensorrt-only", ERROR, advice='Remove it, or set `platform: "tensorrt_plan"` for a TensorRT model.')
+def tensorrt_only(model: ModelFolder) -> Iterator[str]:
+    """Only TensorRT has shape tensors and non-linear formats."""
+    is_tensorrt = model.backend.platform == _TENSORRT
+    for prefix, tensor in _tensors(model):
+        if tensor.get("is_shape_tensor") and not is_tensorrt:
+            yield f"shape tensors are only supported for TensorRT platform: {prefix}"
+        if tensor.get("is_non_linear_format_io"):
+            if not is_tensorrt:
+                yield f"Non-linear IO format is only supported for the TensorRT platform: {prefix}"
+            elif tensor.get("dims") and len(tensor["dims"]) != 3:
+                yield f"Non-linear IO format requires 3 dims, but {prefix} has {len(tensor['dims'])}"
+
+
+@RULES.add("duplicate-input", ERROR, advice="Declare each input once.")
+def duplicate_input(model: ModelFolder) -> Iterator[str]:
+    """Triton counts the inputs of a request, so no request can be complete."""
+    inputs = model.settings.get("input", ())
+    names = Counter(each.get("name") for each in inputs)
+    num_required = sum(not each.get("optional") for each in inputs)
+    if num_required > len(names):
+        repeated = ", ".join(f"`{name}` {count} times" for name, count in names.items() if count > 1)
+        yield f"expected {num_required} inputs but got {len(names)} inputs: the config declares {repeated}"
+
+
+@RULES.add("duplicate-output", WARNING, advice="Declare each output once.")
+def duplicate_output(model: ModelFolder) -> Iterator[str]:
+    """Triton uses the first one."""
+    for name, count in Counter(each.get("name") for each in model.settings.get("output", ())).items():
+        if count > 1:
+            yield f"the output `{name}` is declared {count} times"
+
+
+@RULES.add("no-label-file", ERROR, advice="Put the file beside config.pbtxt, or remove label_filename.")
+def no_label_file(model: ModelFolder) -> Iterator[str]:
+    """Triton reads the labels of an output from the model's folder. If the file is a folder, Triton crashes."""
+    for prefix, tensor in _tensors(model):
+        name = str(tensor.get("label_filename", "")).lstrip("/")
+        if name and not (model.path / name).is_file():
+            yield f"failed to open text file for read {name}: {prefix}"
+
+
+@RULES.add("label-file-outside", WARNING, advice="Move the file into the model's folder.")
+def label_file_outside(model: ModelFolder) -> Iterator[str]:
+    """Newer versions of Triton reject a label file outside the model's folder."""
+    folder = model.path.resolve()
+    for prefix, tensor in _tensors(model):
+        name = str(tensor.get("label_filename", "")).lstrip("/")
+        if name and not (folder / name).resolve().is_relative_to(folder):
+            yield f"label file path {name} is outside model directory: {prefix}"
+
+
+@RULES.add("unsupported-by-pytorch", ERROR, advice="Make the inputs required, and use another datatype or shape.")
+def unsupported_by_pytorch(model: ModelFolder) -> Iterator[str]:
+    """The PyTorch backend has no optional inputs, no UINT16, UINT32 and UINT64, and only flat lists of strings."""
+    if model.backend.name != _PYTORCH:
+        return
+    num_batch_dims = int(model.settings.get("max_batch_size", 0) > 0)
+    for prefix, tensor in _tensors(model):
+        datatype = tensor.get("data_type")
+        if tensor.get("optional"):
+            yield f"{prefix} is optional"
+        if datatype in _UNKNOWN_TO_PYTORCH:
+            yield f"unsupported datatype {datatype}: {prefix}"
+        dims = tensor["reshape"].get("shape", ()) if "reshape" in tensor else tensor.get("dims", ())
+        if datatype == "TYPE_STRING" and num_batch_dims + len(dims) > 1:
+            yield f"Triton only supports 1 dimensional List of String: {prefix} has {num_batch_dims + len(dims)} dims"
+
+
+def _tensors(model: ModelFolder) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor with the beginning of Triton's sentences about it."""
+    for side in SIDES:
+        for tensor in model.settings.get(side, ()):
+            name = tensor.get("name")
+            yield f"model {side} '{name}'" if name else f"model {side}", tensor
+
+
+def _not_sizes(dims: Sequence[int]) -> list[int]:
+    """The values that are neither a size nor free."""
+    return [dim for dim in dims if dim < 1 and dim != FREE]
+
+
+def _mismatch(dims: Sequence[int], shape: Sequence[int]) -> str:
+    """Why `dims` cannot be reshaped to `shape`; "" if they can. Between free dims, the number of values must stay."""
+    before, after = _counts(dims), _counts(shape)
+    if max(*before, *after) > _MAX_COUNT:
+        return "has too many values for dims and reshape"
+    if len(before) != len(after) and min(len(before), len(after)) > 1:
+        return "has different number of variable-size dimensions for dims and reshape"
+    return "" if before == after else "has different size for dims and reshape"
+
+
+def _counts(dims: Sequence[int]) -> list[int]:
+    """The number of values before, between and after the free dims."""
+    free = [-1, *(index for index, dim in enumerate(dims) if dim == FREE), len(dims)]
+    return [prod(dims[start + 1 : end]) for start, end in pairwise(free)]
