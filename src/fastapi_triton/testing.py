@@ -16,7 +16,7 @@ from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, Mo
 from fastapi_triton.core.request_record import TRITON, Stage
 from fastapi_triton.core.slot import current_slot
 from fastapi_triton.triton import config_text, generate_codec
-from fastapi_triton.triton.client import ModelStatus, Tensors, Unstreamable
+from fastapi_triton.triton.client import NO_PARAMETERS, ModelStatus, Parameters, Tensors, Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.tensor import Tensor
 
@@ -73,6 +73,7 @@ class FakeTriton:
         is_running: whether Triton responds; tests may change it.
         requests: (model, inputs, request id) of every request, in order.
         versions_asked: the model version of every request, in order.
+        parameters: the parameters of every request to `infer`, in order.
         streams: every call of `stream`, in order.
         request_timeout_s: seconds to wait for a response, unless the request's deadline is earlier.
     """
@@ -81,6 +82,7 @@ class FakeTriton:
     is_running: bool = True
     requests: list[tuple[str, Tensors, str]] = field(default_factory=list)
     versions_asked: list[str] = field(default_factory=list)
+    parameters: list[Parameters] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     request_timeout_s: float = 300.0
 
@@ -103,6 +105,10 @@ class FakeTriton:
     @property
     def num_open_breakers(self) -> int:
         return int(not self.is_running)
+
+    @property
+    def keeps_sequences(self) -> bool:
+        return True
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,11 +146,19 @@ class FakeTriton:
         ]
 
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
+        self,
+        model: str,
+        inputs: Tensors,
+        *,
+        outputs: Sequence[str] = (),
+        request_id: str = "",
+        version: str = "",
+        parameters: Parameters = NO_PARAMETERS,
     ) -> dict[str, Tensor]:
         loaded = self._loaded(model)
         self.requests.append((model, inputs, request_id))
         self.versions_asked.append(version)
+        self.parameters.append(parameters)
         if loaded.respond is None:
             raise InferenceError(f"The model {model} supports only streams.")
         with Stage(TRITON, model):

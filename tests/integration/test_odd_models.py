@@ -56,12 +56,10 @@ def test_models_are_listed_with_an_endpoint_or_a_reason(odd_server: Server) -> N
     models = {each["name"]: each for each in odd_server.get("/models").json()["models"]}
     assert sorted(models) == odd_repository.NAMES
     without = {name: each["reason"] for name, each in models.items() if each["endpoint"] is None}
-    assert set(without) == {"broken", "remembers", "repeat_fp16"}
+    assert set(without) == {"broken", "repeat_fp16"}
     assert "no weights here" in without["broken"]
-    assert "sequence" in without["remembers"]
     assert "output `half` is FP16" in without["repeat_fp16"]
     assert problems(infer(odd_server, "broken", {"x": 1}), 503) == []
-    assert problems(infer(odd_server, "remembers", {"x": 1}), 404) == []
 
 
 @pytest.mark.parametrize("wire", NUMBERS)
@@ -274,3 +272,15 @@ def test_init_writes_endpoints_for_these_models(odd_server: Server, tmp_path: Pa
             response = server.post(f"/{model}/infer", json=request)
             assert response.status_code == 200, response.text
             assert response.json() == request
+
+
+def test_a_sequence_keeps_its_state_until_its_end(odd_server: Server) -> None:
+    def add(x: int, sequence: int, **fields: bool) -> Any:
+        return result(odd_server, "remembers", {"x": x, "sequence_id": sequence, **fields})["sum"]
+
+    assert [add(1, 7, sequence_start=True), add(10, 8, sequence_start=True), add(2, 7), add(20, 8)] == [1, 10, 3, 30]
+    assert [add(3, 7, sequence_end=True), add(30, 8, sequence_end=True)] == [6, 60]
+    ended = infer(odd_server, "remembers", {"x": 4, "sequence_id": 7})
+    assert problems(ended) == [("#/sequence_start", "unknown_sequence")]
+    assert "60 s without a request" in ended.json()["detail"]
+    assert problems(infer(odd_server, "remembers", {"x": 4, "sequence_id": "7"})) == [("#/sequence_id", "wrong_type")]

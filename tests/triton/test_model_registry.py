@@ -48,7 +48,7 @@ class PolledModels(GeneratedModels):
 
     def __init__(self, triton: FakeTriton, *, interval_s: float, on_change: Changes) -> None:
         self.registry = ModelRegistry(triton, interval_s=interval_s)
-        super().__init__(self.registry, on_change=on_change)
+        super().__init__(self.registry, triton, on_change=on_change)
 
     async def poll(self) -> None:
         await self.registry.poll()

@@ -104,9 +104,7 @@ class TritonFrontend(FastAPI):
         self._direct_routes: dict[str, DirectRoute] = {}
         self.generated_models: GeneratedModels | None = None
         if self.settings.generate if generate is None else generate:
-            self.generated_models = GeneratedModels(
-                self.registry, unstreamable=self.triton.unstreamable, on_change=self._forget_openapi
-            )
+            self.generated_models = GeneratedModels(self.registry, self.triton, on_change=self._forget_openapi)
         self._generated = GeneratedEndpoint(self.generated_models, self.services) if self.generated_models else None
         self._has_model_routes = False
         # The request models of the picture APIs; None until an endpoint fits these APIs.

@@ -15,7 +15,7 @@ from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, Infer
 from fastapi_triton.endpoints.generated.models import Entry, GeneratedModels, first_line
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.image_dims import Normalize
-from fastapi_triton.triton.model_config import Content, ModelConfig, TensorConfig
+from fastapi_triton.triton.model_config import Content, ModelConfig, SequenceBatching, TensorConfig
 
 
 class Version(BaseModel):
@@ -77,11 +77,22 @@ class TensorContract(BaseModel):
     example: Any
 
 
+class SequenceContract(BaseModel):
+    """The sequences of a model that keeps state. Ids are whole numbers or text; `id_datatype` is null if both are."""
+
+    id_datatype: str | None
+    max_idle_s: float
+
+
 class ModelContract(ModelSummary):
-    """A model's inputs and outputs. `warnings` lists the hints in its config that have no effect."""
+    """A model's inputs and outputs. `warnings` lists the hints in its config that have no effect.
+
+    `sequences` is null unless requests need a sequence id.
+    """
 
     max_batch_size: int | None = None
     decoupled: bool | None = None
+    sequences: SequenceContract | None = None
     inputs: list[TensorContract] = []
     outputs: list[TensorContract] = []
     warnings: list[str] = []
@@ -140,6 +151,7 @@ def _contract(entry: Entry) -> ModelContract:
         **_summary(entry),
         max_batch_size=config.max_batch_size,
         decoupled=config.decoupled,
+        sequences=_sequences(config.sequences),
         inputs=[
             _tensor(config, tensor, is_output=False, left_out=left_out.get(tensor.name)) for tensor in config.inputs
         ],
@@ -165,6 +177,13 @@ def _image(config: ModelConfig, tensor: TensorConfig, *, is_output: bool) -> Ima
         normalizations=list(image.normalizations),
         use=use,
     )
+
+
+def _sequences(batching: SequenceBatching | None) -> SequenceContract | None:
+    if batching is None:
+        return None
+    datatype = batching.id_datatype
+    return SequenceContract(id_datatype=None if datatype is None else datatype.wire, max_idle_s=batching.max_idle_s)
 
 
 def _tensor(

@@ -65,7 +65,7 @@ class GeneratedJobs:
         """The model as it is now.
 
         Raises:
-            GoneError: the model was removed or unloaded, or is decoupled now.
+            GoneError: the model was removed or unloaded, or takes no jobs now.
             ModelNotReadyError: the model is loading, or failed to load. It may be ready later.
         """
         try:
@@ -80,6 +80,8 @@ class GeneratedJobs:
             raise
         if model.config.decoupled:
             raise _changed("the model is decoupled now.")
+        if model.config.sequences is not None:
+            raise _changed("it is a sequence model now.")
         return model
 
     def reply(self, result: bytes, accept: str | None) -> Response:

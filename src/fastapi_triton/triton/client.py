@@ -4,7 +4,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from fastapi_triton.core.settings import Settings
@@ -12,6 +12,9 @@ from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
 Tensors = Mapping[str, Tensor]
+# Triton's parameters of a request, such as `sequence_id`.
+Parameters = Mapping[str, str | int | bool]
+NO_PARAMETERS: Parameters = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ class TritonClient(Protocol):
         """The number of Tritons whose circuit breaker is open."""
         ...
 
+    @property
+    def keeps_sequences(self) -> bool:
+        """Whether all requests reach the same Triton, so that it can keep the state of a sequence."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
@@ -97,7 +105,14 @@ class TritonClient(Protocol):
         ...
 
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
+        self,
+        model: str,
+        inputs: Tensors,
+        *,
+        outputs: Sequence[str] = (),
+        request_id: str = "",
+        version: str = "",
+        parameters: Parameters = NO_PARAMETERS,
     ) -> dict[str, Tensor]:
         """Run a model once. `outputs` names the requested outputs, by default all. Without a version Triton chooses it.
 

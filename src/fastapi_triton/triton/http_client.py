@@ -31,7 +31,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.request_record import TRITON, Headers, Stage
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton import generate_codec, infer_codec
-from fastapi_triton.triton.client import ModelStatus, Tensors, Unstreamable
+from fastapi_triton.triton.client import NO_PARAMETERS, ModelStatus, Parameters, Tensors, Unstreamable
 from fastapi_triton.triton.error_mapping import (
     SuspectedDeathError,
     failure,
@@ -116,6 +116,10 @@ class HTTPTriton:
     def num_open_breakers(self) -> int:
         return int(not self.is_up)
 
+    @property
+    def keeps_sequences(self) -> bool:
+        return True
+
     async def status_request(self, method: str, path: str, *, body: Pieces = ()) -> tuple[ResponseHead, memoryview]:
         """Send a request that changes nothing, and repeat it once if the connection breaks. Any status is a response.
 
@@ -174,12 +178,19 @@ class HTTPTriton:
             raise InferenceError("Triton's list of models cannot be read.") from None
 
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
+        self,
+        model: str,
+        inputs: Tensors,
+        *,
+        outputs: Sequence[str] = (),
+        request_id: str = "",
+        version: str = "",
+        parameters: Parameters = NO_PARAMETERS,
     ) -> dict[str, Tensor]:
         timeout_s = self._time_left()
-        body, header_length = infer_codec.request_body(
-            inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s)
-        )
+        if queue_timeout_us := self._queue_timeout_us(model, timeout_s):
+            parameters = {**parameters, "timeout": queue_timeout_us}
+        body, header_length = infer_codec.request_body(inputs, outputs, request_id, parameters)
         path = f"{_path(model, version)}/infer"
         lines = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
         sent_at = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.client import NO_PARAMETERS, Parameters, Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.triton.tensor import Tensor
 
@@ -29,11 +29,9 @@ _NUMBERS = {
 
 
 def request_body(
-    inputs: Tensors, outputs: Sequence[str], request_id: str, queue_timeout_us: int = 0
+    inputs: Tensors, outputs: Sequence[str], request_id: str, parameters: Parameters = NO_PARAMETERS
 ) -> tuple[list[bytes | memoryview], int]:
     """The body in pieces, and the length of the first piece, its JSON header. Without outputs, all are requested.
-
-    `queue_timeout_us` is Triton's `timeout`, the longest wait in the dynamic batcher's queue; 0: the model's default.
 
     Raises:
         TypeError: an array does not have its tensor's datatype.
@@ -57,8 +55,8 @@ def request_body(
         header["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
     else:
         header["parameters"] = {"binary_data_output": True}
-    if queue_timeout_us:
-        header.setdefault("parameters", {})["timeout"] = queue_timeout_us
+    if parameters:
+        header["parameters"] = {**header.get("parameters", {}), **parameters}
     pieces[0] = orjson.dumps(header)
     return pieces, len(pieces[0])
 

@@ -18,6 +18,8 @@ HINT = "content."
 NORMALIZE_HINT = "normalize."
 # The input for a request's remaining seconds. Our models have it, and others may.
 TIMEOUT_INPUT = "timeout_s"
+# Triton's default of `max_sequence_idle_microseconds`.
+_MAX_IDLE_US = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,32 @@ class TensorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceBatching:
+    """The sequences of a model that keeps state between requests.
+
+    `id_datatype` is the datatype of the control input that shows the model a request's sequence id. None: there is no
+    such input. Triton forgets a sequence after `max_idle_s` without a request.
+    """
+
+    id_datatype: Datatype | None = None
+    max_idle_s: float = 1.0
+
+    @property
+    def takes_text_ids(self) -> bool:
+        return self.id_datatype is None or self.id_datatype.kind == "bytes"
+
+    @property
+    def takes_number_ids(self) -> bool:
+        return self.id_datatype is None or self.id_datatype.kind == "integer"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The part of a model config that a frontend needs.
 
-    `parameters` are the config's free parameters as (key, value) pairs. `is_sequence`: the model keeps state between
-    requests, which need an id; iterative scheduling needs none. `queue_timeout_s` is the longest wait in Triton's
-    queue, if requests may shorten it; else None.
+    `parameters` are the config's free parameters as (key, value) pairs. `sequences` is None if requests need no
+    sequence id; iterative scheduling needs none. `queue_timeout_s` is the longest wait in Triton's queue, if requests
+    may shorten it; else None.
     """
 
     name: str
@@ -71,7 +93,7 @@ class ModelConfig:
     outputs: tuple[TensorConfig, ...]
     decoupled: bool = False
     parameters: tuple[tuple[str, str], ...] = ()
-    is_sequence: bool = False
+    sequences: SequenceBatching | None = None
     queue_timeout_s: float | None = None
     # Whether the model has an optional input `timeout_s` of one FP32.
     takes_timeout: bool = field(init=False, compare=False, default=False)
@@ -145,15 +167,20 @@ def from_server(config: Mapping[str, Any]) -> ModelConfig:
         outputs=_tensors(config.get("output", ()), parameters),
         decoupled=bool(policy.get("decoupled", False)),
         parameters=tuple(parameters.items()),
-        is_sequence=_is_sequence(config),
+        sequences=_sequences(config),
         queue_timeout_s=_queue_timeout_s(config),
     )
 
 
-def _is_sequence(config: Mapping[str, Any]) -> bool:
-    sequences = config.get("sequence_batching")
+def _sequences(config: Mapping[str, Any]) -> SequenceBatching | None:
+    batching = config.get("sequence_batching")
     # Until 24.01, `iterative_sequence` was called `generative_sequence`.
-    return sequences is not None and not (sequences.get("iterative_sequence") or sequences.get("generative_sequence"))
+    if batching is None or batching.get("iterative_sequence") or batching.get("generative_sequence"):
+        return None
+    controls = [each for entry in batching.get("control_input", ()) for each in entry.get("control", ())]
+    ids = [each.get("data_type", "") for each in controls if each.get("kind") == "CONTROL_SEQUENCE_CORRID"]
+    idle_us = int(batching.get("max_sequence_idle_microseconds") or _MAX_IDLE_US)
+    return SequenceBatching(BY_CONFIG.get(ids[0]) if ids else None, idle_us / 1e6)
 
 
 def _queue_timeout_s(config: Mapping[str, Any]) -> float | None:

@@ -271,14 +271,6 @@ async def test_an_iterative_sequence_needs_no_id(http: httpx2.AsyncClient, trito
         assert (await http.post("/models/iterative/infer", json={"x": 1})).status_code == 200
 
 
-async def test_a_sequence_model_has_no_endpoint_and_the_error_says_why(
-    http: httpx2.AsyncClient, triton: FakeTriton
-) -> None:
-    triton.add(from_server({"name": "remembers", "max_batch_size": 1, "sequence_batching": {}}), echo)
-    await app_of(http).registry.poll()
-    assert "sequence id" in problem_of(await http.post("/models/remembers/infer", json={}), 404)["detail"]
-
-
 async def test_outputs_that_do_not_fit_the_config_are_a_502(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     outputs: list[dict[str, Tensor]] = [
         {"x": Tensor(BY_WIRE["BYTES"], np.array([b"a"], object))},

@@ -72,7 +72,7 @@ def obstacle(config: ModelConfig, stream_models: Set[str]) -> str | None:
         return "it is the stream model of another endpoint"
     if config.decoupled:
         return "it is decoupled"
-    if config.is_sequence:
+    if config.sequences is not None:
         return "it keeps state between requests"
     if all(tensor.content in ("binary", "image") for tensor in config.outputs):
         return "its outputs hold bytes"

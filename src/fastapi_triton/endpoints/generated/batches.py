@@ -2,7 +2,7 @@
 """Rows ↔ the tensors of requests to Triton, which have the rows as their first dimension."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from fastapi_triton.core.errors import (
     invalid_request,
     pointer,
 )
-from fastapi_triton.endpoints.generated.obstacles import takes_batches
+from fastapi_triton.endpoints.generated.obstacles import has_batch_dimension, takes_batches
 from fastapi_triton.endpoints.generated.rows import Row
+from fastapi_triton.triton.client import Parameters
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
@@ -34,11 +35,12 @@ class Part:
 class Inputs:
     """A body as requests to Triton, and the number of rows in its batch. None: it is not a batch.
 
-    Only rows with ragged inputs need several requests. Triton batches them.
+    Only rows with ragged inputs need several requests. Triton batches them. `parameters` are Triton's.
     """
 
     parts: Sequence[Part]
     num_rows: int | None
+    parameters: Parameters = field(default_factory=dict)
 
     @property
     def is_batch(self) -> bool:
@@ -54,6 +56,7 @@ def require_size(config: ModelConfig, num_rows: int) -> None:
     max_rows = config.max_batch_size
     if not takes_batches(config):
         why = "it is decoupled" if config.decoupled else "its max_batch_size is 0"
+        why = "Triton takes one row of a sequence per request" if config.sequences is not None else why
         detail = f"The body is a list, but this model does not take batches: {why}. Send one object."
     elif not 1 <= num_rows <= max_rows:
         detail = f"The batch has {num_rows} rows; this model takes 1 to {max_rows}."
@@ -68,7 +71,7 @@ def parts(config: ModelConfig, rows: Sequence[Row]) -> list[Part]:
     Raises:
         InvalidRequestError: the rows differ in their inputs, in the shapes of others, or in a shape tensor.
     """
-    if not takes_batches(config):
+    if not has_batch_dimension(config):
         return [Part(_single(config, rows[0]))]
     problems = [problem for tensor in config.inputs if (problem := _difference(tensor, rows)) is not None]
     if problems:
@@ -142,7 +145,7 @@ def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: in
     for tensor in config.outputs:
         if tensor.name not in outputs:
             continue
-        has_rows = takes_batches(config) and not tensor.is_shape_tensor
+        has_rows = has_batch_dimension(config) and not tensor.is_shape_tensor
         array = _fitting(config, outputs[tensor.name], tensor, num_rows if has_rows else None)
         for index, row in enumerate(rows):
             row[tensor.name] = array[index, ...] if has_rows else array

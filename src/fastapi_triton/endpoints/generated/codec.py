@@ -12,12 +12,12 @@ from typing import Any, Self
 import orjson
 
 from fastapi_triton.endpoints import json_codec
-from fastapi_triton.endpoints.generated import batches, rows
+from fastapi_triton.endpoints.generated import batches, rows, sequences
 from fastapi_triton.endpoints.generated.batches import Inputs
 from fastapi_triton.endpoints.generated.obstacles import left_out, obstacles
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.json_codec import Arrays
-from fastapi_triton.triton.client import CARRIES_ALL, Unstreamable
+from fastapi_triton.triton.client import CARRIES_ALL, NO_PARAMETERS, Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
@@ -28,9 +28,11 @@ class GeneratedModel:
     `config` is Triton's (`full_config`) without the inputs that the endpoint leaves out; `left_out` has their reasons.
     """
 
-    def __init__(self, config: ModelConfig, unstreamable: Unstreamable = CARRIES_ALL) -> None:
+    def __init__(
+        self, config: ModelConfig, unstreamable: Unstreamable = CARRIES_ALL, *, keeps_sequences: bool = True
+    ) -> None:
         self.full_config = config
-        self.obstacles = obstacles(config, unstreamable)
+        self.obstacles = obstacles(config, unstreamable, keeps_sequences=keeps_sequences)
         self.left_out = left_out(config, unstreamable)
         self.config = replace(config, inputs=tuple(each for each in config.inputs if each.name not in self.left_out))
         self._unstreamable = unstreamable
@@ -53,7 +55,8 @@ class GeneratedModel:
         if is_batch:
             batches.require_size(self.config, len(value))
         found = self._rows.read(value if is_batch else [value], limits, is_batch=is_batch)
-        return Inputs(batches.parts(self.config, found), len(value) if is_batch else None)
+        parameters = sequences.parameters(value) if self.config.sequences is not None else NO_PARAMETERS
+        return Inputs(batches.parts(self.config, found), len(value) if is_batch else None, parameters)
 
     def to_json(self, outputs: Sequence[Mapping[str, Tensor]], inputs: Inputs, arrays: Arrays) -> bytes:
         """The JSON response. `outputs` are those of each part of the request.

@@ -24,7 +24,7 @@ from fastapi_triton.core.errors import (
     shown,
 )
 from fastapi_triton.endpoints import content_negotiation, image_tensors
-from fastapi_triton.endpoints.generated import batches, forms, pictures
+from fastapi_triton.endpoints.generated import batches, forms, pictures, sequences
 from fastapi_triton.endpoints.generated.batches import Inputs, Part
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.models import GeneratedModels
@@ -33,7 +33,7 @@ from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.endpoints.sse import Event
-from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.client import NO_PARAMETERS, Parameters, Tensors
 from fastapi_triton.triton.image_dims import Normalize
 
 P = ParamSpec("P")
@@ -94,6 +94,8 @@ class GeneratedEndpoint:
         if self.jobs is not None and not model.config.decoupled:  # a job has one response
             jobs = self.jobs(address)
             if jobs.wants(request.scope["headers"]):
+                if model.config.sequences is not None:
+                    raise sequences.jobs_refusal(model.config)
                 return await jobs.submit(request)
         return await self.services.pipeline.serve(GeneratedTranslation(self, model, address, request), request.receive)
 
@@ -192,7 +194,7 @@ class GeneratedTranslation(Translation):
     async def infer(self, inputs: Inputs) -> bytes:
         """Run the model once for each part, and return the response: JSON, or a picture."""
         if len(inputs.parts) == 1:
-            outputs = await self._infer(inputs.parts[0])
+            outputs = await self._infer(inputs.parts[0], inputs.parameters)
             if self.media_type == pictures.PNG:
                 return await image_tensors.in_thread(pictures.as_png, self._model.config, outputs)
             return await self._json([outputs], inputs)
@@ -203,14 +205,20 @@ class GeneratedTranslation(Translation):
             raise errors.exceptions[0] from None
         return await self._json([each.result() for each in running], inputs)
 
-    async def _infer(self, part: Part) -> Tensors:
+    async def _infer(self, part: Part, parameters: Parameters = NO_PARAMETERS) -> Tensors:
         self._services.pipeline.add_timeout(part.tensors, self._model.config, len(part.rows))
         try:
             return await self._services.triton.infer(
-                self.model, part.tensors, request_id=current_request_id.get(), version=self._address.version
+                self.model,
+                part.tensors,
+                request_id=current_request_id.get(),
+                version=self._address.version,
+                parameters=parameters,
             )
-        except (InvalidRequestError, ModelNotReadyError):
+        except (InvalidRequestError, ModelNotReadyError) as error:
             self._endpoint.doubt(self._address)
+            if isinstance(error, InvalidRequestError) and self._model.config.sequences is not None:
+                raise sequences.explained(error, self._model.config.sequences) from None
             raise
 
     async def _infer_rows(self, part: Part) -> Tensors:

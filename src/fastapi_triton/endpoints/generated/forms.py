@@ -22,6 +22,7 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.endpoints import binary_arrays
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
+from fastapi_triton.endpoints.generated import sequences
 from fastapi_triton.endpoints.generated.obstacles import takes_batches
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, validation
@@ -45,11 +46,14 @@ def takes_forms(config: ModelConfig) -> bool:
 
 def schema(config: ModelConfig) -> dict[str, Any]:
     """The JSON Schema of a form. /docs shows a file chooser for each picture."""
-    return {
+    form: dict[str, Any] = {
         "type": "object",
         "properties": {tensor.name: _field_schema(tensor) for tensor in config.inputs},
         "required": [tensor.name for tensor in config.inputs if not tensor.optional],
     }
+    if config.sequences is not None:
+        sequences.add_to_schema(form, config.sequences)
+    return form
 
 
 def _field_schema(tensor: TensorConfig) -> dict[str, Any]:
@@ -74,7 +78,13 @@ def as_json(body: bytes, content_type: str, config: ModelConfig, limits: ImageLi
     fields: dict[str, list[bytes]] = {}
     for part in forms.read(body, content_type, max_parts=_max_parts(config)):
         tensor = config.input(part.name)
-        fields.setdefault(part.name, []).append(b"null" if tensor is None else _value(part, tensor, limits))
+        if tensor is not None:
+            value = _value(part, tensor, limits)
+        elif config.sequences is not None and part.name in sequences.FIELDS:
+            value = sequences.json_of_text(part.name, part.text(), config.sequences)
+        else:
+            value = b"null"
+        fields.setdefault(part.name, []).append(value)
     num_rows = max(map(len, fields.values()), default=1)
     if num_rows > 1 and takes_batches(config):
         return b"[%b]" % b",".join(_rows(fields, num_rows))
@@ -82,10 +92,11 @@ def as_json(body: bytes, content_type: str, config: ModelConfig, limits: ImageLi
 
 
 def _max_parts(config: ModelConfig) -> int:
-    """One more than the inputs, so that the error can name an unknown field, and one for the charset."""
+    """One more than the fields, so that the error can name an unknown field, and one for the charset."""
     takes_several = any(tensor.image is not None and tensor.image.leading == -1 for tensor in config.inputs)
     num_rows = _MAX_PARTS if takes_several else config.max_batch_size if takes_batches(config) else 1
-    return min(_MAX_PARTS, len(config.inputs) * num_rows) + 2
+    num_others = len(sequences.FIELDS) if config.sequences is not None else 0
+    return min(_MAX_PARTS, len(config.inputs) * num_rows) + num_others + 2
 
 
 def _value(part: Part, tensor: TensorConfig, limits: ImageLimits) -> bytes:

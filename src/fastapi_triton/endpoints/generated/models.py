@@ -10,7 +10,7 @@ from fastapi_triton.core.errors import FastAPITritonError, ModelNotReadyError, N
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.triton import model_health
-from fastapi_triton.triton.client import ModelStatus, Unstreamable
+from fastapi_triton.triton.client import ModelStatus, TritonClient
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.model_registry import Model, ModelRegistry
 
@@ -56,15 +56,9 @@ class Entry:
 class GeneratedModels:
     """The generated endpoints, by model. Calls `on_change` when one was added, removed or changed."""
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        *,
-        unstreamable: Callable[[ModelConfig], Unstreamable],
-        on_change: Callable[[], None],
-    ) -> None:
+    def __init__(self, registry: ModelRegistry, triton: TritonClient, *, on_change: Callable[[], None]) -> None:
         self._registry = registry
-        self._unstreamable = unstreamable
+        self._triton = triton
         self._on_change = on_change
         self._entries: dict[str, Entry] = {}
         registry.subscribe(self._update)
@@ -163,7 +157,8 @@ class GeneratedModels:
             return Entry(model.name, model.statuses, model.versions, reason=error.detail, code=error.code)
         endpoint = known.endpoint if known is not None else None
         if endpoint is None or endpoint.full_config != model.config:
-            endpoint = GeneratedModel(model.config, self._unstreamable(model.config))
+            unstreamable = self._triton.unstreamable(model.config)
+            endpoint = GeneratedModel(model.config, unstreamable, keeps_sequences=self._triton.keeps_sequences)
             for problem in (*endpoint.obstacles, *model.config.useless_hints):
                 logger.warning("model %s: %s", model.name, problem)
         return Entry(model.name, model.statuses, model.versions, endpoint)

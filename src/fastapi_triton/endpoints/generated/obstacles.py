@@ -3,12 +3,18 @@
 
 from collections.abc import Mapping
 
+from fastapi_triton.endpoints.generated import sequences
 from fastapi_triton.triton.client import Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig
 
 
 def takes_batches(config: ModelConfig) -> bool:
-    """Whether a request may have several rows. A stream takes one, and adds the batch dimension itself."""
+    """Whether a request may have several rows."""
+    return has_batch_dimension(config) and config.sequences is None
+
+
+def has_batch_dimension(config: ModelConfig) -> bool:
+    """Whether the tensors of a request have the rows as their first dimension. A stream adds it itself."""
     return config.is_batched and not config.decoupled
 
 
@@ -20,10 +26,10 @@ def left_out(config: ModelConfig, unstreamable: Unstreamable) -> Mapping[str, st
     return {name: _and_remedy(reason, unstreamable) for name, reason in unstreamable.inputs.items() if name in names}
 
 
-def obstacles(config: ModelConfig, unstreamable: Unstreamable) -> list[str]:
+def obstacles(config: ModelConfig, unstreamable: Unstreamable, *, keeps_sequences: bool = True) -> list[str]:
     """The reasons why a model cannot have an endpoint. Most models have none."""
-    if config.is_sequence:
-        return ["it is a sequence model; its requests need a sequence id, which generated endpoints cannot send"]
+    if config.sequences is not None and (reasons := sequences.obstacles(config, keeps_sequences=keeps_sequences)):
+        return reasons
     if not config.decoupled:
         return []
     omitted = left_out(config, unstreamable)

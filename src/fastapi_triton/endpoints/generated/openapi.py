@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.paths import MODELS
 from fastapi_triton.endpoints import content_negotiation, openapi
-from fastapi_triton.endpoints.generated import forms, pictures
+from fastapi_triton.endpoints.generated import forms, pictures, sequences
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.endpoint import RESPONSE
 from fastapi_triton.endpoints.generated.obstacles import takes_batches
@@ -52,19 +52,14 @@ def add_to(document: dict[str, Any], configs: Iterable[ModelConfig], *, has_jobs
 def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     key = _component_name(config.name)
     schemas = {
-        f"{key}.Request": {
-            **tensor_schemas.object_schema(f"Request to {config.name}", config.inputs, is_output=False),
-            "example": _request_example(config),
-        },
+        f"{key}.Request": {**_request_schema(config), "example": _request_example(config)},
         f"{key}.Answer": {
             **tensor_schemas.object_schema(f"Response of {config.name}", config.outputs, is_output=True),
             "example": {each.name: tensor_schemas.example(each, is_output=True) for each in config.outputs},
         },
     }
-    if config.inputs and all(tensor.optional for tensor in config.inputs):
-        schemas[f"{key}.Request"]["minProperties"] = 1
     operation = _operation(config, key)
-    if has_jobs and not config.decoupled:
+    if has_jobs and not config.decoupled and config.sequences is None:
         operation = openapi.with_jobs(operation)
     name = quote(config.name, safe="")
     versioned = {**operation, "operationId": f"{operation['operationId']}_version"}
@@ -72,6 +67,15 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
         f"{MODELS}/{name}/infer": {"post": operation},
         f"{MODELS}/{name}/versions/{{version}}/infer": {"post": versioned, "parameters": [_VERSION]},
     }, schemas
+
+
+def _request_schema(config: ModelConfig) -> dict[str, Any]:
+    schema = tensor_schemas.object_schema(f"Request to {config.name}", config.inputs, is_output=False)
+    if config.inputs and all(tensor.optional for tensor in config.inputs):
+        schema["minProperties"] = 1
+    if config.sequences is not None:
+        sequences.add_to_schema(schema, config.sequences)
+    return schema
 
 
 def _component_name(model: str) -> str:
@@ -142,6 +146,8 @@ def _description(config: ModelConfig) -> str:
         sentences += _exceptions_in_batches(config)
     if config.decoupled:
         sentences.append("The model is decoupled: it sends any number of responses, as server-sent events.")
+    if config.sequences is not None:
+        sentences.append(sequences.description(config.sequences))
     sentences.append(f"`GET /models/{config.name}` returns the tensors' datatypes and dims.")
     return " ".join(sentences)
 
@@ -185,7 +191,8 @@ def _events(response: dict[str, Any]) -> dict[str, Any]:
 
 def _request_example(config: ModelConfig) -> dict[str, Any]:
     """The required inputs. If there are none, only the first, because optional inputs may exclude each other."""
-    return _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs[:1])
+    example = _example([tensor for tensor in config.inputs if not tensor.optional] or config.inputs[:1])
+    return example if config.sequences is None else {**example, **sequences.example(config.sequences)}
 
 
 def _example(tensors: Iterable[TensorConfig]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from fastapi_triton.core.errors import FieldProblem, invalid_request, pointer
 from fastapi_triton.endpoints import json_codec
+from fastapi_triton.endpoints.generated import sequences
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import json_text, large_json, validation
 from fastapi_triton.endpoints.value_errors import InvalidValueError
@@ -51,6 +52,7 @@ class RowReader:
         self._config = config
         self._left_out = left_out
         self._names = [tensor.name for tensor in config.inputs]
+        self._fields = [*self._names, *(sequences.FIELDS if config.sequences is not None else ())]
 
     def read(self, values: Sequence[Any], limits: ImageLimits, *, is_batch: bool) -> list[Row]:
         """The arrays of each object.
@@ -70,7 +72,7 @@ class RowReader:
             rows.append(row)
             details += problems
         if details:
-            raise validation.invalid(details, self._names)
+            raise validation.invalid(details, self._fields)
         self._require_input(rows)
         return rows
 
@@ -89,6 +91,9 @@ class RowReader:
             elif not tensor.optional:
                 problems.append(ErrorDetails(type="missing", loc=(*location, tensor.name), msg="", input=...))
         unknown = value.keys() - self._config.inputs_by_name.keys()
+        if self._config.sequences is not None:
+            problems += sequences.problems(value, self._config.sequences)
+            unknown -= {*sequences.FIELDS}
         problems += [self._unknown((*location, name), name) for name in value if name in unknown]
         return row, problems
 

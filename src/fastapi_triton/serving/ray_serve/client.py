@@ -25,7 +25,7 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.serving.ray_serve.cold_start import ColdStart
 from fastapi_triton.triton import generate_codec
-from fastapi_triton.triton.client import ModelStatus, Tensors, TritonClient, Unstreamable
+from fastapi_triton.triton.client import NO_PARAMETERS, ModelStatus, Parameters, Tensors, TritonClient, Unstreamable
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
@@ -104,6 +104,10 @@ class ClusterTriton:
         return sum(known.client.num_open_breakers for known in self._replicas.values())
 
     @property
+    def keeps_sequences(self) -> bool:
+        return False  # each request has a lease of its own
+
+    @property
     def is_asleep(self) -> bool:
         """Whether no Triton runs because there is no load. The next request starts one."""
         return self._may_sleep and bool(self._configs) and not self.is_up
@@ -134,13 +138,22 @@ class ClusterTriton:
         return self._index
 
     async def infer(
-        self, model: str, inputs: Tensors, *, outputs: Sequence[str] = (), request_id: str = "", version: str = ""
+        self,
+        model: str,
+        inputs: Tensors,
+        *,
+        outputs: Sequence[str] = (),
+        request_id: str = "",
+        version: str = "",
+        parameters: Parameters = NO_PARAMETERS,
     ) -> dict[str, Tensor]:
         for pause_s in _attempts():
             await asyncio.sleep(pause_s)
             try:
                 async with self._lease(self._settings.request_timeout_s) as triton:
-                    return await triton.infer(model, inputs, outputs=outputs, request_id=request_id, version=version)
+                    return await triton.infer(
+                        model, inputs, outputs=outputs, request_id=request_id, version=version, parameters=parameters
+                    )
             except TritonUnavailableError as error:
                 if not was_not_run(error):
                     raise
