@@ -100,8 +100,17 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [Folder(labels("labels.txt")), Folder(labels("/labels.txt")), Folder()],
     ),
     "shell-characters": (
-        [(Folder(name="a;b"), "the name has `;`"), (Folder(name="a b"), "the name has ` `")],
-        [Folder(name="a-b_2.c"), Folder('platform: "onnxruntime_onnx"', name="a b")],
+        [
+            (Folder(name="a;b"), "the name has `;`"),
+            (Folder(name="a b"), "the name has ` `"),
+            (Folder(name="#a"), "the name has `#`"),
+            (Folder(f'{BATCHED} default_model_filename: "a b.py"'), "the file name has ` `"),
+        ],
+        [Folder(name="a-b_2.c"), Folder(name="a#b"), Folder('platform: "onnxruntime_onnx"', name="a b")],
+    ),
+    "shell-patterns": (
+        [(Folder(name="a*b"), "the name has `*`"), (Folder(name="a#b"), "the name has `#`")],
+        [Folder(name="a-b_2.c"), Folder('platform: "onnxruntime_onnx"', name="a*b")],
     ),
     "name-mismatch": (
         [(Folder(f'name: "other" {BATCHED}'), "directory name must equal model name")],

@@ -12,7 +12,8 @@ from fastapi_triton.triton import generate_codec
 
 RULES: Rules[ModelFolder] = Rules()
 _MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY/"
-_SHELL_CHARACTERS = re.compile(r"""[\s;|&$`<>()\\'"*?\[\]{}#!~]""")
+_ENDS_SHELL_WORD = re.compile(r"""[\s;|&$`<>()\\'"]|^#""")
+_SHELL_PATTERN = re.compile(r"[*?\[\]{}!~]|(?<!^)#")
 
 
 @RULES.add("unreadable-config", ERROR, advice="Correct the line.")
@@ -51,10 +52,19 @@ def invalid_backend(model: ModelFolder) -> Iterator[str]:
         yield f"unexpected 'platform' and 'backend' pair, got: {platform}, {backend}"
 
 
-@RULES.add("shell-characters", WARNING, advice="Use letters, digits, `-`, `_` and `.`.")
+@RULES.add("shell-characters", ERROR, advice="Use letters, digits, `-`, `_` and `.`.")
 def shell_characters(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects such names of Python models; older versions may hang."""
-    if model.is_python and (found := _SHELL_CHARACTERS.search(model.name)):
+    """Triton starts a Python model by a shell line that has its name and its file. It waits for ever if that fails."""
+    if model.is_python:
+        for what, name in (("name", model.name), ("file name", model.settings.get("default_model_filename", ""))):
+            if found := _ENDS_SHELL_WORD.search(name):
+                yield f"the {what} has `{found[0]}`"
+
+
+@RULES.add("shell-patterns", WARNING, advice="Use letters, digits, `-`, `_` and `.`.")
+def shell_patterns(model: ModelFolder) -> Iterator[str]:
+    """Current versions of Triton reject such names of Python models."""
+    if model.is_python and (found := _SHELL_PATTERN.search(model.name)):
         yield f"the name has `{found[0]}`"
 
 
