@@ -21,7 +21,13 @@ input { name: "text" data_type: TYPE_STRING dims: 1 }
 output { name: "score" data_type: TYPE_FP32 dims: 1 }
 dynamic_batching { default_queue_policy { max_queue_size: 64 } }
 """
-MODEL_PY = 'import triton_python_backend_utils as pb_utils\npb_utils.Tensor("score", 1)\n'
+MODEL_PY = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("score", score(each))]) for each in requests]
+"""
 MAIN = """
 from pydantic import BaseModel
 from fastapi_triton import TritonFrontend

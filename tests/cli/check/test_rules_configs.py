@@ -7,11 +7,11 @@ import pytest
 import test_agrees_with_triton
 from broken_configs import CASES, Folder
 
-from fastapi_triton.cli.check import repository, rules_python_models, runner
+from fastapi_triton.cli.check import repository, runner
 from fastapi_triton.cli.check.rule import Rule
 
 RULES: dict[str, Rule[repository.ModelFolder]] = {
-    rule.code: rule for rule in (*runner.CONFIG_RULES, *rules_python_models.RULES.all)
+    rule.code: rule for rule in (*runner.CONFIG_RULES, *runner.RULES["Python models"])
 }
 BROKEN = [(code, folder, words) for code, (broken, _) in CASES.items() for folder, words in broken]
 FINE = [(code, folder) for code, (_, fine) in CASES.items() for folder in fine]

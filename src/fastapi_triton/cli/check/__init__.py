@@ -11,6 +11,7 @@
 | `ensemble` | an ensemble among the models of its repository |
 | `ensemble_steps` | the steps of an ensemble |
 | `data_files` | files with a tensor's data that a config names |
+| `python_files` | the syntax trees of a model's Python files |
 | `probe` | reads a running Triton |
 | `rules_*` | the rules, by subject |
 """

@@ -3,14 +3,14 @@
 
 import ast
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastapi_triton.cli.check import ensemble_steps
+from fastapi_triton.cli.check import ensemble_steps, python_files
 from fastapi_triton.cli.check.backend import Backend, Completion
+from fastapi_triton.cli.check.python_files import PythonFile
 from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
@@ -22,8 +22,7 @@ _NUMBER = re.compile("[0-9]{1,18}")  # a longer name crashes Triton
 class ModelFolder:
     """One model: its config as a server would return it (None if it is invalid, see `error`), and its Python files.
 
-    If a Python file cannot be read, `modules` is empty, because that file may create the model's outputs.
-    `unreadable_modules` lists these files with the reasons. An ensemble `is_decoupled` if a step is.
+    An ensemble `is_decoupled` if a step is.
     """
 
     name: str
@@ -31,11 +30,10 @@ class ModelFolder:
     error: str | None = None
     has_config_file: bool = True
     versions: tuple[str, ...] = ()
-    modules: tuple[ast.Module, ...] = field(default=())
-    unreadable_modules: tuple[str, ...] = ()
     path: Path = Path()
     is_decoupled: bool = False
     backend: Backend = field(default_factory=Backend)
+    python_files: tuple[PythonFile, ...] = ()
 
     @property
     def config(self) -> ModelConfig | None:
@@ -48,6 +46,17 @@ class ModelFolder:
     def settings(self) -> Mapping[str, Any]:
         """The config, or an empty one."""
         return self.raw or {}
+
+    @property
+    def modules(self) -> tuple[ast.Module, ...]:
+        """The Python files. None if one of them cannot be read, because that one may create the model's outputs."""
+        trees = [each.tree for each in self.python_files if each.tree is not None]
+        return tuple(trees) if len(trees) == len(self.python_files) else ()
+
+    @property
+    def model_file(self) -> str:
+        """The name of a Python model's file in its version folders."""
+        return str(self.settings.get("default_model_filename") or "model.py")
 
     @property
     def is_python(self) -> bool:
@@ -77,8 +86,7 @@ class ModelFolder:
     @property
     def has_model_file(self) -> bool:
         """Whether every version that Triton loads has the file of a Python model."""
-        name = self.settings.get("default_model_filename") or "model.py"
-        return all((self.path / str(version) / name).is_file() for version in self.served_versions)
+        return all((self.path / str(version) / self.model_file).is_file() for version in self.served_versions)
 
     @property
     def waivers(self) -> dict[str, str]:
@@ -133,44 +141,13 @@ def _read_model(folder: Path) -> ModelFolder:
             raw, error = None, str(unreadable_config)
     numbers = [each.name for each in folder.iterdir() if each.is_dir() and _NUMBER.fullmatch(each.name)]
     versions = sorted(numbers, key=int)
-    modules, unreadable = _modules(folder, versions)
-    return ModelFolder(
+    model = ModelFolder(
         name=folder.name,
         raw=raw,
         error=error,
         has_config_file=path.is_file(),
         versions=tuple(versions),
-        modules=() if unreadable else tuple(modules),
-        unreadable_modules=tuple(unreadable),
         path=folder,
         backend=Backend() if raw is None else Backend.of(raw, folder),
     )
-
-
-def _modules(folder: Path, versions: list[str]) -> tuple[list[ast.Module], list[str]]:
-    """The Python files in the version folder, since any of them may create the model's outputs.
-
-    Also returns the files that this Python cannot read, each with the reason.
-    """
-    modules, unreadable = [], []
-    for version in versions[-1:]:  # by default Triton serves the newest
-        for path in sorted((folder / version).rglob("*.py")):
-            parsed = _parsed(path)
-            if isinstance(parsed, str):
-                unreadable.append(f"{path.relative_to(folder)}: {parsed}")
-            else:
-                modules.append(parsed)
-    return modules, unreadable
-
-
-def _parsed(path: Path) -> ast.Module | str:
-    """The file's syntax tree, or the reason why this version of Python cannot parse it."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # for the model's author, such as invalid escapes
-            return ast.parse(path.read_bytes())
-    except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
-    except (RecursionError, MemoryError):
-        return "it is nested too deeply"
-    except (OSError, ValueError) as error:
-        return str(error)
+    return replace(model, python_files=python_files.read(folder, model.served_versions, model.model_file))

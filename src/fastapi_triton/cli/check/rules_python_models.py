@@ -2,16 +2,13 @@
 """Rules for the outputs of Python models, from literals in their source. No code is run."""
 
 import ast
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fastapi_triton.cli.check.repository import ModelFolder
-from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
+from fastapi_triton.cli.check.rule import WARNING, Rules
 
 RULES: Rules[ModelFolder] = Rules()
-# The only rule that handles files that this Python cannot read.
-UNREADABLE = "unreadable-python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +17,6 @@ class OutputTensor:
 
     name: str
     shape: tuple[int | None, ...] | None
-
-
-@RULES.add(
-    UNREADABLE,
-    ERROR,
-    advice="Correct the line. Waive this if Triton's newer Python can read the file.",
-)
-def unreadable_python(model: ModelFolder) -> Iterator[str]:
-    """The file fails when the model imports it."""
-    yield from (f"Python {platform.python_version()} cannot read {each}" for each in model.unreadable_modules)
 
 
 @RULES.add("output-not-returned", WARNING, advice="Return it, or remove it from the config.")

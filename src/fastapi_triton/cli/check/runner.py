@@ -18,6 +18,7 @@ from fastapi_triton.cli.check import (
     rules_ensembles,
     rules_instances,
     rules_metrics,
+    rules_model_class,
     rules_python_models,
     rules_schedulers,
     rules_sequences,
@@ -54,7 +55,7 @@ CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
 # All rules, by subject.
 RULES: Mapping[str, Sequence[Rule[Any]]] = {
     "The model repository": CONFIG_RULES,
-    "Python models": rules_python_models.RULES.all,
+    "Python models": [*rules_model_class.RULES.all, *rules_python_models.RULES.all],
     "Ensembles": rules_ensembles.RULES.all,
     "The app's endpoints": rules_declarations.RULES.all,
     "The frontend's settings": [*rules_deployment.SETTINGS_RULES.all, *rules_deployment.RULES.all],
@@ -120,17 +121,16 @@ async def check(subject: Subject) -> list[Finding]:
 def _of_folder(folder: ModelFolder, settings: Settings) -> list[Finding]:
     return [
         *(each for rule in CONFIG_RULES for each in rule.findings(folder, folder.name)),
+        *rules_model_class.RULES.findings(folder, folder.name),
         *rules_python_models.RULES.findings(folder, folder.name),
         *rules_deployment.RULES.findings(rules_deployment.ModelWithSettings(folder.settings, settings), folder.name),
     ]
 
 
 def _applied_to_folder(folder: ModelFolder) -> frozenset[str]:
-    """The rules that were applied to a folder. Unreadable Python files leave out the other rules for Python models."""
-    rules: list[Rule[Any]] = [*CONFIG_RULES, *rules_deployment.RULES.all]
-    rules += [
-        each for each in rules_python_models.RULES.all if folder.modules or each.code == rules_python_models.UNREADABLE
-    ]
+    """The rules that were applied to a folder. Unreadable Python files leave out the rules for their content."""
+    rules: list[Rule[Any]] = [*CONFIG_RULES, *rules_deployment.RULES.all, *rules_model_class.RULES.all]
+    rules += rules_python_models.RULES.all if folder.modules else []
     rules += rules_ensembles.RULES.all if folder.is_ensemble else []
     return frozenset(rule.code for rule in rules)
 
