@@ -4,19 +4,18 @@
 from pathlib import Path
 
 import pytest
-from config_cases.case import Case, inert, python
+from config_cases.case import PYTHON_MODEL, Case, inert, python
 from config_cases.ensembles import DECOUPLED, ensemble, step, tensor
 
 from fastapi_triton.cli.check import repository, runner
 from fastapi_triton.cli.check.rule import Finding
 
-COMPLETES = """
-class TritonPythonModel:
+COMPLETES = f"""
+{PYTHON_MODEL}
     @staticmethod
     def auto_complete_config(config):
         return config
 """
-ADDS_NOTHING = "class TritonPythonModel: ..."
 WAIVED = 'parameters { key: "waive.%s" value { string_value: "because" } }'
 
 
@@ -29,9 +28,9 @@ async def findings(repository: Path, config: str, files: dict[str, str]) -> list
 @pytest.mark.parametrize(
     "model",
     [
-        {"s/1/model.py": ""},
-        {"s/config.pbtxt": 'backend: "python"', "s/1/model.py": ADDS_NOTHING},
-        {"s/config.pbtxt": python(tensors=f"input {tensor('x', '1')}"), "s/1/model.py": ADDS_NOTHING},
+        {"s/1/model.py": PYTHON_MODEL},
+        {"s/config.pbtxt": 'backend: "python"', "s/1/model.py": PYTHON_MODEL},
+        {"s/config.pbtxt": python(tensors=f"input {tensor('x', '1')}"), "s/1/model.py": PYTHON_MODEL},
         {"s/config.pbtxt": python(), "s/1/model.py": COMPLETES},
     ],
     ids=["no config", "no tensors", "no outputs", "completes its config"],
@@ -43,7 +42,7 @@ async def test_a_model_whose_config_triton_completes_is_a_note(model: dict[str, 
 
 
 async def test_a_complete_python_model_is_compared(tmp_path: Path) -> None:
-    model = {"s/config.pbtxt": python(), "s/1/model.py": ADDS_NOTHING}
+    model = {"s/config.pbtxt": python(), "s/1/model.py": PYTHON_MODEL}
     found = await findings(tmp_path, ensemble(step(inputs="x=x anything=x")), model)
     assert [each.code for each in found] == ["ensemble-tensor-mismatch"]
 
