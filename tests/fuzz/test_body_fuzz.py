@@ -37,6 +37,12 @@ ROWS = ModelConfig(
     (TensorConfig("x", BY_WIRE["FP32"], (2, -1)), TensorConfig("s", BY_WIRE["BYTES"], (1,), optional=True)),
     (),
 )
+PICTURES = ModelConfig(
+    "pictures",
+    4,
+    (TensorConfig("photo", BY_WIRE["FP32"], (3, 8, -1)), TensorConfig("page", BY_WIRE["UINT8"], (-1, -1, 1), True)),
+    (TensorConfig("photo", BY_WIRE["FP32"], (3, 8, -1)),),
+)
 STREAM = ModelConfig("stream", 0, (TensorConfig("x", BY_WIRE["INT32"], (1,)),), (), decoupled=True)
 TYPES = (
     "application/json", "application/json; charset=latin-1", "text/plain", "", "application/octet-stream",
@@ -66,6 +72,7 @@ VALID: dict[str, dict[str, Any]] = {
     },
     "/models/rows/infer": {"x": [[1.0, 2.0], [3.0, 4.0]], "s": "text"},
     "/models/rows/versions/1/infer": {"x": [[1.0], [2.0]]},
+    "/models/pictures/infer": {"photo": PICTURE, "page": PICTURE},
     "/models/stream/infer": {"x": 1},
     f"/models/{MODEL}/infer": {"prompt": "a house", "image": PICTURE, "conditioning_scale": 1.0},
     "/v1/images/generations": {"prompt": "a house", "n": 1, "size": "128x128", "response_format": "b64_json"},
@@ -87,6 +94,7 @@ def triton(scribble_config: ModelConfig) -> FakeTriton:
     fake.add(stream_model_config(scribble_config), respond_stream=ScriptedStreamModel())
     fake.add(ALL_TYPES, echo)
     fake.add(ROWS, echo)
+    fake.add(PICTURES, echo)
     fake.add(STREAM, respond_stream=twice)
     return fake
 

@@ -11,9 +11,11 @@ import contextvars
 import io
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
@@ -37,8 +39,10 @@ T = TypeVar("T")
 # Of a request's pictures together: as tensors, and in pictures of the largest size.
 MAX_TENSOR_BYTES = 256 * 1024 * 1024
 MAX_FULL_SIZE_PICTURES = 4
-# Decoding takes a core and, for the largest picture, some 500 MB.
+# Decoding takes a core and up to 20 bytes for each pixel. Of pictures with more pixels, one is decoded at a time.
 _MAX_THREADS = 4
+_LARGE_PIXELS = 16_000_000
+_one_at_a_time = threading.Lock()
 # The operation that turns a picture upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -123,9 +127,11 @@ def _read_one(text: str, tensor: TensorConfig, image: ImageDims, limits: images.
     if limits.budget is not None:
         num_values = size[0] * size[1] * image.num_channels
         limits.budget.spend(structure.width * structure.height, num_values * tensor.datatype.numpy.itemsize)
-    picture = _decoded(data, structure, "L" if image.num_channels == 1 else "RGB")
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
+    is_large = structure.width * structure.height > _LARGE_PIXELS
+    with _one_at_a_time if is_large else nullcontext():
+        picture = _decoded(data, structure, "L" if image.num_channels == 1 else "RGB")
+        if picture.size != size:
+            picture = picture.resize(size, Image.Resampling.BILINEAR)
     return _pixels(picture, tensor, image)
 
 
@@ -149,12 +155,18 @@ def _decoded(data: bytes, structure: Structure, mode: str) -> Image.Image:
         with Image.open(io.BytesIO(structure.essential(data)), formats=(structure.file_format,)) as opened:
             if sorted(opened.size) != sorted((structure.width, structure.height)):
                 raise damaged  # Pillow and `examine` disagree about the file
-            picture = _without_transparency(opened).convert(mode)
+            opened.load()
+            picture = _converted(_without_transparency(opened), mode)
     except InvalidValueError:
         raise
     except _DECODING_ERRORS:
         raise damaged from None
     return picture.transpose(_UPRIGHT[structure.orientation]) if structure.orientation in _UPRIGHT else picture
+
+
+def _converted(picture: Image.Image, mode: str) -> Image.Image:
+    """The picture in this mode. Pillow's `convert` copies one that is already in it."""
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _without_transparency(picture: Image.Image) -> Image.Image:
@@ -163,7 +175,7 @@ def _without_transparency(picture: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if not picture.has_transparency_data:
         return picture
-    rgba = picture.convert("RGBA")
+    rgba = _converted(picture, "RGBA")
     white = Image.new("RGB", picture.size, "white")
     white.paste(rgba, mask=rgba.getchannel("A"))
     return white
