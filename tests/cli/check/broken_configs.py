@@ -78,6 +78,24 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         ],
         [Folder()],
     ),
+    "unfilled-placeholder": (
+        [
+            (
+                Folder(f'{BATCHED} parameters {{ key: "gpus" value {{ string_value: "a-${{gpus}}" }} }}'),
+                "`parameters.gpus.string_value` has ${gpus}, a placeholder that was never filled in",
+            ),
+            (Folder(f'{BATCHED} parameters {{ key: "${{key}}" }}'), "`parameters.key` has ${key}"),
+            (Folder(BATCHED.replace('"y"', '"${y}"')), "`output[0].name` has ${y}"),
+        ],
+        [Folder(f'{BATCHED} parameters {{ key: "k" value {{ string_value: "$$TRITON_MODEL_DIRECTORY/env" }} }}')],
+    ),
+    "invisible-character": (
+        [
+            (Folder(BATCHED.replace('"y"', '"y\u00a0"')), "`output[0].name` has U+00A0 NO-BREAK SPACE"),
+            (Folder(BATCHED.replace('"python"', '"python\u200b"')), "`backend` has U+200B ZERO WIDTH SPACE"),
+        ],
+        [Folder(f'{BATCHED} parameters {{ key: "k" value {{ string_value: "a\\nb\u00a0" }} }}')],
+    ),
     "no-config": ([(Folder(None), "there is no config.pbtxt")], [Folder()]),
     "auto-completed": (
         [

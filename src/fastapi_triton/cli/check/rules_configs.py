@@ -16,13 +16,6 @@ _ENDS_SHELL_WORD = re.compile(r"""[\s;|&$`<>()\\'"]|^#""")
 _SHELL_PATTERN = re.compile(r"[*?\[\]{}!~]|(?<!^)#")
 
 
-@RULES.add("unreadable-config", ERROR, advice="Correct the line.")
-def unreadable_config(model: ModelFolder) -> Iterator[str]:
-    """Triton cannot read the config, and does not load the model."""
-    if model.error:
-        yield model.error
-
-
 @RULES.add("no-config", NOTE, advice="Write a config.pbtxt; `curl TRITON/v2/models/NAME/config` shows the guess.")
 def no_config(model: ModelFolder) -> Iterator[str]:
     """The backend guesses the config, so nothing can be checked offline."""

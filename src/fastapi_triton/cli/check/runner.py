@@ -24,6 +24,7 @@ from fastapi_triton.cli.check import (
     rules_sequences,
     rules_server,
     rules_tensors,
+    rules_text,
     rules_waivers,
     rules_warmup,
 )
@@ -40,6 +41,7 @@ TRITON, SETTINGS = "Triton", "settings"
 CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
     rule
     for rules in (
+        rules_text.RULES,
         rules_configs.RULES,
         rules_tensors.RULES,
         rules_batch_tensors.RULES,

@@ -54,6 +54,7 @@ LOADED = {
     "half a surrogate pair": text(r'"\ud83d"'),
     "adjacent strings": text('"a" \'b\'\n"c"'),
     "angle brackets": inert('parameters < key: "k" value: < string_value: "a" > >'),
+    "a placeholder in quotes": text('"${gpus}"'),
     "a map in brackets": inert('parameters [ { key: "k" }, { value { string_value: "a" } } ]'),
     "a key twice": inert('parameters { key: "k" } parameters { key: "k" }'),
     "separators": inert("max_batch_size: 1; dynamic_batching { preserve_ordering: false, },"),
