@@ -4,7 +4,8 @@
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import httpx2
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton.endpoints import image_tensors
 from fastapi_triton.endpoints.generated import openapi
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
@@ -100,6 +102,32 @@ async def test_the_other_fields_of_a_form_are_json_or_text(http: httpx2.AsyncCli
     assert sent(triton, "data_0").sum() == 72
     await http.post("/models/classifier/infer", files={"boxes": ("b.json", b"[]")}, data={"data_0": TEXT})
     assert sent(triton, "boxes").shape == (0, 4)
+
+
+async def test_pictures_are_decoded_in_a_few_threads(http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, decode = set(), image_tensors._decoded
+
+    def decoded(*arguments: Any) -> Any:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return decode(*arguments)
+
+    monkeypatch.setattr(image_tensors, "_decoded", decoded)
+    await http.post("/models/classifier/infer", files={"data_0": FILE})
+    await http.post("/models/classifier/infer", json={"data_0": TEXT})
+    assert threads == {"pictures"}
+
+
+async def test_a_stream_of_pictures(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    async def twice(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        yield dict(inputs)
+        yield dict(inputs)
+
+    triton.add(model("video", tensor("frame", "UINT8", (3, 6, -1)), decoupled=True), respond_stream=twice)
+    await http._transport.app.registry.poll()  # type: ignore[attr-defined]
+    response = await http.post("/models/video/infer?arrays=png", files={"frame": FILE})
+    frames = [json.loads(line[6:])["frame"] for line in response.text.splitlines() if line.startswith('data: {"frame')]
+    assert [pixels(base64.b64decode(each)).tolist() for each in frames] == [PIXELS.tolist()] * 2
+    problem_of(await http.post("/models/video/infer", files={"frame": FILE}, headers={"Accept": "image/png"}), 406)
 
 
 async def test_base64_in_json_is_the_same_request(http: httpx2.AsyncClient, triton: FakeTriton) -> None:

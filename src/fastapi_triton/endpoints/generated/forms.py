@@ -76,7 +76,10 @@ def as_json(body: bytes, content_type: str, config: ModelConfig, limits: ImageLi
         TooLargeError: the JSON in a part exceeds a limit.
     """
     fields: dict[str, list[bytes]] = {}
-    for part in forms.read(body, content_type, max_parts=_max_parts(config)):
+    parts = forms.read(body, content_type, max_parts=_max_parts(config))
+    del body  # the parts are copies
+    while parts:
+        part = parts.pop(0)
         tensor = config.input(part.name)
         if tensor is not None:
             value = _value(part, tensor, limits)
