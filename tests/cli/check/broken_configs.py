@@ -131,6 +131,31 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         ],
         [Folder(name="a-b_2.c"), Folder(name="a#b"), Folder('platform: "onnxruntime_onnx"', name="a b")],
     ),
+    "unknown-backend": (
+        [
+            (Folder(UNBATCHED.replace('"python"', f'"{name}"')), f"did you mean `{likely}`?")
+            for name, likely in {
+                "onnx": "onnxruntime",
+                "onnxruntime_onnx": "onnxruntime",
+                "pyton": "python",
+                "tensorrt_llm": "tensorrtllm",
+                "torch": "pytorch",
+            }.items()
+        ],
+        [Folder(UNBATCHED.replace('"python"', f'"{name}"')) for name in ("python", "vllm", "inert", "custom")],
+    ),
+    "no-weights": (
+        [
+            (Folder('platform: "onnxruntime_onnx"'), "unable to find 1/model.onnx"),
+            (Folder('backend: "pytorch" default_model_filename: "a.pt"'), "unable to find 1/a.pt"),
+        ],
+        [
+            Folder('backend: "pytorch" default_model_filename: "model.py"'),
+            Folder('backend: "tensorrt" cc_model_filenames { key: "8.0" value: "a.plan" }'),
+            Folder('backend: "custom"'),
+            Folder(),
+        ],
+    ),
     "shell-patterns": (
         [(Folder(name="a*b"), "the name has `*`"), (Folder(name="a#b"), "the name has `#`")],
         [Folder(name="a-b_2.c"), Folder('platform: "onnxruntime_onnx"', name="a*b")],

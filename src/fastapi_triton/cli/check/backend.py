@@ -67,6 +67,12 @@ class Backend:
         """The platforms of a backend that Triton knows. Others may have any."""
         return tuple(known.platform for known in KNOWN if known.backend == self.name and known.platform)
 
+    @property
+    def filename(self) -> str:
+        """The name of a model file of this backend, unless the config has another one; "" if Triton has no rule."""
+        fitting = (known for known in KNOWN if (known.backend, known.platform) == (self.name, self.platform))
+        return next((known.filename for known in fitting), "")
+
 
 def _files(folder: Path) -> dict[str, bool]:
     """The names in the folder that Triton looks into: the first one by name. The value: whether it is a folder."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules for one model's folder and config."""
 
+import difflib
 import re
 from collections.abc import Iterator
 
@@ -43,6 +44,20 @@ def invalid_backend(model: ModelFolder) -> Iterator[str]:
         yield f"unexpected platform type '{platform}'{_suggestion(platform)}"
     elif model.backend.expected_platforms and platform not in model.backend.expected_platforms:
         yield f"unexpected 'platform' and 'backend' pair, got: {platform}, {backend}"
+
+
+@RULES.add("unknown-backend", WARNING, advice="Correct `backend`, or waive this if you have a backend of that name.")
+def unknown_backend(model: ModelFolder) -> Iterator[str]:
+    """Triton looks for the library of the backend, and rejects the model if there is none."""
+    name = model.backend.name
+    platforms = {known.platform: known.backend for known in KNOWN if known.platform}
+    names = {known.backend for known in KNOWN} | {"dali", "fil", "tensorrtllm", "vllm"}
+    if name and name not in names:
+        longer = [each for each in names if each.startswith(name)]
+        for likely in [platforms.get(name), *longer, *difflib.get_close_matches(name, names, n=1, cutoff=0.8)]:
+            if likely:
+                yield f"unable to find backend library for backend '{name}'; did you mean `{likely}`?"
+                return
 
 
 @RULES.add("shell-characters", ERROR, advice="Use letters, digits, `-`, `_` and `.`.")
@@ -113,6 +128,16 @@ def invalid_repository_agents(model: ModelFolder) -> Iterator[str]:
             yield "model_repository_agents lists no agents"
         elif not all(each.get("name") for each in agents["agents"]):
             yield "unable to find 'libtritonrepoagent_.so': an agent has no name"
+
+
+@RULES.add("no-weights", WARNING, advice="Add it where Triton loads the model, or set `default_model_filename`.")
+def no_weights(model: ModelFolder) -> Iterator[str]:
+    """Triton rejects a model without the file of its backend."""
+    name = model.settings.get("default_model_filename") or model.backend.filename
+    if model.backend.filename and not model.is_python and not model.settings.get("cc_model_filenames"):
+        for version in model.served_versions:
+            if not (model.path / str(version) / name).exists():
+                yield f"unable to find {version}/{name}"
 
 
 @RULES.add(

@@ -18,6 +18,7 @@ _MAX_COUNT = 2**63 - 1
 _IMAGE_FORMATS = ("FORMAT_NHWC", "FORMAT_NCHW")
 _TENSORRT = "tensorrt_plan"
 _PYTORCH = "pytorch"
+_WITHOUT_OPTIONAL = (_PYTORCH, "tensorrt", "tensorflow", "openvino")
 _UNKNOWN_TO_PYTORCH = ("TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64")
 
 
@@ -139,16 +140,16 @@ def label_file_outside(model: ModelFolder) -> Iterator[str]:
             yield f"label file path {name} is outside model directory: {prefix}"
 
 
-@RULES.add("unsupported-by-pytorch", ERROR, advice="Make the inputs required, and use another datatype or shape.")
-def unsupported_by_pytorch(model: ModelFolder) -> Iterator[str]:
-    """The PyTorch backend has no optional inputs, no UINT16, UINT32 and UINT64, and only flat lists of strings."""
-    if model.backend.name != _PYTORCH:
-        return
+@RULES.add("unsupported-by-backend", ERROR, advice="Make the inputs required, and use another datatype or shape.")
+def unsupported_by_backend(model: ModelFolder) -> Iterator[str]:
+    """PyTorch, TensorRT, TensorFlow and OpenVINO have no optional inputs. PyTorch has fewer datatypes and shapes."""
     num_batch_dims = int(model.settings.get("max_batch_size", 0) > 0)
     for prefix, tensor in _tensors(model):
         datatype = tensor.get("data_type")
-        if tensor.get("optional"):
-            yield f"{prefix} is optional"
+        if tensor.get("optional") and model.backend.name in _WITHOUT_OPTIONAL:
+            yield f"'optional' is set to true while the backend model doesn't support optional input: {prefix}"
+        if model.backend.name != _PYTORCH:
+            continue
         if datatype in _UNKNOWN_TO_PYTORCH:
             yield f"unsupported datatype {datatype}: {prefix}"
         dims = tensor["reshape"].get("shape", ()) if "reshape" in tensor else tensor.get("dims", ())

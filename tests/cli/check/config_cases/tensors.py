@@ -175,13 +175,22 @@ KINDS = [
     Case("optional", dims("dims: -1 optional: true")),
     Case("an unknown datatype", inputs('{ name: "x" data_type: 99 dims: 2 }')),
     *(
-        Case(f"PyTorch: {name}", f'backend: "pytorch" {tensors}', "unsupported-by-pytorch", not_in_triton=NO_PYTORCH)
+        Case(f"PyTorch: {name}", f'backend: "pytorch" {tensors}', "unsupported-by-backend", not_in_triton=NO_PYTORCH)
         for name, tensors in {
             "optional": f'input {{ name: "x" data_type: TYPE_FP32 dims: 2 optional: true }} {Y}',
             "UINT32": f'{X} output {{ name: "y" data_type: TYPE_UINT32 dims: 2 }}',
             "string with 2 dims": f'input {{ name: "x" data_type: TYPE_STRING dims: [ 2, 2 ] }} {Y}',
             "batched string": f'input {{ name: "x" data_type: TYPE_STRING dims: 2 }} {Y} max_batch_size: 2',
         }.items()
+    ),
+    *(
+        Case(
+            f"{backend}: optional",
+            f'backend: "{backend}" input {{ name: "x" data_type: TYPE_FP32 dims: 2 optional: true }} {Y}',
+            "unsupported-by-backend" if backend != "onnxruntime" else None,
+            not_in_triton=f"the embedded Triton has no {backend} backend",
+        )
+        for backend in ("openvino", "tensorrt", "onnxruntime")
     ),
     Case(
         "PyTorch: strings",
