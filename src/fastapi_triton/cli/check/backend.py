@@ -35,6 +35,8 @@ KNOWN = (
     Known("onnxruntime", "onnxruntime_onnx", "model.onnx"),
     Known("openvino", "", "model.xml"),
     Known("pytorch", "pytorch_libtorch", "model.pt", is_folder=False),
+    Known("pytorch", "libtorch", "model.pt", is_folder=False),  # this and the next one are newer than Triton 2.51
+    Known("pytorch", "torch_aoti", "model.pt2", is_folder=False),
     Known("python", "", "model.py"),
 )
 

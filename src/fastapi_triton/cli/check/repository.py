@@ -2,20 +2,18 @@
 """Reads the folders of a model repository as plain data, without a server."""
 
 import ast
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastapi_triton.cli.check import ensemble_steps, python_files
+from fastapi_triton.cli.check import ensemble_steps, python_files, versions
 from fastapi_triton.cli.check.backend import Backend, Completion
 from fastapi_triton.cli.check.python_files import PythonFile
 from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
 WAIVE = "waive."
-_NUMBER = re.compile("[0-9]{1,18}")  # a longer name crashes Triton
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class ModelFolder:
     raw: Mapping[str, Any] | None
     error: str | None = None
     has_config_file: bool = True
-    versions: tuple[str, ...] = ()
+    versions: tuple[int, ...] = ()
     path: Path = Path()
     is_decoupled: bool = False
     backend: Backend = field(default_factory=Backend)
@@ -73,15 +71,8 @@ class ModelFolder:
 
     @property
     def served_versions(self) -> list[int]:
-        """The version folders that Triton loads: by default the newest one. It ignores names with leading zeros."""
-        found = sorted(int(each) for each in self.versions if each == "0" or not each.startswith("0"))
-        policy = self.settings.get("version_policy")
-        if policy is None:
-            return found[-1:]
-        if "specific" in policy:
-            return [each for each in found if each in policy["specific"].get("versions", ())]
-        newest = int(policy["latest"].get("num_versions", 0)) if "latest" in policy else len(found)
-        return found[len(found) - newest :] if newest < len(found) else found
+        """The versions that Triton loads."""
+        return versions.served(self.versions, self.settings.get("version_policy"))
 
     @property
     def has_model_file(self) -> bool:
@@ -139,14 +130,12 @@ def _read_model(folder: Path) -> ModelFolder:
             raw = config_text.read(path)
         except config_text.ConfigTextError as unreadable_config:
             raw, error = None, str(unreadable_config)
-    numbers = [each.name for each in folder.iterdir() if each.is_dir() and _NUMBER.fullmatch(each.name)]
-    versions = sorted(numbers, key=int)
     model = ModelFolder(
         name=folder.name,
         raw=raw,
         error=error,
         has_config_file=path.is_file(),
-        versions=tuple(versions),
+        versions=versions.find(folder),
         path=folder,
         backend=Backend() if raw is None else Backend.of(raw, folder),
     )

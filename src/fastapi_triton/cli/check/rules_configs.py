@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fastapi_triton.cli.check.backend import KNOWN
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
+from fastapi_triton.cli.check.versions import has_leading_zero
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.triton import generate_codec
 
@@ -81,15 +82,19 @@ def no_version(model: ModelFolder) -> Iterator[str]:
     """Triton loads only version folders, whose names are numbers. An ensemble's may be empty."""
     if not model.versions:
         yield "there is no version folder"
+        for each in sorted(model.path.iterdir()):
+            if each.is_dir() and has_leading_zero(each.name):
+                yield f"Triton ignores `{each.name}`, which has leading zeros"
 
 
 @RULES.add(
     "invalid-version-policy", ERROR, advice="Correct version_policy, or add the folder of a version that it allows."
 )
 def invalid_version_policy(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects a model without a version that `version_policy` allows. It ignores folders with leading zeros."""
+    """Triton rejects a model without a version that `version_policy` allows."""
     if model.versions and not model.served_versions:
-        yield f"at least one version must be available under the version policy: there are {', '.join(model.versions)}"
+        found = ", ".join(map(str, model.versions))
+        yield f"at least one version must be available under the version policy: there are {found}"
 
 
 @RULES.add("no-model-file", ERROR, advice="Add it, or set `default_model_filename`.")

@@ -20,6 +20,7 @@ CASES = [
         for filename in ("model.onnx", "model.plan", "model.pt", "model.xml", "model.graphdef", "model.savedmodel/x")
     ),
     derived("no backend, but the platform of one", 'platform: "pytorch_libtorch"', "weights"),
+    derived("no backend, but a platform that Triton 2.51 does not know", 'platform: "torch_aoti"', "model.pt2"),
     derived("no backend, but its file", 'default_model_filename: "model.plan"', "weights"),
     Case(
         "no backend, and the file of none",

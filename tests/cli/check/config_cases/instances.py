@@ -44,7 +44,9 @@ CASES = [
     _versions("missing version", "specific { versions: 2 }", "version policy: there are 1, 3"),
     _versions("missing and present version", "specific { versions: [ 2, 3 ] }"),
     _versions("all versions", "all { }"),
-    _versions("leading zero", "", "version policy: there are 01", folders=("01",)),
+    _versions("version 1a", "specific { versions: 1 }", folders=("1a",)),  # Triton reads it as 1
+    _versions("version -1", "", folders=("-1",)),
+    Case("leading zero", inert(), "no-version", "Triton ignores `01`", {"m/01/weights": ""}),
     _versions("version 0", "", folders=("0",)),
     Case("no version", inert(), "no-version", files={"m/latest/weights": ""}),
     _parameter("CPU tensors", "FORCE_CPU_ONLY_INPUT_TENSORS", "true", "FORCE_CPU_ONLY_INPUT_TENSORS: `true`"),
