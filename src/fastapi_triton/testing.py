@@ -16,7 +16,8 @@ from fastapi_triton.core.errors import DeadlineExceededError, InferenceError, Mo
 from fastapi_triton.core.request_record import TRITON, Stage
 from fastapi_triton.core.slot import current_slot
 from fastapi_triton.triton import config_text, generate_codec
-from fastapi_triton.triton.client import NO_PARAMETERS, ModelStatus, Parameters, Tensors, Unstreamable
+from fastapi_triton.triton.client import NO_EXTENSIONS, Extensions, ModelStatus, Tensors, Unstreamable
+from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.tensor import Tensor
 
@@ -73,7 +74,7 @@ class FakeTriton:
         is_running: whether Triton responds; tests may change it.
         requests: (model, inputs, request id) of every request, in order.
         versions_asked: the model version of every request, in order.
-        parameters: the parameters of every request to `infer`, in order.
+        extensions: the protocol extensions of every request to `infer`, in order.
         streams: every call of `stream`, in order.
         request_timeout_s: seconds to wait for a response, unless the request's deadline is earlier.
     """
@@ -82,7 +83,7 @@ class FakeTriton:
     is_running: bool = True
     requests: list[tuple[str, Tensors, str]] = field(default_factory=list)
     versions_asked: list[str] = field(default_factory=list)
-    parameters: list[Parameters] = field(default_factory=list)
+    extensions: list[Extensions] = field(default_factory=list)
     streams: list[FakeStream] = field(default_factory=list)
     request_timeout_s: float = 300.0
 
@@ -153,12 +154,12 @@ class FakeTriton:
         outputs: Sequence[str] = (),
         request_id: str = "",
         version: str = "",
-        parameters: Parameters = NO_PARAMETERS,
+        extensions: Extensions = NO_EXTENSIONS,
     ) -> dict[str, Tensor]:
         loaded = self._loaded(model)
         self.requests.append((model, inputs, request_id))
         self.versions_asked.append(version)
-        self.parameters.append(parameters)
+        self.extensions.append(extensions)
         if loaded.respond is None:
             raise InferenceError(f"The model {model} supports only streams.")
         with Stage(TRITON, model):
@@ -166,6 +167,8 @@ class FakeTriton:
             if not isinstance(response, Mapping):
                 response = await self._uncancellable(response)
             tensors = _tensors(response, loaded.config)
+        for name in extensions.classes.keys() & tensors.keys():
+            tensors[name] = _classes(tensors[name], extensions.classes[name], is_batched=loaded.config.is_batched)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 
     def unstreamable(self, config: ModelConfig) -> Unstreamable:
@@ -238,6 +241,16 @@ def _tensor(name: str, value: Any, config: ModelConfig) -> Tensor:
     whole = np.empty((1,) * num_missing + np.shape(array), dtype=output.datatype.numpy)
     whole[...] = array
     return Tensor(output.datatype, whole)
+
+
+def _classes(tensor: Tensor, num_classes: int, *, is_batched: bool) -> Tensor:
+    """The highest values of each row, as Triton's classification extension returns them. There are no labels."""
+    rows = tensor.array.reshape(len(tensor.array) if is_batched else 1, -1)
+    texts = [
+        [f"{row[index]}:{index}".encode() for index in np.argsort(-row, kind="stable")[:num_classes]] for row in rows
+    ]
+    array = np.array(texts, dtype=np.object_)
+    return Tensor(BY_WIRE["BYTES"], array if is_batched else array[0])
 
 
 async def _until(responses: AsyncGenerator[Outputs, None], timeout_s: float) -> AsyncGenerator[Outputs, None]:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/models`: lists Triton's models, describes each one, and serves the generated endpoints of all by one route."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
-from fastapi_triton.endpoints.generated import pictures, schemas
+from fastapi_triton.endpoints.generated import classification, pictures, schemas
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, InferPath
 from fastapi_triton.endpoints.generated.models import Entry, GeneratedModels, first_line
 from fastapi_triton.endpoints.json_codec import Arrays
@@ -61,8 +61,9 @@ class ImageContract(BaseModel):
 class TensorContract(BaseModel):
     """One input or output. `dims` do not include the batch dimension; -1 means any length.
 
-    `left_out` is the reason why the endpoint does not take this optional input.
-    `allow_ragged_batch`: its shape may differ in the rows of a batch. `is_shape_tensor`: it is equal in all rows.
+    `left_out` is the reason why the endpoint does not take this optional input. `allow_ragged_batch`: its shape may
+    differ in the rows of a batch. `is_shape_tensor`: it is equal in all rows. `max_classes` is the highest value of the
+    query option `classes`; null: the option does not apply to the tensor.
     """
 
     name: str
@@ -72,6 +73,7 @@ class TensorContract(BaseModel):
     content: Content | None
     allow_ragged_batch: bool
     is_shape_tensor: bool
+    max_classes: int | None = None
     left_out: str | None = None
     image: ImageContract | None
     example: Any
@@ -115,15 +117,24 @@ def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter
     # The OpenAPI document lists a path for each model instead: see `generated_openapi`.
     @routes.post("/{name}/infer", include_in_schema=False)
     async def infer(
-        request: Request, name: str, arrays: Arrays = "list", normalize: Normalize | None = None
+        request: Request,
+        name: str,
+        arrays: Arrays = "list",
+        normalize: Normalize | None = None,
+        classes: Annotated[int | None, Query(ge=1)] = None,
     ) -> Response:
-        return await endpoint(request, InferPath(name, "", arrays, normalize))
+        return await endpoint(request, InferPath(name, "", arrays, normalize, classes))
 
     @routes.post("/{name}/versions/{version}/infer", include_in_schema=False)
     async def infer_version(
-        request: Request, name: str, version: str, arrays: Arrays = "list", normalize: Normalize | None = None
+        request: Request,
+        name: str,
+        version: str,
+        arrays: Arrays = "list",
+        normalize: Normalize | None = None,
+        classes: Annotated[int | None, Query(ge=1)] = None,
     ) -> Response:
-        return await endpoint(request, InferPath(name, version, arrays, normalize))
+        return await endpoint(request, InferPath(name, version, arrays, normalize, classes))
 
     return routes
 
@@ -197,6 +208,7 @@ def _tensor(
         content=tensor.content,
         allow_ragged_batch=tensor.allow_ragged_batch,
         is_shape_tensor=tensor.is_shape_tensor,
+        max_classes=classification.max_classes(config).get(tensor.name) if is_output else None,
         left_out=left_out,
         image=_image(config, tensor, is_output=is_output),
         example=schemas.example(tensor, is_output=is_output),

@@ -3,8 +3,8 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 from fastapi_triton.core.settings import Settings
@@ -14,7 +14,21 @@ from fastapi_triton.triton.tensor import Tensor
 Tensors = Mapping[str, Tensor]
 # Triton's parameters of a request, such as `sequence_id`.
 Parameters = Mapping[str, str | int | bool]
-NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """What one request uses of Triton's protocol extensions.
+
+    `classes` has the number of classes of some requested outputs. They are returned as texts in each row, the highest
+    value first: `score:index`, or `score:index:label`.
+    """
+
+    parameters: Parameters = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_EXTENSIONS = Extensions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,7 @@ class TritonClient(Protocol):
         outputs: Sequence[str] = (),
         request_id: str = "",
         version: str = "",
-        parameters: Parameters = NO_PARAMETERS,
+        extensions: Extensions = NO_EXTENSIONS,
     ) -> dict[str, Tensor]:
         """Run a model once. `outputs` names the requested outputs, by default all. Without a version Triton chooses it.
 

@@ -31,7 +31,7 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.core.request_record import TRITON, Headers, Stage
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.triton import generate_codec, infer_codec
-from fastapi_triton.triton.client import NO_PARAMETERS, ModelStatus, Parameters, Tensors, Unstreamable
+from fastapi_triton.triton.client import NO_EXTENSIONS, Extensions, ModelStatus, Tensors, Unstreamable
 from fastapi_triton.triton.error_mapping import (
     SuspectedDeathError,
     failure,
@@ -185,12 +185,12 @@ class HTTPTriton:
         outputs: Sequence[str] = (),
         request_id: str = "",
         version: str = "",
-        parameters: Parameters = NO_PARAMETERS,
+        extensions: Extensions = NO_EXTENSIONS,
     ) -> dict[str, Tensor]:
         timeout_s = self._time_left()
-        if queue_timeout_us := self._queue_timeout_us(model, timeout_s):
-            parameters = {**parameters, "timeout": queue_timeout_us}
-        body, header_length = infer_codec.request_body(inputs, outputs, request_id, parameters)
+        body, header_length = infer_codec.request_body(
+            inputs, outputs, request_id, self._queue_timeout_us(model, timeout_s), extensions
+        )
         path = f"{_path(model, version)}/infer"
         lines = f"Content-Type: application/octet-stream\r\n{HEADER_LENGTH}: {header_length}\r\n"
         sent_at = asyncio.get_running_loop().time()

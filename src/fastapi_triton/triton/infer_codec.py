@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from fastapi_triton.triton.client import NO_PARAMETERS, Parameters, Tensors
+from fastapi_triton.triton.client import NO_EXTENSIONS, Extensions, Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
 from fastapi_triton.triton.tensor import Tensor
 
@@ -29,9 +29,15 @@ _NUMBERS = {
 
 
 def request_body(
-    inputs: Tensors, outputs: Sequence[str], request_id: str, parameters: Parameters = NO_PARAMETERS
+    inputs: Tensors,
+    outputs: Sequence[str],
+    request_id: str,
+    queue_timeout_us: int = 0,
+    extensions: Extensions = NO_EXTENSIONS,
 ) -> tuple[list[bytes | memoryview], int]:
     """The body in pieces, and the length of the first piece, its JSON header. Without outputs, all are requested.
+
+    `queue_timeout_us` is Triton's `timeout`, the longest wait in the dynamic batcher's queue; 0: the model's default.
 
     Raises:
         TypeError: an array does not have its tensor's datatype.
@@ -52,13 +58,22 @@ def request_body(
     header: dict[str, Any] = {"id": request_id} if request_id else {}
     header["inputs"] = described
     if outputs:
-        header["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in outputs]
+        header["outputs"] = [
+            {"name": name, "parameters": _output_parameters(name, extensions.classes)} for name in outputs
+        ]
     else:
         header["parameters"] = {"binary_data_output": True}
-    if parameters:
-        header["parameters"] = {**header.get("parameters", {}), **parameters}
+    if extensions.parameters:
+        header["parameters"] = {**header.get("parameters", {}), **extensions.parameters}
+    if queue_timeout_us:
+        header.setdefault("parameters", {})["timeout"] = queue_timeout_us
     pieces[0] = orjson.dumps(header)
     return pieces, len(pieces[0])
+
+
+def _output_parameters(name: str, classes: Mapping[str, int]) -> dict[str, int | bool]:
+    binary: dict[str, int | bool] = {"binary_data": True}
+    return binary | {"classification": classes[name]} if name in classes else binary
 
 
 def response_tensors(body: memoryview, header_length: int | None) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ class TensorConfig:
     """One input or output. `dims` is without the batch dimension; -1 stands for any length.
 
     `allow_ragged_batch`: requests whose shapes differ may share a batch. `is_shape_tensor`: the tensor has no batch
-    dimension on the wire.
+    dimension on the wire. `has_labels`: an output with a `label_filename`.
     `format` is the config's `format`. `normalize` matters only for a picture of floats.
     """
 
@@ -38,6 +38,7 @@ class TensorConfig:
     content: Content | None = None
     allow_ragged_batch: bool = False
     is_shape_tensor: bool = False
+    has_labels: bool = False
     format: str = ""
     normalize: Normalize = DEFAULT_NORMALIZE
     # The dims of a picture, if the tensor of numbers holds one.
@@ -200,6 +201,7 @@ def _tensors(entries: Sequence[Mapping[str, Any]], parameters: Mapping[str, str]
             content=_content(entry, parameters),
             allow_ragged_batch=bool(entry.get("allow_ragged_batch", False)),
             is_shape_tensor=bool(entry.get("is_shape_tensor", False)),
+            has_labels=bool(entry.get("label_filename")),
             format=str(entry.get("format", "")),
             normalize=_normalize(entry, parameters),
         )

@@ -13,7 +13,7 @@ from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.testing import FakeTriton
-from fastapi_triton.triton.client import Tensors
+from fastapi_triton.triton.client import Extensions, Tensors
 from fastapi_triton.triton.infer_codec import request_body
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.tensor import Tensor
@@ -69,7 +69,7 @@ async def test_the_fields_become_parameters_of_the_request(
     assert (first.status_code, first.json()) == (200, {"x": 1})
     last = await http.post(f"/models/{model}/infer", json={"x": 2, "sequence_id": 7, "sequence_end": True})
     assert last.json() == {"x": 2}
-    assert triton.parameters == [
+    assert [each.parameters for each in triton.extensions] == [
         {"sequence_id": "a", "sequence_start": True, "sequence_end": False},
         {"sequence_id": 7, "sequence_start": False, "sequence_end": True},
     ]
@@ -79,7 +79,7 @@ async def test_the_fields_become_parameters_of_the_request(
 def test_parameters_are_written_into_the_request_to_triton() -> None:
     parameters = {"sequence_id": 2**64 - 1, "sequence_start": True, "sequence_end": False}
     for outputs, binary in (([], {"binary_data_output": True}), (["y"], {})):
-        (header,), _ = request_body({}, outputs, "", parameters)
+        (header,), _ = request_body({}, outputs, "", extensions=Extensions(parameters))
         assert json.loads(bytes(header))["parameters"] == parameters | binary
 
 
@@ -183,7 +183,9 @@ async def test_a_form_has_the_fields_too(
     form: dict[str, Any] = {"frame": (None, "[[[1,2]],[[3,4]],[[5,6]]]"), "sequence_id": (None, "7")}
     response = await http.post("/models/frames/infer", files={**form, "sequence_start": (None, "true")})
     assert response.status_code == 200, response.text
-    assert triton.parameters == [{"sequence_id": sequence_id, "sequence_start": True, "sequence_end": False}]
+    assert [each.parameters for each in triton.extensions] == [
+        {"sequence_id": sequence_id, "sequence_start": True, "sequence_end": False}
+    ]
     assert pointers(await http.post("/models/frames/infer", files={**form, "sequence_end": (None, "yes")})) == [
         ("#/sequence_end", "wrong_type")
     ]

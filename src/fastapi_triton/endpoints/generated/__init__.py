@@ -13,6 +13,7 @@ This package owns the translation by config alone. It must not know the pydantic
 | `batches` | rows ↔ the tensors of requests to Triton |
 | `pictures` | a request's options for pictures: normalization, PNG |
 | `forms` | a form with picture files → the JSON body of an equal request |
+| `classification` | the query option `classes` |
 | `sequences` | the fields of a sequence |
 | `schemas` | a tensor as JSON Schema, and an example |
 | `openapi` | the operations of all models |

@@ -24,7 +24,7 @@ from fastapi_triton.core.errors import (
     shown,
 )
 from fastapi_triton.endpoints import content_negotiation, image_tensors
-from fastapi_triton.endpoints.generated import batches, forms, pictures, sequences
+from fastapi_triton.endpoints.generated import batches, classification, forms, pictures, sequences
 from fastapi_triton.endpoints.generated.batches import Inputs, Part
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.generated.models import GeneratedModels
@@ -33,7 +33,7 @@ from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.endpoints.sse import Event
-from fastapi_triton.triton.client import NO_PARAMETERS, Parameters, Tensors
+from fastapi_triton.triton.client import Extensions, Parameters, Tensors
 from fastapi_triton.triton.image_dims import Normalize
 
 P = ParamSpec("P")
@@ -43,6 +43,7 @@ T = TypeVar("T")
 RESPONSE = "response"
 # Longer bodies take tens of milliseconds to parse.
 _LONG_BYTES = 256 * 1024
+_NUMBER = re.compile("[1-9][0-9]{0,18}")
 _PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?(.+))?")
 
 
@@ -55,12 +56,18 @@ class InferPath:
     arrays: Arrays = "list"
     # None: as the model's config says.
     normalize: Normalize | None = None
+    # The number of classes. None: whole outputs.
+    classes: int | None = None
 
     @property
     def path(self) -> str:
         """The path and query, without the prefix that a proxy adds."""
         versions = f"/versions/{quote(self.version, safe='')}" if self.version else ""
-        options = {"arrays": self.arrays if self.arrays != "list" else None, "normalize": self.normalize}
+        options = {
+            "arrays": self.arrays if self.arrays != "list" else None,
+            "normalize": self.normalize,
+            classification.OPTION: self.classes,
+        }
         query = urlencode({name: value for name, value in options.items() if value is not None})
         return f"{paths.MODELS}/{quote(self.model, safe='')}{versions}/infer{'?' * bool(query)}{query}"
 
@@ -71,10 +78,17 @@ class InferPath:
         if found is None:
             return None
         options: dict[str, Any] = dict(parse_qsl(found[3] or ""))
-        if not options.keys() <= {"arrays", "normalize"}:
+        if not options.keys() <= {"arrays", "normalize", classification.OPTION}:
             return None
+        if classification.OPTION in options:
+            number = options[classification.OPTION]
+            options[classification.OPTION] = int(number) if _NUMBER.fullmatch(number) else number
         address = cls(unquote(found[1]), unquote(found[2] or ""), **options)
-        is_known = address.arrays in get_args(Arrays) and address.normalize in (None, *get_args(Normalize))
+        is_known = (
+            isinstance(address.classes, int | None)
+            and address.arrays in get_args(Arrays)
+            and address.normalize in (None, *get_args(Normalize))
+        )
         return address if is_known and address.path == path else None
 
 
@@ -100,12 +114,13 @@ class GeneratedEndpoint:
         return await self.services.pipeline.serve(GeneratedTranslation(self, model, address, request), request.receive)
 
     def model(self, address: InferPath) -> GeneratedModel:
-        """The model with its current config, and the address's normalization.
+        """The model with its current config, and the options of the address.
 
-        Raises what `GeneratedModels.endpoint` and `pictures.with_options` raise.
+        Raises what `GeneratedModels.endpoint`, `pictures.with_options` and `GeneratedModel.with_classes` raise.
         """
         model = self._models.endpoint(address.model, address.version)
-        return pictures.with_options(model, address.arrays, address.normalize)
+        model = pictures.with_options(model, address.arrays, address.normalize)
+        return model if address.classes is None else model.with_classes(address.classes)
 
     def is_unloaded(self, address: InferPath) -> bool:
         """Whether the model was unloaded on request. False for a model that is loading or failed to load."""
@@ -200,12 +215,12 @@ class GeneratedTranslation(Translation):
             return await self._json([outputs], inputs)
         try:
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._infer_rows(part)) for part in inputs.parts]
+                running = [group.create_task(self._infer_rows(part, inputs.parameters)) for part in inputs.parts]
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return await self._json([each.result() for each in running], inputs)
 
-    async def _infer(self, part: Part, parameters: Parameters = NO_PARAMETERS) -> Tensors:
+    async def _infer(self, part: Part, parameters: Parameters) -> Tensors:
         self._services.pipeline.add_timeout(part.tensors, self._model.config, len(part.rows))
         try:
             return await self._services.triton.infer(
@@ -213,7 +228,8 @@ class GeneratedTranslation(Translation):
                 part.tensors,
                 request_id=current_request_id.get(),
                 version=self._address.version,
-                parameters=parameters,
+                extensions=Extensions(parameters, self._model.classes),
+                outputs=[tensor.name for tensor in self._model.config.outputs] if self._model.classes else (),
             )
         except (InvalidRequestError, ModelNotReadyError) as error:
             self._endpoint.doubt(self._address)
@@ -221,10 +237,10 @@ class GeneratedTranslation(Translation):
                 raise sequences.explained(error, self._model.config.sequences) from None
             raise
 
-    async def _infer_rows(self, part: Part) -> Tensors:
+    async def _infer_rows(self, part: Part, parameters: Parameters) -> Tensors:
         """Run one of several parts."""
         try:
-            return await self._infer(part)
+            return await self._infer(part, parameters)
         except FastAPITritonError as error:
             batches.name_rows(error, part.rows)
             raise

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.paths import MODELS
 from fastapi_triton.endpoints import content_negotiation, openapi
-from fastapi_triton.endpoints.generated import forms, pictures, sequences
+from fastapi_triton.endpoints.generated import classification, forms, pictures, sequences
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.endpoint import RESPONSE
 from fastapi_triton.endpoints.generated.obstacles import takes_batches
@@ -21,6 +21,7 @@ from fastapi_triton.endpoints.sse import QUEUED
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 
 _TAG = "models"
+_CLASS = "Class"
 _VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}, "example": "1"}
 
 
@@ -31,7 +32,9 @@ def paths(configs: Iterable[ModelConfig], *, has_jobs: bool = False) -> dict[str
     """
     document: dict[str, Any] = {
         "paths": {},
-        "components": {"schemas": {"Problem": problem_details.SCHEMA, **tensor_schemas.SHARED}},
+        "components": {
+            "schemas": {"Problem": problem_details.SCHEMA, _CLASS: classification.SCHEMA, **tensor_schemas.SHARED}
+        },
     }
     for config in configs:
         model_paths, schemas = _of_model(config, has_jobs)
@@ -54,7 +57,7 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
     schemas = {
         f"{key}.Request": {**_request_schema(config), "example": _request_example(config)},
         f"{key}.Answer": {
-            **tensor_schemas.object_schema(f"Response of {config.name}", config.outputs, is_output=True),
+            **_response_schema(config),
             "example": {each.name: tensor_schemas.example(each, is_output=True) for each in config.outputs},
         },
     }
@@ -75,6 +78,14 @@ def _request_schema(config: ModelConfig) -> dict[str, Any]:
         schema["minProperties"] = 1
     if config.sequences is not None:
         sequences.add_to_schema(schema, config.sequences)
+    return schema
+
+
+def _response_schema(config: ModelConfig) -> dict[str, Any]:
+    schema = tensor_schemas.object_schema(f"Response of {config.name}", config.outputs, is_output=True)
+    classes = {"type": "array", "items": {"$ref": REF.format(model=_CLASS)}}
+    for name in classification.max_classes(config):
+        schema["properties"][name] = {"anyOf": [schema["properties"][name], classes]}
     return schema
 
 
@@ -133,6 +144,8 @@ def _parameters(config: ModelConfig) -> list[dict[str, Any]]:
                 "schema": {"type": "string", "enum": normalizations},
             }
         )
+    if (classes := classification.parameter(config)) is not None:
+        parameters.append(classes)
     return parameters
 
 

@@ -25,7 +25,7 @@ from fastapi_triton.core.settings import Settings
 from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.serving.ray_serve.cold_start import ColdStart
 from fastapi_triton.triton import generate_codec
-from fastapi_triton.triton.client import NO_PARAMETERS, ModelStatus, Parameters, Tensors, TritonClient, Unstreamable
+from fastapi_triton.triton.client import NO_EXTENSIONS, Extensions, ModelStatus, Tensors, TritonClient, Unstreamable
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
@@ -145,14 +145,19 @@ class ClusterTriton:
         outputs: Sequence[str] = (),
         request_id: str = "",
         version: str = "",
-        parameters: Parameters = NO_PARAMETERS,
+        extensions: Extensions = NO_EXTENSIONS,
     ) -> dict[str, Tensor]:
         for pause_s in _attempts():
             await asyncio.sleep(pause_s)
             try:
                 async with self._lease(self._settings.request_timeout_s) as triton:
                     return await triton.infer(
-                        model, inputs, outputs=outputs, request_id=request_id, version=version, parameters=parameters
+                        model,
+                        inputs,
+                        outputs=outputs,
+                        request_id=request_id,
+                        version=version,
+                        extensions=extensions,
                     )
             except TritonUnavailableError as error:
                 if not was_not_run(error):
