@@ -71,6 +71,11 @@ async def until(folder: Path, pattern: str) -> None:
     await asyncio.to_thread(wait)
 
 
+def cancelled(folder: Path) -> list[str]:
+    """The requests whose cancellation the model has seen."""
+    return [path.name for path in folder.glob("*/left-*")]
+
+
 def response(event: str) -> ReceivedEvent:
     return ReceivedEvent("response", {"event": event})
 
@@ -107,7 +112,7 @@ async def test_a_client_that_leaves_ends_only_its_own_request(caller: httpx2.Asy
     (leaving / "go").touch()
     (staying / "go").touch()
     assert (await other)[-1] == ReceivedEvent("completed", {"num_responses": 5})
-    assert await asyncio.to_thread(list, tmp_path.glob("*/left-*")) == []
+    assert cancelled(tmp_path) == []
 
 
 async def events_for(caller: httpx2.AsyncClient, words: str) -> list[Any]:
