@@ -58,7 +58,12 @@ class LoadingTriton(EmbeddedTriton):
     async def load(self, session: aiohttp.ClientSession, model: str) -> str:
         """Load the model. Returns Triton's reason if it refuses the model, else "". The session's base is our `url`."""
         async with session.post(f"/v2/repository/models/{model}/load", json={}) as response:
-            return "" if response.status == 200 else str((await response.json())["error"])
+            if response.status != 200:
+                return str((await response.json())["error"])
+        async with session.get(f"/v2/models/{model}/config") as response:
+            if "sequence_batching" in await response.json():
+                await asyncio.sleep(0.05)  # Triton hangs if it unloads one before its thread runs; there is no event
+        return ""
 
     async def unload_all(self, session: aiohttp.ClientSession) -> None:
         """Unload every model, and wait until Triton has done so.
