@@ -13,10 +13,13 @@ from nearly_valid.repositories import repository
 
 from fastapi_triton.cli.check import runner
 from fastapi_triton.cli.check.rule import ERROR
+from fastapi_triton.embedded import triton_process
 from support.loading_triton import LoadingTriton, compile_inert_backend
 
 NUM_REPOSITORIES = 2000
-MIN_AGREEMENT = 0.8
+MIN_AGREEMENT = 0.98
+# Triton loads such a model, but every request to it fails.
+ERRORS_OF_REQUESTS = {"duplicate-input"}
 # Then only Triton's log has the reason.
 POLL_FAILED = "failed to poll"
 
@@ -49,8 +52,12 @@ async def reason_of(triton: LoadingTriton, session: aiohttp.ClientSession) -> st
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # protobuf's, about a text's escapes
 async def test_triton_refuses_the_same_random_repositories(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(triton_process, "LONGEST_BACKOFF_S", 0.1)  # some configs crash Triton
     (tmp_path / "models").mkdir()
     triton = LoadingTriton.prepare(tmp_path / "models")
     triton.inert_library = compile_inert_backend(tmp_path)
@@ -64,7 +71,11 @@ async def test_triton_refuses_the_same_random_repositories(
             case.write(triton.model_repository)
             reason = await reason_of(triton, session)
             findings = await runner.check(runner.Subject(triton.model_repository))
-            errors = [f"{each.where}: {each.code}: {each.detail}" for each in findings if each.severity is ERROR]
+            errors = [
+                f"{each.where}: {each.code}: {each.detail}"
+                for each in findings
+                if each.severity is ERROR and each.code not in ERRORS_OF_REQUESTS
+            ]
             num_valid += not reason
             if bool(reason) != bool(errors):
                 if POLL_FAILED in reason:
