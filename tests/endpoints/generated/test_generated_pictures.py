@@ -16,6 +16,7 @@ from PIL import Image
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.endpoints import image_tensors
 from fastapi_triton.endpoints.generated import openapi
+from fastapi_triton.endpoints.images import SCRIBBLE
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -314,10 +315,12 @@ def test_the_openapi_document_has_forms_and_pictures_only_where_they_work() -> N
     }
     assert [name for name, option in options.items() if "png" in option["arrays"]] == ["upscaler", "styles"]
     assert [name for name, option in options.items() if "normalize" in option] == ["classifier", "styles"]
-    form = operations["classifier"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    body = operations["classifier"]["requestBody"]["content"]["multipart/form-data"]
+    form = body["schema"]
     assert form["required"] == ["data_0"]
     assert form["properties"]["data_0"]["format"] == "binary"
-    assert json.loads(form["properties"]["boxes"]["example"]) == [[1] * 4] * 2
+    assert form["properties"]["boxes"]["contentMediaType"] == "application/json"
+    assert body["example"] == {"data_0": SCRIBBLE}
 
 
 def test_hints_set_the_normalization_and_wrong_ones_are_reported() -> None:

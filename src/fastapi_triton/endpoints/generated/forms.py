@@ -61,9 +61,13 @@ def _field_schema(tensor: TensorConfig) -> dict[str, Any]:
     if tensor.image is not None or tensor.content in _FILES:
         return {**described, "format": "binary"}
     if tensor.datatype.kind == "bytes" and tensor.is_scalar:
-        return {**described, "example": tensor_schemas.example(tensor)}
-    example = orjson.dumps(tensor_schemas.example(tensor)).decode()
-    return {**described, "contentMediaType": validation.JSON, "example": example}
+        return described
+    return {**described, "contentMediaType": validation.JSON}
+
+
+def example(values: Mapping[str, Any]) -> dict[str, str]:
+    """The JSON values of a request as the fields of a form."""
+    return {name: value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in values.items()}
 
 
 def as_json(body: bytes, content_type: str, config: ModelConfig, limits: ImageLimits) -> bytes:

@@ -111,7 +111,7 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
         content[pictures.PNG] = openapi.BINARY
     bodies: dict[str, Any] = {validation.JSON: {"schema": request, "examples": examples}}
     if forms.takes_forms(config):
-        bodies[validation.FORM] = {"schema": forms.schema(config)}
+        bodies[validation.FORM] = {"schema": forms.schema(config), "example": forms.example(row)}
     return {
         "tags": [_TAG],
         "summary": f"Run {config.name}",
