@@ -75,7 +75,7 @@ def test_other_errors_about_cuda_stay_errors_without_a_gpu(text: str, caplog: py
 
 def test_ports_are_free_and_different() -> None:
     ports = Ports.free()
-    assert ports.http != ports.metrics
+    assert len({ports.http, ports.metrics, ports.grpc}) == 3
     assert preflight.port_obstacle("127.0.0.1", ports.http) is None
 
 

@@ -56,9 +56,8 @@ def test_models_are_listed_with_an_endpoint_or_a_reason(odd_server: Server) -> N
     models = {each["name"]: each for each in odd_server.get("/models").json()["models"]}
     assert sorted(models) == odd_repository.NAMES
     without = {name: each["reason"] for name, each in models.items() if each["endpoint"] is None}
-    assert set(without) == {"broken", "repeat_fp16"}
+    assert set(without) == {"broken"}
     assert "no weights here" in without["broken"]
-    assert "output `half` is FP16" in without["repeat_fp16"]
     assert problems(infer(odd_server, "broken", {"x": 1}), 503) == []
 
 
@@ -170,8 +169,6 @@ def test_decoupled_model_streams(odd_server: Server, model: str) -> None:
     assert received[-1][1] == {"num_responses": 2}
     assert events(infer(odd_server, model, {"text": "", "times": 0})) == [("completed", {"num_responses": 0})]
     assert problems(infer(odd_server, model, [body])) == [("#", "wrong_shape")]
-    assert problems(infer(odd_server, model, {**body, "values": ["NaN"]})) == [("#/values", "not_finite")]
-    assert problems(infer(odd_server, model, {**body, "text": {"base64": "/w=="}})) == [("#/text", "invalid_text")]
 
 
 @pytest.mark.parametrize(("model", "outer"), [("repeat", []), ("repeat_batched", [1])])
@@ -208,13 +205,52 @@ def test_streams_carry_several_dims_in_the_shapes_of_the_config(
     assert [pointer for pointer, _ in problems(wrong)] == ["#/line", "#/grid"]
 
 
-def test_optional_inputs_that_a_stream_cannot_carry_are_left_out(odd_server: Server) -> None:
-    body = {"text": "", "times": 1, "id": "mine"}
-    assert events(infer(odd_server, "repeat_batched", body))[0][1]["id"] == "mine"
-    left_out = problems(infer(odd_server, "repeat_batched", {**body, "half": 1, "parameters": 1}))
-    assert left_out == [("#/half", "unsupported_parameter"), ("#/parameters", "unsupported_parameter")]
-    inputs = odd_server.get("/models/repeat_batched").json()["inputs"]
-    assert {each["name"] for each in inputs if each["left_out"]} == {"half", "parameters"}
+def test_grpc_carries_the_streams_that_http_cannot(odd_server: Server) -> None:
+    body = {
+        "times": 2,
+        "half": [1.5, "-Infinity"],
+        "bf16": [0.5, "NaN", 3],
+        "pair": [[1, 2], [3, 4], [5, 6]],
+        "blob": base64.b64encode(b"\xff\0").decode(),
+        "model_name": "mine",
+    }
+    received = events(infer(odd_server, "repeat_fp16", body))
+    assert [name for name, _ in received] == ["response", "response", "completed"]
+    shapes = json.loads(received[0][1].pop("shapes"))
+    assert received[0][1] == body
+    assert shapes == {
+        **{name: [1] for name in ("times", "blob", "model_name")},
+        "half": [2],
+        "bf16": [3],
+        "pair": [3, 2],
+    }
+    binary = events(infer(odd_server, "repeat_fp16", body, "?arrays=base64"))[0][1]
+    assert binary["half"]["shape"] == [2]
+
+
+def test_grpc_carries_requests_that_http_cannot(odd_server: Server) -> None:
+    body = {"times": 1, "text": {"base64": "/w=="}, "values": ["NaN", 1], "parameters": 7, "half": 0.5}
+    data = events(infer(odd_server, "repeat_batched", body))[0][1]
+    assert (data["text"], data["values"]) == (body["text"], body["values"])
+    assert json.loads(data["shapes"])["half"] == [1, 1]
+    assert {each["left_out"] for each in odd_server.get("/models/repeat_batched").json()["inputs"]} == {None}
+
+
+def test_failing_grpc_stream_ends_with_an_error_event_or_a_status(odd_server: Server) -> None:
+    received = events(infer(odd_server, "repeat_fp16", {"times": -1}))
+    assert [name for name, _ in received] == ["response", "error"]
+    assert received[-1][1]["code"] == "inference_failed"
+    assert problems(infer(odd_server, "repeat_fp16", {"times": -2}), 502) == []
+    assert events(infer(odd_server, "repeat_fp16", {"times": 0})) == [("completed", {"num_responses": 0})]
+
+
+@pytest.mark.parametrize("model", ["repeat", "repeat_fp16"])
+def test_a_closed_stream_is_cancelled_in_the_model(odd_server: Server, model: str) -> None:
+    text = {} if model == "repeat_fp16" else {"text": ""}
+    with CLIENT.stream("POST", f"{odd_server.url}/models/{model}/infer", json={"times": -3, **text}) as response:
+        assert "event: response" in next(response.iter_text())
+    # The model blocks its only instance until it is cancelled.
+    assert events(infer(odd_server, model, {"times": 0, **text})) == [("completed", {"num_responses": 0})]
 
 
 def test_iterative_scheduling_needs_no_sequence_id(odd_server: Server) -> None:

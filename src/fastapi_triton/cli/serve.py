@@ -82,14 +82,13 @@ def serve(
     try:
         setting_flags.export({**settings, "triton_url": triton})
         logging_config.configure(Settings())
-        middleware_stack.require_usable(Settings())
+        _require_usable(Settings())
         with contextlib.ExitStack() as stack:
             repository = _model_repository(models, models_cache, stack)
             if cluster:
                 _serve_cluster(app_name, cluster, repository, host, port)
                 return
-            embedded_triton = EmbeddedTriton.prepare(repository) if embedded else None
-            setting_flags.export({"triton_url": embedded_triton.url if embedded_triton else None})
+            embedded_triton = _embedded_triton(repository) if embedded else None
             is_bundled = embedded and repository.resolve() == bundle.model_repository().resolve()
             frontend = load_app(app_name, is_bundled_repository=is_bundled)
             workers_plan = WorkersPlan(workers, app_name, is_bundled) if workers > 1 else None
@@ -98,6 +97,33 @@ def serve(
         fail(invalid_settings(error))
     except (EmbeddedTritonError, S3ModelsError, AppNotFoundError, KeyFileError) as error:
         fail(str(error))
+
+
+def _require_usable(settings: Settings) -> None:
+    """Check what can fail only when the app starts.
+
+    Raises:
+        KeyFileError: the API key file cannot be used.
+    """
+    middleware_stack.require_usable(settings)
+    if settings.triton_grpc_url and not _has_grpc():
+        fail("TRITON_GRPC_URL needs more packages: pip install 'fastapi-triton[grpc]'")
+
+
+def _has_grpc() -> bool:
+    """Whether the extra `grpc` is installed."""
+    return all(importlib.util.find_spec(name) for name in ("grpc", "tritonclient"))
+
+
+def _embedded_triton(repository: Path) -> EmbeddedTriton:
+    """The Triton to start. Its URLs are in the environment, from which the app reads its settings.
+
+    Raises:
+        EmbeddedTritonError: this machine cannot run it.
+    """
+    triton = EmbeddedTriton.prepare(repository, has_grpc=_has_grpc())
+    setting_flags.export({"triton_url": triton.url, "triton_grpc_url": triton.grpc_url or ""})
+    return triton
 
 
 def _model_repository(models: str | None, cache: Path | None, stack: contextlib.ExitStack) -> Path:

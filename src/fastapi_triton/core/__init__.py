@@ -7,6 +7,7 @@ models or pictures.
 | module | purpose |
 | --- | --- |
 | `settings` | all settings, with default and description |
+| `urls` | checks of the URLs among the settings |
 | `paths` | URL prefixes; a request's path below `root_path` |
 | `errors` | the errors that clients get: status, code, text |
 | `problem_details` | errors → `application/problem+json`, or another API's format |

@@ -5,10 +5,11 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, FilePath, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fastapi_triton.core import urls
 
 # The key of an app's settings in the state that its lifespan shares with the server.
 STATE = "settings"
@@ -75,42 +76,6 @@ def _header_lines(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
-def _triton_url(url: str) -> str:
-    """The URL of Triton's HTTP port. Errors do not repeat it, since it may contain a password.
-
-    Raises:
-        ValueError: it is not such a URL.
-    """
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url or re.search(r"[\s\x00-\x1f\x7f\\]", url):
-        raise ValueError("write it as http://host:port, or https://host:port")
-    if "?" in url or "#" in url:
-        raise ValueError("remove the query (?) and the fragment (#)")
-    path = parts.path.rstrip("/")
-    if path.endswith("/v2"):
-        raise ValueError("remove /v2 from its end; the frontend adds it to every request")
-    if not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*", path):
-        raise ValueError(
-            "its path may contain only letters, digits and -._~!$&'()*+,;=:@; encode other characters, as in %20"
-        )
-    return url
-
-
-def _database_url(url: str) -> str:
-    """A URL whose password is encoded. With a plain @, the driver's errors would show part of the password as the host.
-
-    Raises:
-        ValueError: it contains an @ that is not encoded.
-    """
-    if url.startswith("postgresql") and url.partition("://")[2].partition("?")[0].count("@") > 1:
-        raise ValueError("write an @ in the user name or the password as %40")
-    return url
-
-
 # Compose files and Helm charts pass empty variables on.
 _File = Annotated[FilePath | None, BeforeValidator(_none_if_empty)]
 _Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_empty)]
@@ -133,11 +98,17 @@ class Settings(BaseSettings):
         env_prefix="FASTAPI_TRITON_", populate_by_name=True, extra="forbid", hide_input_in_errors=True
     )
 
-    triton_url: Annotated[str, AfterValidator(_triton_url)] = Field(
+    triton_url: Annotated[str, AfterValidator(urls.triton_url)] = Field(
         default="http://localhost:8000",
         validation_alias=_triton_variables("triton_url"),
         description="URL of Triton's HTTP port. A path in it precedes `/v2`.",
         repr=False,  # it may contain a password
+    )
+    triton_grpc_url: Annotated[str | None, AfterValidator(urls.triton_grpc_url)] = Field(
+        default=None,
+        validation_alias=_triton_variables("triton_grpc_url"),
+        description="URL of Triton's gRPC port, `grpc://host:8001` or `grpcs://host:8001` (TLS), for streams that HTTP "
+        "cannot carry; none: HTTP only. Needs the extra `grpc`.",
     )
     triton_ca_file: _File = Field(
         default=None,
@@ -325,7 +296,7 @@ class Settings(BaseSettings):
         default="",
         description="Folder of background jobs (extra `jobs`); none: no jobs. `serve` chooses one by default.",
     )
-    jobs_url: Annotated[str, AfterValidator(_database_url)] = Field(
+    jobs_url: Annotated[str, AfterValidator(urls.database_url)] = Field(
         default="",
         pattern=r"^(sqlite:///|postgresql(\+psycopg)?://|$)",
         repr=False,  # it may contain a password

@@ -57,16 +57,16 @@ class Ports:
 
     http: int
     metrics: int
+    grpc: int
 
     @classmethod
     def free(cls, host: str = LOOPBACK) -> Self:
-        """Find two free ports of this machine's address `host`."""
+        """Find free ports of this machine's address `host`."""
         with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
             for each in sockets:
                 each.bind((host, 0))
-            http, metrics = (int(each.getsockname()[1]) for each in sockets)
-        return cls(http, metrics)
+            return cls(*(int(each.getsockname()[1]) for each in sockets))
 
 
 class Observer(Protocol):
@@ -84,19 +84,27 @@ class Observer(Protocol):
 class EmbeddedTriton:
     """Keeps one Triton running inside `async with`. Its `url` is known before it starts.
 
-    `observer`, if set, is notified of a dead stub process before Triton is restarted.
+    With `has_grpc` it opens its gRPC port too, at `grpc_url`. `observer`, if set, is notified of a dead stub process
+    before Triton is restarted.
     """
 
     observer: Observer | None = None
     stub_monitor: type[StubMonitor] = StubMonitor
 
     def __init__(
-        self, model_repository: Path, *, installation: Installation, libpython: Path, host: str = LOOPBACK
+        self,
+        model_repository: Path,
+        *,
+        installation: Installation,
+        libpython: Path,
+        host: str = LOOPBACK,
+        has_grpc: bool = False,
     ) -> None:
         self.model_repository = model_repository.resolve()
         self.host = host
         self.ports = Ports.free(host)
         self.url = f"http://{host}:{self.ports.http}"
+        self.grpc_url = f"grpc://{host}:{self.ports.grpc}" if has_grpc else None
         self._installation = installation
         self._libpython = libpython
         self._running = contextlib.AsyncExitStack()
@@ -112,7 +120,7 @@ class EmbeddedTriton:
         self._given_up: asyncio.Future[str] | None = None
 
     @classmethod
-    def prepare(cls, model_repository: Path, *, host: str = LOOPBACK) -> Self:
+    def prepare(cls, model_repository: Path, *, host: str = LOOPBACK, has_grpc: bool = False) -> Self:
         """Check that Triton can run here, without starting it. It will listen on `host`, an address of this machine.
 
         Raises:
@@ -121,7 +129,8 @@ class EmbeddedTriton:
         if not model_repository.is_dir():
             raise EmbeddedTritonError(f"There is no model repository at {model_repository}.")
         libpython = require_machine()
-        return cls(model_repository, installation=Installation.find(), libpython=libpython, host=host)
+        installation = Installation.find()
+        return cls(model_repository, installation=installation, libpython=libpython, host=host, has_grpc=has_grpc)
 
     async def __aenter__(self) -> Self:
         """Start Triton. Does not wait until it has loaded its models."""
@@ -223,7 +232,7 @@ class EmbeddedTriton:
             f"--backend-config=python,shm-default-byte-size={shared_bytes(shutil.disk_usage(guard.SHARED_MEMORY).free)}",
             f"--http-address={self.host}",
             f"--http-port={self.ports.http}",
-            "--allow-grpc=false",
+            *self._grpc_options(),
             f"--metrics-address={self.host}",
             f"--metrics-port={self.ports.metrics}",
             "--allow-gpu-metrics=false",
@@ -232,6 +241,11 @@ class EmbeddedTriton:
             f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
             *_trace_options(os.environ),
         ]
+
+    def _grpc_options(self) -> list[str]:
+        if self.grpc_url is None:
+            return ["--allow-grpc=false"]
+        return [f"--grpc-address={self.host}", f"--grpc-port={self.ports.grpc}"]
 
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)

@@ -7,6 +7,8 @@ This package must not know endpoints, the clients of the frontend, or FastAPI.
 | --- | --- |
 | `client` | the `TritonClient` protocol, and the default client of an app |
 | `http_client` | that protocol over HTTP |
+| `generate_stream` | one request to `/generate_stream` |
+| `grpc_stream`, `grpc_codec` | streams that HTTP cannot carry, over gRPC; its messages |
 | `infer_codec`, `generate_codec` | the bodies of `/infer`; the JSON of `/generate_stream` |
 | `tensor`, `datatypes` | one tensor; the table of datatypes |
 | `model_config` | a model config as plain data |

@@ -2,6 +2,7 @@
 """Responses that are not results, from Triton or a proxy in front of it, as errors for clients."""
 
 import logging
+import re
 from collections.abc import Mapping
 
 import orjson
@@ -51,6 +52,12 @@ _NOBODY: Mapping[int, str] = {
     404: "The proxy in front of Triton has no Triton at this URL (404). Nothing was run. Correct TRITON_URL.",
     503: "The proxy in front of Triton has no Triton available (503). Nothing was run. Try again.",
 }
+
+# Triton's messages, without a status, that are about the request or the model's state.
+_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
+_UNKNOWN = re.compile(r"Request for unknown model: '")
+_QUEUE_FULL = "Exceeds maximum queue size"
+_INVALID = re.compile(r"(unexpected|expected|inference|input) ")
 
 
 class SuspectedDeathError(InferenceError):
@@ -108,6 +115,18 @@ def stream_failure(model: str, text: str) -> FastAPITritonError:
         return _suspected(model, text)
     logger.error("model %s: its stream failed: %s", model, text[:_MAX_TEXT])
     return _unknown_failure(model)
+
+
+def rejection(model: str, text: str) -> FastAPITritonError:
+    """The error for a message in a gRPC stream. It has no status, and is either Triton's or the model's."""
+    message = _REQUEST_ID.sub("", text)
+    if _UNKNOWN.match(message) or "not at ready state" in message:
+        return _not_loaded(model)
+    if message in STOPPING_TEXTS or message.startswith(_QUEUE_FULL):
+        return _unavailable(model, message)
+    if _INVALID.match(message) and f"model '{model}'" in message:
+        return _refused(message)
+    return stream_failure(model, message)
 
 
 def _from_model(model: str, status: int, failure: ModelFailure) -> FastAPITritonError:

@@ -6,6 +6,7 @@ in the model's config, so at most one dimension may be free; this module does th
 """
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +15,13 @@ import numpy as np
 import orjson
 from pydantic_core import from_json
 
-from fastapi_triton.core.errors import InvalidRequestError, invalid_field
+from fastapi_triton.core.errors import InferenceError, InvalidRequestError, invalid_field
 from fastapi_triton.triton.client import Tensors, Unstreamable
+from fastapi_triton.triton.error_mapping import stream_failure, unreadable
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
+
+logger = logging.getLogger(__name__)
 
 EMPTY_LIST = "empty_list"
 # Triton converts JSON numbers to every datatype but these.
@@ -38,6 +42,7 @@ def unstreamable(config: ModelConfig) -> Unstreamable:
     return Unstreamable(
         _with_reasons(config.inputs, _RESERVED_INPUTS),
         _with_reasons(config.outputs, _RESERVED_OUTPUTS),
+        remedy="with TRITON_GRPC_URL, the frontend streams it over gRPC",
     )
 
 
@@ -163,3 +168,30 @@ def _array(value: Any, output: TensorConfig) -> np.ndarray[Any, Any]:
     free = len(values) // known if known else 0
     shape = [free if dim == -1 else dim for dim in output.dims]
     return array.reshape(shape) if math.prod(shape) == len(values) else array
+
+
+def response_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
+    """The outputs in the data of an event.
+
+    Raises:
+        FastAPITritonError: it reports an error, or cannot be read.
+    """
+    try:
+        members = event(data)
+        message = error_text(members)
+        if message is None and "model_name" not in members:
+            raise ValueError("the data is not an event of Triton's")
+        if message is None:
+            return tensors(members, config)
+    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
+        logger.error(
+            "model %s: an event of %d bytes of its stream cannot be read: %s",
+            config.name,
+            len(data),
+            type(error).__name__,
+        )
+        if names := names_of_no_text(data):
+            detail = f"The model {config.name} returned bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
+            raise InferenceError(detail) from None
+        raise unreadable(config.name) from None
+    raise stream_failure(config.name, message)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton over HTTP: `infer_codec.py` writes and reads the bodies of `/infer`, `generate_codec.py` those of
-`/generate_stream`.
+`/generate_stream`. Streams that it cannot carry go over gRPC (`grpc_stream.py`), if that is set up.
 
 It does not use tritonclient's aio client, which has no timeout per request, makes Triton gzip every response (ten times
 the CPU for a picture), and does not wrap errors.
@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 import orjson
 
-from fastapi_triton.core import sse_parser
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import (
     DeadlineExceededError,
@@ -30,14 +29,20 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.request_record import TRITON, Headers, Stage
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.triton import generate_codec, infer_codec
-from fastapi_triton.triton.client import NO_EXTENSIONS, Extensions, ModelStatus, Tensors, Unstreamable
+from fastapi_triton.triton import generate_codec, generate_stream, infer_codec
+from fastapi_triton.triton.client import (
+    CARRIES_ALL,
+    NO_EXTENSIONS,
+    Extensions,
+    ModelStatus,
+    Tensors,
+    Unstreamable,
+)
 from fastapi_triton.triton.error_mapping import (
     SuspectedDeathError,
     failure,
     require_plain,
     require_triton,
-    stream_failure,
     suspects_death,
     unreadable,
 )
@@ -45,19 +50,15 @@ from fastapi_triton.triton.model_config import ModelConfig, from_server
 from fastapi_triton.triton.model_health import ModelProcesses, death
 from fastapi_triton.triton.process_check import ProcessCheck
 from fastapi_triton.triton.tensor import Tensor
-from fastapi_triton.triton.transport.connection import Connection, Pieces, ResponseHead
+from fastapi_triton.triton.transport.connection import Pieces, ResponseHead
 from fastapi_triton.triton.transport.credentials import OPEN_TO_ALL, Access
-from fastapi_triton.triton.transport.errors import LOST, lost
+from fastapi_triton.triton.transport.errors import LOST
 from fastapi_triton.triton.transport.health_check import HealthCheck
 from fastapi_triton.triton.transport.pool import ConnectionPool
 
 logger = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_PIECE_BYTES = 512 * 1024
-_EVENTS = sse_parser.MEDIA_TYPE.encode()
-# The headers that define the end of a response. Without one, a truncated response looks complete.
-_ENDS = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class HTTPTriton:
@@ -71,6 +72,7 @@ class HTTPTriton:
         request_timeout_s: float = 300.0,
         heartbeat_s: float = 2.0,
         access: Access = OPEN_TO_ALL,
+        grpc_url: str | None = None,
     ) -> None:
         self._request_timeout_s = request_timeout_s
         # A readiness request must not take longer than a person waits.
@@ -81,6 +83,11 @@ class HTTPTriton:
         self._open: AsyncExitStack | None = None
         self.processes = ModelProcesses()
         self._process_check = ProcessCheck(self.processes, self.status_request)
+        self._grpc = None
+        if grpc_url is not None:
+            from fastapi_triton.triton.grpc_stream import GRPCStreams  # needs the extra
+
+            self._grpc = GRPCStreams(grpc_url, access, connect_timeout_s=connect_timeout_s, processes=self.processes)
         # The last results of `config`: the JSON of a stream does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
 
@@ -93,11 +100,14 @@ class HTTPTriton:
             request_timeout_s=settings.request_timeout_s,
             heartbeat_s=settings.watch_interval_s,
             access=Access.of(settings),
+            grpc_url=settings.triton_grpc_url,
         )
 
     async def __aenter__(self) -> Self:
         self._open = AsyncExitStack()
         self._open.callback(self.pool.close)
+        if self._grpc is not None:
+            self._open.push_async_callback(self._grpc.close)
         await self._open.enter_async_context(self._health_check.running())
         return self
 
@@ -220,30 +230,32 @@ class HTTPTriton:
             raise unreadable(model) from None
 
     def unstreamable(self, config: ModelConfig) -> Unstreamable:
-        return generate_codec.unstreamable(config)
+        return CARRIES_ALL if self._grpc is not None else generate_codec.unstreamable(config)
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
     ) -> AsyncGenerator[dict[str, Tensor], None]:
         timeout_s = self._time_left()
         config = self._configs.get(model) or await self.config(model)
-        body = generate_codec.request_body(inputs, request_id, config)
         path = f"{_path(model, version)}/generate_stream"
-        headers = (
-            f"Accept: {sse_parser.MEDIA_TYPE}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        )
         sent_at = asyncio.get_running_loop().time()
         try:
             with Stage(TRITON, model) as stage:
-                head = self._head("POST", path, headers + _lines(stage.trace_headers))
-                # Closing the connection before the stream's end cancels the request.
-                async with self.pool.exchange(timeout_s=timeout_s, is_cancelled_by_closing=True) as connection:
-                    with self.processes.running(model, connection):
-                        await _send(connection, b"".join(head), body)
-                        async with aclosing(self._stream_events(connection, model)) as events:
-                            async for event in events:
-                                yield _event_tensors(event, config)
-                                self.processes.answered(model)
+                body = self._generate_body(inputs, request_id, config)
+                if self._grpc is not None and body is None:
+                    self.pool.breaker.require_closed()
+                    stream = self._grpc.stream(
+                        inputs, config, request_id, version, timeout_s=timeout_s, trace_headers=stage.trace_headers
+                    )
+                else:
+                    head = b"".join(self._head("POST", path, generate_stream.HEADERS + _lines(stage.trace_headers)))
+                    stream = generate_stream.responses(
+                        self.pool, self.processes, head, body or b"", config, timeout_s=timeout_s
+                    )
+                async with aclosing(stream) as responses:
+                    async for outputs in responses:
+                        yield outputs
+                        self.processes.answered(model)
         except (TimeoutError, TritonUnavailableError, ModelNotReadyError) as error:
             self._configs.pop(model, None)
             self._warn(path, error)
@@ -255,34 +267,16 @@ class HTTPTriton:
         except SuspectedDeathError as error:
             raise await self._learned(model, error, sent_at) from None
 
-    async def _stream_events(self, connection: Connection, model: str) -> AsyncGenerator[bytes, None]:
-        """The data of each event of a response.
-
-        Raises:
-            InferenceError: the response is compressed, or not a stream of events.
-            TritonUnavailableError: the response may be truncated.
-        """
-        head = await connection.head()
-        headers = dict(head.headers)
-        require_plain(headers)
-        if not headers.get(b"content-type", b"").startswith(_EVENTS):
-            text = b"".join([each async for each in connection])
-            if head.status == 200:
-                logger.error("model %s: its stream of %d bytes is not %s", model, len(text), sse_parser.MEDIA_TYPE)
-                raise unreadable(model)
-            raise failure(model, head.status, text)
+    def _generate_body(self, inputs: Tensors, request_id: str, config: ModelConfig) -> bytes | None:
+        """The body of `/generate_stream`; None: only gRPC can carry the request or its responses."""
+        if self._grpc is None:
+            return generate_codec.request_body(inputs, request_id, config)
+        if generate_codec.unstreamable(config).outputs:
+            return None
         try:
-            async with aclosing(sse_parser.parse(connection)) as events:
-                async for _, data in events:
-                    yield data
-        except ValueError as error:
-            logger.error("model %s: %s", model, error)
-            raise unreadable(model) from None
-        # If a model fails before its first response, Triton returns 400 for any error, and the error is an event.
-        if head.status != 200:
-            raise failure(model, head.status, b"")
-        if not headers.keys() & _ENDS:
-            raise lost()
+            return generate_codec.request_body(inputs, request_id, config)
+        except (InvalidRequestError, TypeError):
+            return None
 
     async def _learned(self, model: str, error: FastAPITritonError, sent_at: float) -> FastAPITritonError:
         """The error, or `death` if it reports that the stub process died and Triton confirms it."""
@@ -360,14 +354,6 @@ def _too_late(timeout_s: float) -> DeadlineExceededError:
     )
 
 
-async def _send(connection: Connection, head: bytes, body: bytes) -> None:
-    """Send a large body in pieces, so that the event loop serves other requests meanwhile."""
-    connection.start(head, body[:_PIECE_BYTES])
-    for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
-        await connection.write(body[start : start + _PIECE_BYTES])
-    connection.finish()
-
-
 @functools.lru_cache(maxsize=1024)  # a version may come from the client
 def _path(model: str, version: str = "") -> str:
     path = f"/v2/models/{quote(model, safe='')}"
@@ -376,25 +362,3 @@ def _path(model: str, version: str = "") -> str:
 
 def _model_status(entry: Mapping[str, str]) -> ModelStatus:
     return ModelStatus(entry["name"], entry.get("version", ""), entry.get("state", ""), entry.get("reason", ""))
-
-
-def _event_tensors(data: bytes, config: ModelConfig) -> dict[str, Tensor]:
-    try:
-        event = generate_codec.event(data)
-        message = generate_codec.error_text(event)
-        if message is None and "model_name" not in event:
-            raise ValueError("the data is not an event of Triton's")
-        if message is None:
-            return generate_codec.tensors(event, config)
-    except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
-        logger.error(
-            "model %s: an event of %d bytes of its stream cannot be read: %s",
-            config.name,
-            len(data),
-            type(error).__name__,
-        )
-        if names := generate_codec.names_of_no_text(data):
-            detail = f"The model {config.name} returned bytes that are not UTF-8 text, in `{'`, `'.join(names)}`."
-            raise InferenceError(detail) from None
-        raise unreadable(config.name) from None
-    raise stream_failure(config.name, message)

@@ -90,7 +90,7 @@ def response_tensors(body: memoryview, header_length: int | None) -> dict[str, T
         if size is None:
             tensors[output["name"]] = Tensor(datatype, _from_json(output["data"], datatype).reshape(output["shape"]))
         else:
-            tensors[output["name"]] = _read(body[offset : offset + size], datatype, output["shape"])
+            tensors[output["name"]] = read(body[offset : offset + size], datatype, output["shape"])
             offset += size
     return tensors
 
@@ -117,7 +117,12 @@ def serialize(name: str, tensor: Tensor) -> list[bytes | memoryview]:
     return pieces
 
 
-def _read(data: memoryview, datatype: Datatype, shape: Sequence[int]) -> Tensor:
+def read(data: memoryview, datatype: Datatype, shape: Sequence[int]) -> Tensor:
+    """A tensor from its values in Triton's binary protocol. Its array may share their memory.
+
+    Raises:
+        ValueError, struct.error: they are not such values, or do not fit the shape.
+    """
     if datatype.kind == "bytes":
         start = _LENGTH.size
         if len(shape) == shape.count(1) and len(data) == start + _LENGTH.unpack_from(data)[0]:

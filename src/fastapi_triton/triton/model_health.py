@@ -12,13 +12,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from fastapi_triton.core.errors import ModelNotReadyError
 from fastapi_triton.core.slot import current_slot
-from fastapi_triton.triton.transport.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -83,23 +82,31 @@ def death(model: str) -> ModelNotReadyError:
     )
 
 
+class Exchange(Protocol):
+    """A request at Triton: an HTTP connection, or a gRPC call."""
+
+    def fail(self, error: Exception) -> None:
+        """End it. Raise `error` in the task that waits for the response."""
+        ...
+
+
 class _Running:
-    """Registers a connection as waiting for a model."""
+    """Registers an exchange as waiting for a model."""
 
-    __slots__ = ("_connection", "_model", "_running")
+    __slots__ = ("_exchange", "_model", "_running")
 
-    def __init__(self, running: dict[str, set[Connection]], model: str, connection: Connection) -> None:
-        self._running, self._model, self._connection = running, model, connection
+    def __init__(self, running: dict[str, set[Exchange]], model: str, exchange: Exchange) -> None:
+        self._running, self._model, self._exchange = running, model, exchange
 
     def __enter__(self) -> None:
-        self._running.setdefault(self._model, set()).add(self._connection)
+        self._running.setdefault(self._model, set()).add(self._exchange)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        connections = self._running[self._model]
-        connections.discard(self._connection)
-        if not connections:
+        exchanges = self._running[self._model]
+        exchanges.discard(self._exchange)
+        if not exchanges:
             del self._running[self._model]
 
 
@@ -114,7 +121,7 @@ class ModelProcesses:
         self._counts: dict[str, tuple[Counts, float]] = {}
         # When their `num_unexecuted` last grew.
         self._unexecuted_at: dict[str, float] = {}
-        self._running: dict[str, set[Connection]] = {}
+        self._running: dict[str, set[Exchange]] = {}
         # By model: the model that it sends its requests to. If that one dies, they get no response either.
         self._called: dict[str, str] = {}
         # Models that Triton has reported as ready.
@@ -129,12 +136,12 @@ class ModelProcesses:
         else:
             self._called[model] = called
 
-    def running(self, model: str, connection: Connection) -> AbstractContextManager[None]:
-        """While this is entered, the model's death ends the exchange on the connection."""
+    def running(self, model: str, exchange: Exchange) -> AbstractContextManager[None]:
+        """While this is entered, the model's death ends the exchange."""
         # Clients can invent names, so only models that have a slot count. Requests of the frontend itself have no slot.
         if model in self._met and current_slot.get() is not None:
             self._used.add(model)
-        return _Running(self._running, model, connection)
+        return _Running(self._running, model, exchange)
 
     def answered(self, model: str) -> None:
         """A request to this model succeeded. If Triton still reports it as not ready, another instance served it."""
@@ -163,8 +170,8 @@ class ModelProcesses:
         self._dead[model] = _Death(counts, is_admitted)
         self._forget_counts(model)
         callers = [caller for caller, called in self._called.items() if called == model]
-        for connection in [each for name in (model, *callers) for each in self._running.get(name, ())]:
-            connection.fail(death(model))
+        for exchange in [each for name in (model, *callers) for each in self._running.get(name, ())]:
+            exchange.fail(death(model))
         self.on_change(model)
 
     def unready(self, model: str) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoupled: returns its inputs `times` times. With -1 it fails after the first response, with -2 before it.
+"""Decoupled: returns its inputs `times` times. With -1 it fails after the first response, with -2 before it. With -3 it
+blocks after the first response until the request is cancelled.
 
 An output `shapes`, if the config has it, holds the shapes of all inputs as JSON.
 """
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,10 @@ class TritonPythonModel:
             times = int(pb_utils.get_input_tensor_by_name(request, "times").as_numpy().reshape(-1)[0])
             if self.has_shapes:
                 tensors.append(self.shapes(request))
-            for _ in range({-1: 1}.get(times, min(times, 3))):
+            for _ in range({-1: 1, -3: 1}.get(times, min(times, 3))):
                 sender.send(pb_utils.InferenceResponse(tensors))
+            while times == -3 and not sender.is_cancelled():
+                time.sleep(0.01)
             if times in (-1, -2):
                 sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError("secret")))
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -148,8 +148,8 @@ def no_weights(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unstreamable-tensor",
     WARNING,
-    advice="Optional inputs are left out of the endpoint; other tensors leave the model without one. Use FP32, at most "
-    "one free dimension, or base64 text.",
+    advice="Set TRITON_GRPC_URL; or use FP32, at most one free dimension, or base64 text. Otherwise the "
+    "endpoint leaves out optional inputs, and other tensors leave the model without an endpoint.",
 )
 def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
     """Triton's generate_stream, by which decoupled models run over HTTP, cannot carry the tensor."""

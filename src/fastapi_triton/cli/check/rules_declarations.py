@@ -38,7 +38,9 @@ def contract_mismatch(declared: Declared) -> Iterator[str]:
     if model is not None and (stream_model is not None or not declaration.stream_model):
         # decoupled-over-infer reports decoupled models.
         plain = replace(model, decoupled=False)
-        yield from contract.mismatches(declaration.request, declaration.response, plain, stream_model)
+        yield from contract.mismatches(
+            declaration.request, declaration.response, plain, stream_model, declaration.unstreamable
+        )
 
 
 @RULES.add(

@@ -54,7 +54,7 @@ class Declaration:
         self.request = request
         self.response = response
         self._registry = registry
-        self._unstreamable = unstreamable
+        self.unstreamable = unstreamable
         self._compared: _Compared | None = None
         # The problems that were logged last. None: the declaration fitted, or was never compared.
         self._logged: tuple[str, ...] | None = None
@@ -133,7 +133,7 @@ class Declaration:
         if self._compared is not None and self._compared.generations == generations:
             return self._compared
         stream_config = target if self.stream_model else None
-        problems = tuple(contract.mismatches(self.request, self.response, model, stream_config, self._unstreamable))
+        problems = tuple(contract.mismatches(self.request, self.response, model, stream_config, self.unstreamable))
         self._compared = _Compared(generations, Configs(model, target), problems)
         self._log(problems)
         return self._compared

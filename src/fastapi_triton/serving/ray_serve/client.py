@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -75,6 +75,8 @@ class ClusterTriton:
     """
 
     def __init__(self, lease: Callable[[], Lease], settings: Settings, *, may_sleep: bool = False) -> None:
+        if settings.triton_grpc_url:
+            logger.warning("TRITON_GRPC_URL has no effect in a Ray cluster: its streams use HTTP only")
         self._new_lease = lease
         self._settings = settings
         self._may_sleep = may_sleep
@@ -165,7 +167,7 @@ class ClusterTriton:
         raise _out_of_reach()
 
     def unstreamable(self, config: ModelConfig) -> Unstreamable:
-        return generate_codec.unstreamable(config)
+        return replace(generate_codec.unstreamable(config), remedy="in a Ray cluster, streams use HTTP only")
 
     async def stream(
         self, model: str, inputs: Tensors, *, request_id: str = "", version: str = ""
