@@ -37,7 +37,7 @@ def read(folder: Path, versions: Sequence[int], model_file: str) -> tuple[Python
             path = pending.pop()
             if path not in found:
                 found[path] = _read(path, folder, is_model=path == model, is_loaded=True)
-                pending += _imports(found[path].tree, roots)
+                pending += _imports(found[path].tree, path, roots)
         for path in sorted(roots[0].rglob("*.py")):
             if path not in found:
                 found[path] = _read(path, folder, is_model=False, is_loaded=False)
@@ -49,23 +49,36 @@ def _read(path: Path, folder: Path, *, is_model: bool, is_loaded: bool) -> Pytho
     return PythonFile(str(path.relative_to(folder)), tree, error, is_model, is_loaded)
 
 
-def _imports(tree: ast.Module | None, roots: Sequence[Path]) -> Iterator[Path]:
+def _imports(tree: ast.Module | None, path: Path, roots: Sequence[Path]) -> Iterator[Path]:
     """The model's own files that the module imports whenever it is imported itself."""
     for node in tree.body if tree else ():
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            modules.append(node.module)
-        for module in modules:
-            stem = module.replace(".", "/")
-            candidates = [root / name for root in roots for name in (f"{stem}/__init__.py", f"{stem}.py")]
-            yield from [each for each in candidates if each.is_file()][:1]
+        match node:
+            case ast.Import(names=names):
+                targets = [alias.name.split(".") for alias in names]
+                places = roots
+            case ast.ImportFrom(module=module, names=names, level=level):
+                targets = [[*(module.split(".") if module else ()), alias.name] for alias in names]
+                places = path.parents[level - 1 : level] if level else roots
+            case _:
+                continue
+        for target in targets:
+            yield from next(filter(None, (_found(place, target) for place in places)), [])
+
+
+def _found(place: Path, target: Sequence[str]) -> list[Path]:
+    """The files of the module `target` and of the packages around it, in a folder where imports look for them."""
+    stems = [place.joinpath(*target[: index + 1]) for index in range(len(target))]
+    files = [file for stem in stems for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))]
+    return [file for file in files if file.is_file()]
 
 
 def _parsed(path: Path) -> tuple[ast.Module | None, str]:
-    """The file's syntax tree, or the reason why this version of Python cannot parse it."""
+    """The file's syntax tree, or the reason why this version of Python cannot compile it."""
     try:
         with warnings.catch_warnings(action="ignore"):  # for the model's author, such as invalid escapes
-            return ast.parse(path.read_bytes()), ""
+            tree = ast.parse(path.read_bytes())
+            compile(tree, path.name, "exec", dont_inherit=True)  # finds `return` outside of functions
+            return tree, ""
     except SyntaxError as error:
         return None, f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     except (RecursionError, MemoryError):

@@ -102,6 +102,8 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
     """The Python backend needs model.py in every version folder that Triton loads."""
     if model.is_python and not model.has_model_file:
         yield "a version folder has no model.py"
+    if model.is_python and not model.model_file.endswith(".py"):
+        yield f"Model name must end with '.py'. Model name is \"{model.model_file}\""
 
 
 @RULES.add(

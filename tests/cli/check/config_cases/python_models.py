@@ -20,6 +20,13 @@ CASES = [
         files={"m/1/model.py": f"from part import *\n{PYTHON_MODEL}", "m/1/part.py": "\ndef f(:\n"},
     ),
     Case(
+        "python: file without .py",
+        python('default_model_filename: "model.txt"'),
+        "no-model-file",
+        "Model name must end with '.py'",
+        files={"m/1/model.txt": PYTHON_MODEL},
+    ),
+    Case(
         "python: no class",
         python(),
         "no-model-class",
