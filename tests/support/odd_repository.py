@@ -1,23 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A repository of unusual models: the configs in `odd_models/`. Their second line names their code."""
+"""Repositories of unusual models, `odd_models/`, and of models like those of Triton's examples, `example_models/`.
+
+The second line of a config names its code.
+"""
 
 import shutil
 from pathlib import Path
 
 ODD_MODELS = Path(__file__).with_name("odd_models")
-NAMES = sorted(path.name.removesuffix(".pbtxt") for path in ODD_MODELS.glob("*.pbtxt"))
+EXAMPLE_MODELS = Path(__file__).with_name("example_models")
 
 
-def add_model(repository: Path, name: str) -> None:
-    config = ODD_MODELS / f"{name}.pbtxt"
-    code = config.read_text().splitlines()[1].removeprefix("# model: ")
+def names(models: Path) -> list[str]:
+    return sorted(path.name.removesuffix(".pbtxt") for path in models.glob("*.pbtxt"))
+
+
+NAMES = names(ODD_MODELS)
+
+
+def add_model(repository: Path, name: str, models: Path = ODD_MODELS) -> None:
+    config = models / f"{name}.pbtxt"
+    text = config.read_text()
+    code = text.splitlines()[1].removeprefix("# model: ")
     version = repository / name / "1"
     version.mkdir(parents=True)
     shutil.copy(config, repository / name / "config.pbtxt")
-    shutil.copy(ODD_MODELS / code, version / "model.py")
+    if code != "none":  # an ensemble
+        shutil.copy(models / code, version / "model.py")
+    if "label_filename" in text:
+        shutil.copy(models / "labels.txt", repository / name)
 
 
-def make(repository: Path) -> Path:
-    for name in NAMES:
-        add_model(repository, name)
+def make(repository: Path, models: Path = ODD_MODELS) -> Path:
+    for name in names(models):
+        add_model(repository, name, models)
     return repository
