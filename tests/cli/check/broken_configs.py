@@ -131,6 +131,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         ],
         [Folder(name="a-b_2.c"), Folder(name="a#b"), Folder('platform: "onnxruntime_onnx"', name="a b")],
     ),
+    "invalid-backend": (
+        [(Folder(TENSORS, None), "Could not determine backend for model 'm'")],
+        [Folder(TENSORS, None, name="m.custom")],
+    ),
     "unknown-backend": (
         [
             (Folder(UNBATCHED.replace('"python"', f'"{name}"')), f"did you mean `{likely}`?")
@@ -172,7 +176,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [Folder(version="12")],
     ),
     "no-model-file": (
-        [(Folder(model_py=None), "no model.py"), (Folder(f'{BATCHED} default_model_filename: "a.py"'), "no model.py")],
+        [
+            (Folder(model_py=None), "model.py does not exist in the model repository path: 1/model.py"),
+            (Folder(f'{BATCHED} default_model_filename: "a.py"'), "path: 1/a.py"),
+        ],
         [Folder(), Folder(BATCHED.replace("python", "onnxruntime"), None)],
     ),
     "no-dynamic-batching": (

@@ -75,11 +75,6 @@ class ModelFolder:
         return versions.served(self.versions, self.settings.get("version_policy"))
 
     @property
-    def has_model_file(self) -> bool:
-        """Whether every version that Triton loads has the file of a Python model."""
-        return all((self.path / str(version) / self.model_file).is_file() for version in self.served_versions)
-
-    @property
     def waivers(self) -> dict[str, str]:
         """Rule code → reason, from the config's `parameters`."""
         return waivers(self.settings)

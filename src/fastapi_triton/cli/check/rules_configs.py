@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules for one model's folder and config."""
 
-import difflib
 import re
 from collections.abc import Iterator
 
-from fastapi_triton.cli.check.backend import KNOWN
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
 from fastapi_triton.cli.check.versions import has_leading_zero
-from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.triton import generate_codec
 
 RULES: Rules[ModelFolder] = Rules()
@@ -31,34 +28,6 @@ def name_mismatch(model: ModelFolder) -> Iterator[str]:
     if model.raw is not None and model.raw.get("name") != model.name:
         found = model.raw.get("name")
         yield f"unexpected directory name '{model.name}' for model '{found}', directory name must equal model name"
-
-
-@RULES.add("invalid-backend", ERROR, advice="Set `backend`, such as python, onnxruntime, tensorrt or pytorch.")
-def invalid_backend(model: ModelFolder) -> Iterator[str]:
-    """Triton finds no backend for the model, or `platform` is another backend's."""
-    backend, platform = model.backend.name, model.backend.platform
-    if model.raw is None or model.is_ensemble:
-        return
-    if not backend and not platform and not model.settings.get("default_model_filename"):
-        yield f"could not determine backend for model '{model.name}' with no backend in model configuration"
-    elif not backend:
-        yield f"unexpected platform type '{platform}'{_suggestion(platform)}"
-    elif model.backend.expected_platforms and platform not in model.backend.expected_platforms:
-        yield f"unexpected 'platform' and 'backend' pair, got: {platform}, {backend}"
-
-
-@RULES.add("unknown-backend", WARNING, advice="Correct `backend`, or waive this if you have a backend of that name.")
-def unknown_backend(model: ModelFolder) -> Iterator[str]:
-    """Triton looks for the library of the backend, and rejects the model if there is none."""
-    name = model.backend.name
-    platforms = {known.platform: known.backend for known in KNOWN if known.platform}
-    names = {known.backend for known in KNOWN} | {"dali", "fil", "tensorrtllm", "vllm"}
-    if name and name not in names:
-        longer = [each for each in names if each.startswith(name)]
-        for likely in [platforms.get(name), *longer, *difflib.get_close_matches(name, names, n=1, cutoff=0.8)]:
-            if likely:
-                yield f"unable to find backend library for backend '{name}'; did you mean `{likely}`?"
-                return
 
 
 @RULES.add("shell-characters", ERROR, advice="Use letters, digits, `-`, `_` and `.`.")
@@ -100,10 +69,11 @@ def invalid_version_policy(model: ModelFolder) -> Iterator[str]:
 @RULES.add("no-model-file", ERROR, advice="Add it, or set `default_model_filename`.")
 def no_model_file(model: ModelFolder) -> Iterator[str]:
     """The Python backend needs model.py in every version folder that Triton loads."""
-    if model.is_python and not model.has_model_file:
-        yield "a version folder has no model.py"
     if model.is_python and not model.model_file.endswith(".py"):
         yield f"Model name must end with '.py'. Model name is \"{model.model_file}\""
+    for version in model.served_versions if model.is_python else ():
+        if not (model.path / str(version) / model.model_file).is_file():
+            yield f"model.py does not exist in the model repository path: {version}/{model.model_file}"
 
 
 @RULES.add(
@@ -137,16 +107,6 @@ def invalid_repository_agents(model: ModelFolder) -> Iterator[str]:
             yield "unable to find 'libtritonrepoagent_.so': an agent has no name"
 
 
-@RULES.add("no-weights", WARNING, advice="Add it where Triton loads the model, or set `default_model_filename`.")
-def no_weights(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects a model without the file of its backend."""
-    name = model.settings.get("default_model_filename") or model.backend.filename
-    if model.backend.filename and not model.is_python and not model.settings.get("cc_model_filenames"):
-        for version in model.served_versions:
-            if not (model.path / str(version) / name).exists():
-                yield f"unable to find {version}/{name}"
-
-
 @RULES.add(
     "unstreamable-tensor",
     WARNING,
@@ -159,9 +119,3 @@ def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
         unstreamable = generate_codec.unstreamable(model.config)
         yield from (f"the input `{name}` {reason}" for name, reason in unstreamable.inputs.items())
         yield from (f"the output `{name}` {reason}" for name, reason in unstreamable.outputs.items())
-
-
-def _suggestion(platform: str) -> str:
-    """The platform or the backend that was probably meant."""
-    names = {name for known in KNOWN for name in (known.platform, known.backend) if name}
-    return nearest(platform, sorted(names)) if platform else ""

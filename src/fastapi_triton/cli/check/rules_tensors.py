@@ -17,9 +17,6 @@ FREE = -1
 _MAX_COUNT = 2**63 - 1
 _IMAGE_FORMATS = ("FORMAT_NHWC", "FORMAT_NCHW")
 _TENSORRT = "tensorrt_plan"
-_PYTORCH = "pytorch"
-_WITHOUT_OPTIONAL = (_PYTORCH, "tensorrt", "tensorflow", "openvino")
-_UNKNOWN_TO_PYTORCH = ("TYPE_UINT16", "TYPE_UINT32", "TYPE_UINT64")
 
 
 @RULES.add("auto-completed", NOTE, advice="Declare them in config.pbtxt, or check with --triton.")
@@ -29,7 +26,7 @@ def auto_completed(model: ModelFolder) -> Iterator[str]:
         if model.completion.sides:
             yield from (f"the config declares no {side}s" for side in SIDES if not model.settings.get(side))
         if model.completion.tensors:
-            for prefix, tensor in _tensors(model):
+            for prefix, tensor in tensors(model):
                 if (fields := missing_fields(tensor)) and "name" not in fields:
                     yield f"{prefix} does not specify {' and '.join(fields)}"
 
@@ -44,11 +41,11 @@ def no_tensors(model: ModelFolder) -> Iterator[str]:
 @RULES.add("incomplete-tensor", ERROR, advice="Give each tensor a name, a data_type and dims.")
 def incomplete_tensor(model: ModelFolder) -> Iterator[str]:
     """Triton rejects tensors without name, datatype or dims, unless the backend completes them."""
-    for prefix, tensor in _tensors(model):
+    for prefix, tensor in tensors(model):
         fields = missing_fields(tensor)
         if fields and (not model.completion.tensors or "name" in fields):
             yield f"{prefix} must specify '{fields[0]}'"
-    if model.backend.name == _PYTORCH and not model.settings.get("output"):
+    if model.backend.name == "pytorch" and not model.settings.get("output"):
         yield "model configuration must contain at least one output, none were specified"
 
 
@@ -59,7 +56,7 @@ def incomplete_tensor(model: ModelFolder) -> Iterator[str]:
 )
 def invalid_dims(model: ModelFolder) -> Iterator[str]:
     """Triton rejects dims of 0 or below -1, and images that do not have 3 dims."""
-    for prefix, tensor in _tensors(model):
+    for prefix, tensor in tensors(model):
         dims: Sequence[int] = tensor.get("dims", ())
         if wrong := _not_sizes(dims):
             yield f"{prefix} dimension must be integer >= 1, or -1 for a variable-size dimension: not {wrong[0]}"
@@ -75,7 +72,7 @@ def invalid_dims(model: ModelFolder) -> Iterator[str]:
 def invalid_reshape(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a reshape that changes the number of values, or that leaves no dims without batching."""
     is_batched = model.settings.get("max_batch_size") != 0 or model.completion.batch_size
-    for prefix, tensor in _tensors(model):
+    for prefix, tensor in tensors(model):
         dims, reshape = tensor.get("dims", ()), tensor.get("reshape")
         if reshape is None or not dims or _not_sizes(dims):
             continue
@@ -92,7 +89,7 @@ def invalid_reshape(model: ModelFolder) -> Iterator[str]:
 def tensorrt_only(model: ModelFolder) -> Iterator[str]:
     """Only TensorRT has shape tensors and non-linear formats."""
     is_tensorrt = model.backend.platform == _TENSORRT
-    for prefix, tensor in _tensors(model):
+    for prefix, tensor in tensors(model):
         if tensor.get("is_shape_tensor") and not is_tensorrt:
             yield f"shape tensors are only supported for TensorRT platform: {prefix}"
         if tensor.get("is_non_linear_format_io"):
@@ -124,7 +121,7 @@ def duplicate_output(model: ModelFolder) -> Iterator[str]:
 @RULES.add("no-label-file", ERROR, advice="Put the file beside config.pbtxt, or remove label_filename.")
 def no_label_file(model: ModelFolder) -> Iterator[str]:
     """Triton reads the labels of an output from the model's folder. If the file is a folder, Triton crashes."""
-    for prefix, tensor in _tensors(model):
+    for prefix, tensor in tensors(model):
         name = str(tensor.get("label_filename", "")).lstrip("/")
         if name and not (model.path / name).is_file():
             yield f"failed to open text file for read {name}: {prefix}"
@@ -134,30 +131,13 @@ def no_label_file(model: ModelFolder) -> Iterator[str]:
 def label_file_outside(model: ModelFolder) -> Iterator[str]:
     """Newer versions of Triton reject a label file outside the model's folder."""
     folder = model.path.resolve()
-    for prefix, tensor in _tensors(model):
+    for prefix, tensor in tensors(model):
         name = str(tensor.get("label_filename", "")).lstrip("/")
         if name and not (folder / name).resolve().is_relative_to(folder):
             yield f"label file path {name} is outside model directory: {prefix}"
 
 
-@RULES.add("unsupported-by-backend", ERROR, advice="Make the inputs required, and use another datatype or shape.")
-def unsupported_by_backend(model: ModelFolder) -> Iterator[str]:
-    """PyTorch, TensorRT, TensorFlow and OpenVINO have no optional inputs. PyTorch has fewer datatypes and shapes."""
-    num_batch_dims = int(model.settings.get("max_batch_size", 0) > 0)
-    for prefix, tensor in _tensors(model):
-        datatype = tensor.get("data_type")
-        if tensor.get("optional") and model.backend.name in _WITHOUT_OPTIONAL:
-            yield f"'optional' is set to true while the backend model doesn't support optional input: {prefix}"
-        if model.backend.name != _PYTORCH:
-            continue
-        if datatype in _UNKNOWN_TO_PYTORCH:
-            yield f"unsupported datatype {datatype}: {prefix}"
-        dims = tensor["reshape"].get("shape", ()) if "reshape" in tensor else tensor.get("dims", ())
-        if datatype == "TYPE_STRING" and num_batch_dims + len(dims) > 1:
-            yield f"Triton only supports 1 dimensional List of String: {prefix} has {num_batch_dims + len(dims)} dims"
-
-
-def _tensors(model: ModelFolder) -> Iterator[tuple[str, Tensor]]:
+def tensors(model: ModelFolder) -> Iterator[tuple[str, Tensor]]:
     """Each tensor with the beginning of Triton's sentences about it."""
     for side in SIDES:
         for tensor in model.settings.get(side, ()):

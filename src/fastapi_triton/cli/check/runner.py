@@ -11,6 +11,7 @@ from fastapi_triton.cli.check import (
     probe,
     repository,
     rules_advice,
+    rules_backends,
     rules_batch_tensors,
     rules_configs,
     rules_declarations,
@@ -43,6 +44,7 @@ CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
     for rules in (
         rules_text.RULES,
         rules_configs.RULES,
+        rules_backends.RULES,
         rules_tensors.RULES,
         rules_batch_tensors.RULES,
         rules_schedulers.RULES,

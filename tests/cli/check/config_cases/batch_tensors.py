@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases of the rules for `batch_input` and `batch_output`."""
 
-from config_cases.case import TENSORS, Case, inert
+from config_cases.case import TENSORS, Case, inert, python
 
 KINDS = (
     "BATCH_ELEMENT_COUNT",
@@ -63,5 +63,21 @@ CASES = [
         "a batch input of a model whose backend adds inputs",
         f'backend: "onnxruntime" {TENSORS[TENSORS.index("output") :]} batch_input {{ {INT32} source_input: "z" }}',
         not_in_triton="no onnxruntime",
+    ),
+    Case(
+        "a batch input of a Python model that adds inputs",
+        python(f'batch_input {{ {INT32} source_input: "added" }}'),
+        files={
+            "m/1/model.py": """
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "added", "data_type": "TYPE_FP32", "dims": [2]})
+        return config
+
+    def execute(self, requests):
+        return []
+"""
+        },
     ),
 ]

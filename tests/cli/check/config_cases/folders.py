@@ -13,7 +13,7 @@ def derived(name: str, more: str, filename: str) -> Case:
 
 
 CASES = [
-    Case("no backend", TENSORS, "invalid-backend", "could not determine backend"),
+    Case("no backend", TENSORS, "invalid-backend", "Could not determine backend"),
     Case("no backend, but model.py", TENSORS, files={"m/1/model.py": PYTHON_MODEL}),
     *(
         derived(f"no backend, but {filename}", "", filename)
@@ -27,6 +27,15 @@ CASES = [
         f'{TENSORS} default_model_filename: "a.bin"',
         "invalid-backend",
         "unexpected platform type ''",
+    ),
+    Case(
+        "no backend, and a file in place of a folder", TENSORS, "invalid-backend", files={"m/1/model.savedmodel": "x"}
+    ),
+    Case(
+        "an unknown platform with TensorFlow's file",
+        f'{TENSORS} platform: "other" default_model_filename: "model.savedmodel"',
+        "invalid-backend",
+        "unexpected platform type 'other'",
     ),
     Case("an unknown platform", f'{TENSORS} platform: "onnxruntime"', "invalid-backend", "did you mean `onnxruntime`"),
     Case("a backend with any platform", inert('platform: "tensorrt_plan"')),

@@ -88,11 +88,14 @@ COMPLETENESS = [
         for backend in ("tensorrt", "dali")
     ),
     Case("onnxruntime completes sides", f'backend: "onnxruntime" {X}', not_in_triton="no onnxruntime"),
-    Case(
-        "onnxruntime completes no tensors",
-        f'backend: "onnxruntime" {X} output {{ name: "y" }}',
-        "incomplete-tensor",
-        not_in_triton="no onnxruntime",
+    *(
+        Case(
+            f"{backend} completes no tensors",
+            f'backend: "{backend}" {X} output {{ name: "y" }}',
+            "incomplete-tensor",
+            not_in_triton=f"the embedded Triton has no {backend} backend",
+        )
+        for backend in ("onnxruntime", "openvino")
     ),
     Case(
         "PyTorch completes nothing",
@@ -110,6 +113,11 @@ DIMS = [
     Case("NHWC with 2 dims", dims("dims: [ 2, 2 ] format: FORMAT_NHWC"), "invalid-dims", "NHWC/NCHW require 3 dims"),
     Case("NCHW with 4 dims", dims("dims: [ 2, 2, 2, 2 ] format: FORMAT_NCHW", BATCHED), "invalid-dims", "has 4"),
     Case("NHWC with 3 dims", dims("dims: [ -1, -1, 3 ] format: FORMAT_NHWC")),
+    Case(
+        "NCHW with dims that TensorRT completes",
+        f'backend: "tensorrt" input {{ name: "x" format: FORMAT_NCHW }} {Y}',
+        not_in_triton=NO_TENSORRT,
+    ),
     Case("no format", dims("dims: 2 format: FORMAT_NONE")),
 ]
 RESHAPE = [
