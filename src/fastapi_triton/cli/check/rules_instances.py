@@ -23,6 +23,8 @@ def invalid_instance_group(model: ModelFolder) -> Iterator[str]:
         return
     for name, group in _groups(model):
         kind, gpus = group.get("kind", "KIND_AUTO"), list(group.get("gpus", ()))
+        if not isinstance(kind, str):
+            yield f"instance group {name} has unexpected kind {kind}"
         if gpus and kind in ("KIND_CPU", "KIND_MODEL"):
             yield f"instance group {name} has kind {kind} but specifies one or more GPUs: {gpus}"
         elif any(gpu < 0 for gpu in gpus):

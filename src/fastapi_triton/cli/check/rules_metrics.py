@@ -26,7 +26,7 @@ def invalid_metric_tag(model: ModelFolder) -> Iterator[str]:
     advice="Give each metric_control a metric_identifier with a family, and histogram_options with buckets.",
 )
 def invalid_model_metrics(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects incomplete histograms. Versions before 2.54 (release 25.01) reject every `model_metrics`."""
+    """Triton rejects incomplete histograms. Triton 2.51 (release 24.10) rejects all of them."""
     controls: Sequence[Mapping[str, Any]] = (model.settings.get("model_metrics") or {}).get("metric_control", ())
     for control in controls:
         if "metric_identifier" not in control:

@@ -70,5 +70,5 @@ def preferred_batch_sizes(model: ModelFolder, batching: Mapping[str, Any], subje
     for size in sizes:
         if size <= 0:
             yield f"{subject} must be positive: {size}"
-        elif size > max(0, limit := max_batch_size(model)):
+        elif size > (limit := max_batch_size(model)):
             yield f"{subject} must be <= max batch size: {size} is over max_batch_size {limit}"

@@ -12,7 +12,8 @@ from fastapi_triton.cli.check.rules_schedulers import preferred_batch_sizes
 
 RULES: Rules[ModelFolder] = Rules()
 _VALUES = ("int32_false_true", "fp32_false_true", "bool_false_true")
-_ONE_OF_VALUES = "either 'int32_false_true', 'fp32_false_true' or 'bool_false_true'"
+_NAMES = "'int32_false_true', 'fp32_false_true' and 'bool_false_true'"
+_EITHER = f"either {_NAMES.replace(' and ', ' or ')}"
 _CORRELATION_ID = "CONTROL_SEQUENCE_CORRID"
 _CORRELATION_ID_TYPES = ("TYPE_UINT64", "TYPE_INT64", "TYPE_UINT32", "TYPE_INT32", "TYPE_STRING")
 
@@ -32,6 +33,7 @@ def invalid_control(model: ModelFolder) -> Iterator[str]:
         elif count > 1:
             yield f"sequence batching control tensor '{name}' is specified for multiple control kinds: {count} times"
     controls = [control for tensor in tensors for control in tensor.get("control", ())]
+    controls = [each for each in controls if isinstance(each["kind"], str)]  # Triton ignores unknown kinds, as numbers
     for kind, count in Counter(each["kind"] for each in controls).items():
         if count > 1:
             yield f"sequence batching specifies multiple {kind} tensors: {count}"
@@ -42,17 +44,17 @@ def invalid_control(model: ModelFolder) -> Iterator[str]:
 def _boolean(control: Mapping[str, Any]) -> Iterator[str]:
     given = [name for name in _VALUES if control.get(name)]
     if not given:
-        yield f"sequence batching must specify {_ONE_OF_VALUES} for {control['kind']}"
+        yield f"sequence batching must specify {_EITHER} for {control['kind']}"
     elif len(given) > 1:
         names = " and ".join(given)
-        yield f"sequence batching specifies more than one from {_ONE_OF_VALUES[7:]} for {control['kind']}: {names}"
+        yield f"sequence batching specifies more than one from {_NAMES} for {control['kind']}: {names}"
     elif (count := len(control[given[0]])) != 2:
         yield f"sequence batching control '{given[0]}' must have exactly 2 entries for {control['kind']}, not {count}"
 
 
 def _correlation_id(control: Mapping[str, Any]) -> Iterator[str]:
     if any(control.get(name) for name in _VALUES):
-        yield f"sequence batching must not specify {_ONE_OF_VALUES} for {_CORRELATION_ID}"
+        yield f"sequence batching must not specify {_EITHER} for {_CORRELATION_ID}"
     if (data_type := control.get("data_type")) not in _CORRELATION_ID_TYPES:
         allowed = ", ".join(_CORRELATION_ID_TYPES)
         yield f"unexpected data type for control {_CORRELATION_ID}: {data_type}. Allowed data types are {allowed}"

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from fastapi_triton.cli.check import data_files
-from fastapi_triton.cli.check.repository import ModelFolder
+from fastapi_triton.cli.check.repository import ModelFolder, missing_fields
 from fastapi_triton.cli.check.rule import ERROR, Rules
 
 RULES: Rules[ModelFolder] = Rules()
@@ -56,7 +56,7 @@ def _problems(model: ModelFolder, tensor: _Tensor) -> Iterator[str]:
 
 def _mismatches(model: ModelFolder, tensor: _Tensor, declared: _Tensor | None) -> Iterator[str]:
     """How it differs from the config's input. Other names are accepted: they may be control tensors."""
-    if declared is None:
+    if declared is None or declared.get("is_shape_tensor") or missing_fields(declared):
         return
     if (given := tensor.get("data_type")) != (expected := declared.get("data_type")):
         yield f"data-type is '{given}', but the model expects '{expected}'"

@@ -26,6 +26,7 @@ CASES = [
     _group("CPU", "kind: KIND_CPU count: 0"),
     _group("CPU with a GPU", "kind: KIND_CPU gpus: 0", "m_0 has kind KIND_CPU but specifies one or more GPUs: [0]"),
     _group("model with a GPU", 'name: "a" kind: KIND_MODEL gpus: 1', "instance group a has kind KIND_MODEL but"),
+    _group("a kind of no name", "kind: 7", "m_0 has unexpected kind 7"),
     _group("any kind with GPU -1", "gpus: [ 0, -1 ]", "invalid or unsupported gpu id -1"),
     _group("any kind with GPU 0", "gpus: 0", not_in_triton=_NO_GPU),
     _group("GPU -1", "kind: KIND_GPU gpus: -1", "invalid or unsupported gpu id -1"),

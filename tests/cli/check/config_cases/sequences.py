@@ -53,6 +53,7 @@ CASES = [
     _control("a tensor twice", _tensor("c", _START + _VALUES) + _tensor("c", _END + _VALUES), "control tensor 'c' is"),
     _control("two kinds in a tensor", _tensor("c", _START + _VALUES, _END + _VALUES)),
     _control("a control with an input's name", _tensor("x", _START + "fp32_false_true: [ 0, 1 ]")),
+    _control("kinds of no name", _tensor("c", "kind: 7", "kind: 7")),
     _control("correlation id", _tensor("c", _ID + "data_type: TYPE_STRING")),
     _control("correlation id FP32", _tensor("c", _ID + "data_type: TYPE_FP32"), "CONTROL_SEQUENCE_CORRID: TYPE_FP32"),
     _control("correlation id without type", _tensor("c", _ID), "Allowed data types are TYPE_UINT64"),

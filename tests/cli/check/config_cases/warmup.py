@@ -54,6 +54,11 @@ CASES = [
         "[-2] are negative",
         tensors=f'input {{ name: "x" data_type: TYPE_FP32 dims: -1 }} {_OUTPUT}',
     ),
+    Case(
+        "warm-up of an input that the backend completes",
+        f'backend: "tensorrt" input {{ name: "x" }} {_OUTPUT} model_warmup {{ batch_size: 1 {_input()} }}',
+        not_in_triton="the embedded Triton does not have TensorRT",
+    ),
     _warmup("warm-up without data", _input(data=""), "expects input_data_type set"),
     _warmup("warm-up with random data", _input(data="random_data: false")),
     _warmup("warm-up of passive instances", "", more="instance_group { passive: true }"),
