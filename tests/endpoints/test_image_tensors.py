@@ -190,6 +190,12 @@ def test_other_values_of_an_image_tensor_stay_possible() -> None:
         json_codec.decode(5, config, LIMITS)
 
 
+def test_a_picture_in_the_object_of_an_array_is_explained() -> None:
+    for dims in ((3, 8, 8), (3, 8, -1)):
+        with pytest.raises(InvalidValueError, match="send a picture as text, without the object"):
+            json_codec.decode({"base64": text(as_file(COLOURS))}, tensor("FP32", *dims), LIMITS)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

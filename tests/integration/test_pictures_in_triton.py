@@ -40,6 +40,13 @@ def test_triton_gets_the_pixels_of_a_form(odd_server: Server) -> None:
     assert {each["name"] for each in odd_server.get("/models/pictures").json()["inputs"] if each["image"]} == set(form)
 
 
+def test_the_classes_of_a_photo(odd_server: Server) -> None:
+    form = {"floats": PHOTO, "half": PHOTO, "grey": PHOTO}
+    row = post(odd_server, "?classes=1&normalize=none", files=form).json()
+    assert row["floats"][0]["score"] == STRETCHED.max()
+    assert row["floats"][0]["index"] == STRETCHED.transpose(2, 0, 1).argmax()
+
+
 def test_a_batch_of_pictures_returns_png(odd_server: Server) -> None:
     row = {"floats": base64.b64encode(PHOTO).decode()}
     for rows in (

@@ -20,6 +20,7 @@ from numpy.lib import format as npy_format
 
 from fastapi_triton.core.errors import shown
 from fastapi_triton.core.wrong_values import described
+from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.value_errors import from_base64, invalid_value
 from fastapi_triton.triton.model_config import TensorConfig
 
@@ -120,6 +121,8 @@ def _read_raw(data: bytes, value: Mapping[str, Any], tensor: TensorConfig) -> np
             "wrong_type", f"is {described(shape)}; it must be a list of whole numbers, as in [2, 3]", (SHAPE,)
         )
     checked = _checked_shape(shape, (SHAPE,))
+    if tensor.image is not None and SHAPE not in value and images.media_type(data) is not None:
+        _require_no_picture(len(data), checked, dtype)
     _require_size(len(data), checked, dtype)
     array = np.frombuffer(data, np.uint8 if dtype == np.bool_ else dtype).reshape(checked)
     _require_booleans(array.view(np.bool_) if dtype == np.bool_ else array)
@@ -147,6 +150,13 @@ def _require_size(num_bytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) 
         raise invalid_value(
             "wrong_shape", f"has {num_bytes:,} bytes, but the shape {list(shape)} of {dtype} needs {needed:,}"
         )
+
+
+def _require_no_picture(num_bytes: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Reject a picture file in place of an array's bytes, unless it has their length by chance."""
+    if num_bytes != math.prod(shape) * dtype.itemsize:
+        reason = "holds a picture file, not the bytes of an array; send a picture as text, without the object"
+        raise invalid_value("wrong_type", reason)
 
 
 def _require_booleans(array: npt.NDArray[Any]) -> None:

@@ -39,12 +39,14 @@ class GeneratedModel:
         self.config = replace(config, inputs=tuple(each for each in config.inputs if each.name not in self.left_out))
         # The outputs that are returned as classes.
         self.classes: Mapping[str, int] = {}
-        self._unstreamable = unstreamable
         self._rows = rows.RowReader(self.config, self.left_out)
 
     def with_config(self, config: ModelConfig) -> Self:
-        """The same model with another config."""
-        return type(self)(config, self._unstreamable)
+        """The same model, whose tensors are as this config says."""
+        model = copy(self)
+        model.config = config
+        model._rows = rows.RowReader(config, self.left_out)
+        return model
 
     def with_classes(self, num_classes: int) -> Self:
         """The same model, whose response has classes in place of the outputs that the option `classes` applies to.

@@ -51,7 +51,7 @@ def with_options(model: GeneratedModel, arrays: Arrays, normalize: Normalize | N
 
 @lru_cache(maxsize=500)
 def _normalized(model: GeneratedModel, normalize: Normalize) -> GeneratedModel:
-    config = model.full_config
+    config = model.config
     takes_none = f"Omit `normalize`: no input or output of {config.name} holds a picture of floats."
     possible = normalizations(config)
     for tensor in image_inputs(config):
