@@ -15,6 +15,11 @@ def queue(policy: str) -> str:
     return f"{BATCHED} dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
 
 
+def accelerated(backend: str, name: str) -> str:
+    accelerators = f'gpu_execution_accelerator {{ name: "{name}" }}'
+    return f'backend: "{backend}" {TENSORS} optimization {{ execution_accelerators {{ {accelerators} }} }}'
+
+
 def rate_limited(*resources: tuple[str, bool]) -> str:
     """Instance groups that use these resources, each with its name and whether it is global."""
     groups = (
@@ -198,6 +203,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder(UNBATCHED), "max_batch_size is 0 and there is no dynamic_batching"),
         ],
         [Folder(queue("max_queue_size: 8")), Folder(f"{UNBATCHED} ensemble_scheduling {{ }}"), Folder(None)],
+    ),
+    "unknown-accelerator": (
+        [(Folder(accelerated("onnxruntime", "onnxruntime")), "unknown Execution Accelerator 'onnxruntime'")],
+        [Folder(accelerated("onnxruntime", "tensorrt")), Folder(accelerated("tensorflow", "gpu_io")), Folder()],
     ),
     "conflicting-resource": (
         [(Folder(f"{BATCHED} {rate_limited(('R', True), ('R', False))}"), '"R" is present as both global and device-')],

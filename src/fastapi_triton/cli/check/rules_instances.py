@@ -10,6 +10,7 @@ from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
 
 RULES: Rules[ModelFolder] = Rules()
 _TENSORRT = "tensorrt_plan"
+_ACCELERATORS = ("tensorrt", "cuda")
 
 
 @RULES.add(
@@ -47,6 +48,16 @@ def conflicting_resource(model: ModelFolder) -> Iterator[str]:
     for name, found in scopes.items():
         if len(found) > 1:
             yield f'Resource "{name}" is present as both global and device-specific resource'
+
+
+@RULES.add("unknown-accelerator", WARNING, advice="Use `tensorrt` or `cuda`, or remove the accelerator.")
+def unknown_accelerator(model: ModelFolder) -> Iterator[str]:
+    """The ONNX Runtime backend rejects other names of a `gpu_execution_accelerator` for an instance on a GPU."""
+    accelerators = (model.settings.get("optimization") or {}).get("execution_accelerators") or {}
+    if model.backend.name == "onnxruntime":
+        for each in accelerators.get("gpu_execution_accelerator", ()):
+            if each.get("name") not in _ACCELERATORS:
+                yield f"unknown Execution Accelerator '{each.get('name')}' is requested"
 
 
 def _groups(model: ModelFolder) -> Iterator[tuple[str, Mapping[str, Any]]]:
