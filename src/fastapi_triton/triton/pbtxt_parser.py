@@ -110,7 +110,7 @@ class _Parser:
             value = int(token.text, base)
             if value <= maximum + (sign < 0):
                 return sign * value
-        raise token.error(f"Integer out of range ({token.text})")
+        raise token.error(f"Integer out of range ({_shown(token)})")
 
     def _float(self) -> float:
         sign = -1 if self._skip("-") else 1

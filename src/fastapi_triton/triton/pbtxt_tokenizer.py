@@ -103,7 +103,8 @@ def _token(text: str, position: int, line: int, column: int) -> Token:
     if identifier := _matched(_IDENTIFIER, text, position):
         return Token(Kind.IDENTIFIER, identifier, line, column)
     if number := _matched(_NUMBER, text, position):
-        return Token(_kind_of_number(number, text[position + len(number) :][:1], at), number, line, column)
+        end = position + len(number)
+        return Token(_kind_of_number(number, text[end : end + 1], at), number, line, column)
     if placeholder := _matched(_PLACEHOLDER, text, position):
         return Token(Kind.SYMBOL, placeholder, line, column)
     if character < " " or character == "\x7f":
