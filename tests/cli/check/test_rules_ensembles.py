@@ -28,12 +28,12 @@ async def findings(repository: Path, config: str, files: dict[str, str]) -> list
 @pytest.mark.parametrize(
     "model",
     [
-        {"s/1/model.py": PYTHON_MODEL},
-        {"s/config.pbtxt": 'backend: "python"', "s/1/model.py": PYTHON_MODEL},
-        {"s/config.pbtxt": python(tensors=f"input {tensor('x', '1')}"), "s/1/model.py": PYTHON_MODEL},
+        {"s/1/model.py": COMPLETES},
+        {"s/config.pbtxt": python(tensors=f"input {tensor('x', '1')}"), "s/1/model.py": COMPLETES},
         {"s/config.pbtxt": python(), "s/1/model.py": COMPLETES},
+        {"s/config.pbtxt": 'backend: "onnxruntime"', "s/1/model.onnx": ""},
     ],
-    ids=["no config", "no tensors", "no outputs", "completes its config"],
+    ids=["no config", "no outputs", "complete", "another backend"],
 )
 async def test_a_model_whose_config_triton_completes_is_a_note(model: dict[str, str], tmp_path: Path) -> None:
     found = await findings(tmp_path, ensemble(step(inputs="anything=x")), model)
@@ -41,7 +41,7 @@ async def test_a_model_whose_config_triton_completes_is_a_note(model: dict[str, 
     assert "`s`" in found[0].detail
 
 
-async def test_a_complete_python_model_is_compared(tmp_path: Path) -> None:
+async def test_a_python_model_that_adds_nothing_is_compared(tmp_path: Path) -> None:
     model = {"s/config.pbtxt": python(), "s/1/model.py": PYTHON_MODEL}
     found = await findings(tmp_path, ensemble(step(inputs="x=x anything=x")), model)
     assert [each.code for each in found] == ["ensemble-tensor-mismatch"]

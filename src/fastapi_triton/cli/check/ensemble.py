@@ -60,10 +60,10 @@ class Ensemble:
 
 
 def is_complete(model: ModelFolder) -> bool:
-    """Whether the config.pbtxt declares all tensors, so that Triton does not add any when it loads the model."""
-    raw = model.settings
-    is_declared = model.has_config_file and bool(raw.get("input")) and bool(raw.get("output"))
-    return is_declared and not broken_tensors(raw) and not (model.is_python and model.completion.tensors)
+    """Whether Triton adds no tensors to the config when it loads the model."""
+    raw, adds = model.settings, model.completion
+    is_declared = not adds.sides or bool(raw.get("input") and raw.get("output"))
+    return is_declared and not broken_tensors(raw) and not (model.is_python and adds.tensors)
 
 
 def in_order(models: Mapping[str, ModelFolder]) -> Iterator[ModelFolder]:

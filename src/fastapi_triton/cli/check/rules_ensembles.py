@@ -122,13 +122,11 @@ def step_unavailable(ensemble: Ensemble) -> Iterator[str]:
         if model is None:
             yield f"{step} contains a model that is not available: the repository has no `{step.model}`"
         elif step.model in ensemble.broken:
-            yield f"{step} depends on `{step.model}`, which is not valid: see its own errors"
-        elif not (served := model.served_versions):
-            yield f"{step} depends on `{step.model}`, which has no loaded version: see its version_policy"
-        elif step.version != NEWEST and step.version not in served:
+            yield f"{step} depends on `{step.model}`, which is not valid or has no loaded version: see its errors"
+        elif step.version not in (NEWEST, *model.served_versions):
             yield (
                 f"{step} depends on `{step.model}`, whose required version {step.version} is not loaded: "
-                f"Triton loads {', '.join(map(str, served))}"
+                f"Triton loads {', '.join(map(str, model.served_versions))}"
             )
 
 
@@ -158,8 +156,8 @@ def _batch_size(ensemble: Ensemble, step: Step, model: ModelFolder) -> Iterator[
 
 
 def _maps(step: Step, model: ModelFolder) -> Iterator[str]:
-    inputs = {each["name"]: each for each in model.settings["input"]}
-    outputs = {each["name"] for each in model.settings["output"]}
+    inputs = {each["name"]: each for each in model.settings.get("input", ())}
+    outputs = {each["name"] for each in model.settings.get("output", ())}
     for name, tensor in step.inputs.items():
         if name not in inputs:
             yield f"ensemble tensor `{tensor}` is mapping to non-existing input `{name}` of {step}"

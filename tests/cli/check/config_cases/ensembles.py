@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from config_cases.case import Case, inert
+from config_cases.case import Case, inert, python
 
 INVALID, UNAVAILABLE, MISMATCH = "invalid-ensemble", "ensemble-step-unavailable", "ensemble-tensor-mismatch"
 DECOUPLED = "model_transaction_policy { decoupled: true }"
@@ -62,7 +62,7 @@ SETTINGS = [
     case("one step", ensemble()),
     case("without platform", ensemble(platform=""), INVALID, "whose platform is not ensemble: it is ``"),
     case("of a backend", ensemble(platform='backend: "inert"'), INVALID, "whose platform is not ensemble"),
-    case("platform and backend", ensemble(more='backend: "inert"'), INVALID, "must have an empty backend type"),
+    case("platform and backend", ensemble(more='backend: "inert"'), INVALID, "`backend` is `inert`"),
     case("file of a backend", ensemble(more='default_model_filename: "model.onnx"'), INVALID, "makes onnxruntime"),
     case("file of no backend", ensemble(more='default_model_filename: "model.bin"')),
     case("without scheduling", f'platform: "ensemble" {tensors(X)}', INVALID, "ensemble scheduling must be set"),
@@ -108,6 +108,11 @@ STEPS = [
         models={"s": inert(tensors=tensors(X, outputs=[Y, tensor("z", "2")]))},
     ),
     case(
+        "input that a step only writes",
+        ensemble(step(outputs="y=y z=e"), io=tensors(X, tensor("e", "2"), outputs=[Y, tensor("e", "2")])),
+        models={"s": inert(tensors=tensors(X, outputs=[Y, tensor("z", "2")]))},
+    ),
+    case(
         "steps wait for each other",
         ensemble(
             step(inputs="x=x w=b", outputs="y=a"), step("s2", "x=a", "y=b"), io=tensors(X, outputs=[tensor("b", "1")])
@@ -125,6 +130,20 @@ MODELS = [
     case("no such model", ensemble(step("nope")), UNAVAILABLE, "the repository has no `nope`"),
     case("model with errors", ensemble(), UNAVAILABLE, "`s`, which is not valid", {"s": inert('name: "other"')}),
     case("model without version", ensemble(), UNAVAILABLE, "`s`, which is not valid", files=["s/docs/README"]),
+    case(
+        "model with errors of another datatype",
+        ensemble(),
+        UNAVAILABLE,
+        "`s`, which is not valid",
+        {"s": inert('name: "other"', tensors(tensor("x", "2", "INT8")))},
+    ),
+    case(
+        "model whose policy leaves out all versions",
+        ensemble(),
+        UNAVAILABLE,
+        "`s`, which is not valid or has no loaded version",
+        {"s": inert("version_policy { specific { versions: [ 3 ] } }")},
+    ),
     case("version", ensemble(step(version="1"))),
     case("no such version", ensemble(step(version="3")), UNAVAILABLE, "version 3 is not loaded: Triton loads 1"),
     case("version omitted", ensemble(step(version="0")), UNAVAILABLE, "version 0 is not loaded"),
@@ -158,6 +177,7 @@ MODELS = [
         {"s": ensemble(step("t")), "t": ensemble()},
         not_in_triton="Triton's check for circles recurses until its stack overflows",
     ),
+    case("Python model without tensors", ensemble(), MISMATCH, "non-existing input `x`", {"s": python(tensors="")}),
     case("model without tensors", ensemble(), models={"s": inert(tensors="")}, not_in_triton="inert adds no tensors"),
 ]
 
