@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: flags, invalid options, and `init`."""
 
+import importlib.util
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -10,6 +12,7 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
+from fastapi_triton import TritonFrontend
 from fastapi_triton.cli.main import app
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.serving import run
@@ -37,6 +40,21 @@ def test_every_setting_is_a_flag_of_serve() -> None:
     for name in Settings.model_fields:
         flag = "--triton" if name == "triton_url" else f"--{name.replace('_', '-')}"
         assert flag in help_text
+
+
+def test_a_grpc_url_without_the_extra_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "grpc" else find(name))
+    result = runner.invoke(app, ["serve", "--port", "0", "--triton-grpc-url", "grpc://localhost:8001"])
+    assert result.exit_code == 2
+    assert "pip install 'fastapi-triton[grpc]'" in result.output
+
+
+def test_an_app_with_a_grpc_url_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fastapi_triton.triton.grpc_stream", raising=False)
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'fastapi-triton\[grpc\]'"):
+        TritonFrontend(settings=Settings(triton_grpc_url="grpc://localhost:8001"))
 
 
 def test_every_setting_has_a_description_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

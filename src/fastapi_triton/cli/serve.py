@@ -26,6 +26,7 @@ from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.observability import logging_config
 from fastapi_triton.serving import run
 from fastapi_triton.serving.supervisor import WorkersPlan
+from fastapi_triton.triton.http_client import NO_GRPC
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _require_usable(settings: Settings) -> None:
     """
     middleware_stack.require_usable(settings)
     if settings.triton_grpc_url and not _has_grpc():
-        fail("TRITON_GRPC_URL needs more packages: pip install 'fastapi-triton[grpc]'")
+        fail(NO_GRPC)
 
 
 def _has_grpc() -> bool:

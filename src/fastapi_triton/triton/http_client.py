@@ -58,6 +58,7 @@ from fastapi_triton.triton.transport.pool import ConnectionPool
 
 logger = logging.getLogger(__name__)
 
+NO_GRPC = "TRITON_GRPC_URL needs more packages: pip install 'fastapi-triton[grpc]'"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -85,8 +86,10 @@ class HTTPTriton:
         self._process_check = ProcessCheck(self.processes, self.status_request)
         self._grpc = None
         if grpc_url is not None:
-            from fastapi_triton.triton.grpc_stream import GRPCStreams  # needs the extra
-
+            try:
+                from fastapi_triton.triton.grpc_stream import GRPCStreams  # needs the extra
+            except ModuleNotFoundError:
+                raise ModuleNotFoundError(NO_GRPC) from None
             self._grpc = GRPCStreams(grpc_url, access, connect_timeout_s=connect_timeout_s, processes=self.processes)
         # The last results of `config`: the JSON of a stream does not name its datatypes.
         self._configs: dict[str, ModelConfig] = {}
