@@ -311,6 +311,11 @@ def test_init_writes_endpoints_for_these_models(odd_server: Server, tmp_path: Pa
 
 
 def test_a_sequence_keeps_its_state_until_its_end(odd_server: Server) -> None:
+    ensemble = {"value": 5, "sequence_id": 9}
+    assert result(odd_server, "remembers_ensemble", {**ensemble, "sequence_start": True}) == {"total": 5}
+    assert result(odd_server, "remembers_ensemble", {**ensemble, "sequence_end": True}) == {"total": 10}
+    assert problems(infer(odd_server, "remembers_ensemble", {"value": 5})) == [("#/sequence_id", "missing_field")]
+
     def add(x: int, sequence: int, **fields: bool) -> Any:
         return result(odd_server, "remembers", {"x": x, "sequence_id": sequence, **fields})["sum"]
 

@@ -84,8 +84,8 @@ class ModelConfig:
     """The part of a model config that a frontend needs.
 
     `parameters` are the config's free parameters as (key, value) pairs. `sequences` is None if requests need no
-    sequence id; iterative scheduling needs none. `queue_timeout_s` is the longest wait in Triton's queue, if requests
-    may shorten it; else None.
+    sequence id; iterative scheduling needs none. `steps` are the models of an ensemble. `queue_timeout_s` is the
+    longest wait in Triton's queue, if requests may shorten it; else None.
     """
 
     name: str
@@ -95,6 +95,7 @@ class ModelConfig:
     decoupled: bool = False
     parameters: tuple[tuple[str, str], ...] = ()
     sequences: SequenceBatching | None = None
+    steps: tuple[str, ...] = ()
     queue_timeout_s: float | None = None
     # Whether the model has an optional input `timeout_s` of one FP32.
     takes_timeout: bool = field(init=False, compare=False, default=False)
@@ -169,6 +170,7 @@ def from_server(config: Mapping[str, Any]) -> ModelConfig:
         decoupled=bool(policy.get("decoupled", False)),
         parameters=tuple(parameters.items()),
         sequences=_sequences(config),
+        steps=tuple(step["model_name"] for step in (config.get("ensemble_scheduling") or {}).get("step", ())),
         queue_timeout_s=_queue_timeout_s(config),
     )
 

@@ -192,3 +192,19 @@ async def test_a_form_has_the_fields_too(
     document = (await http.get("/openapi.json")).json()
     body = document["paths"]["/models/frames/infer"]["post"]["requestBody"]["content"]["multipart/form-data"]
     assert {*body["schema"]["properties"]} == {"frame", "sequence_id", "sequence_start", "sequence_end"}
+
+
+async def test_an_ensemble_has_the_sequences_of_its_step(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    app: Any = http._transport.app  # type: ignore[attr-defined]
+    tensors = [{"name": "x", "data_type": "TYPE_INT32", "dims": [1]}]
+    for name, step in (("outer", "inner"), ("inner", "small")):
+        steps = {"step": [{"model_name": "unknown"}, {"model_name": step}]}
+        triton.add(from_server({"name": name, "input": tensors, "output": tensors, "ensemble_scheduling": steps}), echo)
+    await app.registry.poll()
+    assert pointers(await http.post("/models/outer/infer", json={"x": 1})) == [("#/sequence_id", "missing_field")]
+    assert (await http.post("/models/outer/infer", json={"x": 1, "sequence_id": 2})).status_code == 200
+    assert (await http.get("/models/outer")).json()["sequences"]["id_datatype"] == "INT32"
+    triton.add(config("small", sequence_batching=None), echo)
+    app.registry.doubt("small")
+    await app.registry.poll()
+    assert (await http.post("/models/outer/infer", json={"x": 1})).status_code == 200

@@ -4,10 +4,11 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi_triton.core.errors import FastAPITritonError, ModelNotReadyError, NotFoundError, shown
 from fastapi_triton.core.suggestions import nearest
+from fastapi_triton.endpoints.generated import sequences
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.triton import model_health
 from fastapi_triton.triton.client import ModelStatus, TritonClient
@@ -156,12 +157,17 @@ class GeneratedModels:
                 logger.warning("model %s has no endpoint: %s", model.name, error.detail)
             return Entry(model.name, model.statuses, model.versions, reason=error.detail, code=error.code)
         endpoint = known.endpoint if known is not None else None
-        if endpoint is None or endpoint.full_config != model.config:
-            unstreamable = self._triton.unstreamable(model.config)
-            endpoint = GeneratedModel(model.config, unstreamable, keeps_sequences=self._triton.keeps_sequences)
-            for problem in (*endpoint.obstacles, *model.config.useless_hints):
+        config = replace(model.config, sequences=sequences.of_ensemble(model.config, self._config))
+        if endpoint is None or endpoint.full_config != config:
+            unstreamable = self._triton.unstreamable(config)
+            endpoint = GeneratedModel(config, unstreamable, keeps_sequences=self._triton.keeps_sequences)
+            for problem in (*endpoint.obstacles, *config.useless_hints):
                 logger.warning("model %s: %s", model.name, problem)
         return Entry(model.name, model.statuses, model.versions, endpoint)
+
+    def _config(self, name: str) -> ModelConfig | None:
+        model = self._registry.model(name)
+        return None if model is None else model.config
 
 
 def first_line(reason: str) -> str:

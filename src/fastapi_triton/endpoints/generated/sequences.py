@@ -5,7 +5,7 @@ Triton keeps a sequence on one instance of the model, whose state belongs to the
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -24,6 +24,18 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 # Triton's limits.
 _MAX_ID_BYTES = 128
 _MAX_ID = 2**64 - 1
+
+
+def of_ensemble(
+    config: ModelConfig, models: Callable[[str], ModelConfig | None], *, seen: frozenset[str] = frozenset()
+) -> SequenceBatching | None:
+    """The sequences of a model, or of an ensemble's first step that has some: Triton passes it the id of the request.
+
+    `models` returns the config of a model, if it is known.
+    """
+    steps = [step for name in config.steps if name not in seen and (step := models(name)) is not None]
+    found = (of_ensemble(step, models, seen=seen | {config.name}) for step in steps)
+    return config.sequences or next((each for each in found if each is not None), None)
 
 
 def obstacles(config: ModelConfig, *, keeps_sequences: bool) -> list[str]:
