@@ -161,6 +161,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
         [
             Folder('backend: "pytorch" default_model_filename: "model.py"'),
             Folder('backend: "tensorrt" cc_model_filenames { key: "8.0" value: "a.plan" }'),
+            Folder('backend: "pytorch" runtime: "model.py"'),
             Folder('backend: "custom"'),
             Folder(),
         ],

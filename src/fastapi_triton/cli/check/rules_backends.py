@@ -49,7 +49,8 @@ def unknown_backend(model: ModelFolder) -> Iterator[str]:
 def no_weights(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a model without the file of its backend."""
     name = model.settings.get("default_model_filename") or model.backend.filename
-    if model.backend.filename and not model.is_python and not model.settings.get("cc_model_filenames"):
+    has_others = model.settings.get("cc_model_filenames") or model.settings.get("runtime")
+    if model.backend.filename and not model.is_python and not has_others:
         for version in model.served_versions:
             if not (model.path / str(version) / name).exists():
                 yield f"unable to find {version}/{name}"
@@ -58,6 +59,8 @@ def no_weights(model: ModelFolder) -> Iterator[str]:
 @RULES.add("unsupported-by-backend", ERROR, advice="Make the inputs required, and use another datatype or shape.")
 def unsupported_by_backend(model: ModelFolder) -> Iterator[str]:
     """PyTorch, TensorRT, TensorFlow and OpenVINO have no optional inputs. PyTorch has fewer datatypes and shapes."""
+    if model.settings.get("runtime"):  # such as PyTorch's model.py, which has no such limits
+        return
     num_batch_dims = int(model.settings.get("max_batch_size", 0) > 0)
     for prefix, tensor in tensors(model):
         datatype = tensor.get("data_type")

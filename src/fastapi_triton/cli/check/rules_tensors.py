@@ -45,7 +45,8 @@ def incomplete_tensor(model: ModelFolder) -> Iterator[str]:
         fields = missing_fields(tensor)
         if fields and (not model.completion.tensors or "name" in fields):
             yield f"{prefix} must specify '{fields[0]}'"
-    if model.backend.name == "pytorch" and not model.settings.get("output"):
+    settings = model.settings
+    if model.backend.name == "pytorch" and not settings.get("output") and not settings.get("runtime"):
         yield "model configuration must contain at least one output, none were specified"
 
 

@@ -201,6 +201,11 @@ KINDS = [
         for backend in ("openvino", "tensorrt", "onnxruntime")
     ),
     Case(
+        "PyTorch in Python: optional",
+        'backend: "pytorch" runtime: "model.py" input { name: "x" data_type: TYPE_UINT32 dims: 2 optional: true }',
+        not_in_triton=NO_PYTORCH,
+    ),
+    Case(
         "PyTorch: strings",
         f'backend: "pytorch" input {{ name: "x" data_type: TYPE_STRING dims: 2 }} {Y}',
         not_in_triton=NO_PYTORCH,
