@@ -229,13 +229,20 @@ class GeneratedTranslation(Translation):
                 request_id=current_request_id.get(),
                 version=self._address.version,
                 extensions=Extensions(parameters, self._model.classes),
-                outputs=[tensor.name for tensor in self._model.config.outputs] if self._model.classes else (),
+                outputs=self._wanted_outputs,
             )
         except (InvalidRequestError, ModelNotReadyError) as error:
             self._endpoint.doubt(self._address)
             if isinstance(error, InvalidRequestError) and self._model.config.sequences is not None:
                 raise sequences.explained(error, self._model.config.sequences) from None
             raise
+
+    @property
+    def _wanted_outputs(self) -> Sequence[str]:
+        """The outputs that Triton must be asked for. Empty: all."""
+        if self.media_type == pictures.PNG:
+            return [tensor.name for tensor in pictures.image_outputs(self._model.config)]
+        return [tensor.name for tensor in self._model.config.outputs] if self._model.classes else ()
 
     async def _infer_rows(self, part: Part, parameters: Parameters) -> Tensors:
         """Run one of several parts."""
