@@ -115,9 +115,10 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
     "no-tensors": (
         [
             (Folder('backend: "python" input { name: "x" data_type: TYPE_FP32 dims: 1 }'), "declares no outputs"),
+            (Folder(None), "declares no inputs"),
             (Folder('backend: "python"', "class TritonPythonModel(object):\n    pass"), "declares no inputs"),
         ],
-        [Folder(), Folder('backend: "python"', AUTO_COMPLETE), Folder('backend: "onnxruntime"'), Folder(None)],
+        [Folder(), Folder('backend: "python"', AUTO_COMPLETE), Folder('backend: "onnxruntime"')],
     ),
     "duplicate-output": (
         [(Folder(f'{BATCHED} output {{ name: "y" data_type: TYPE_FP32 dims: 1 }}'), "`y` is declared 2 times")],

@@ -15,6 +15,7 @@ Tensor = Mapping[str, Any]
 SIDES = ("input", "output")
 FREE = -1
 _MAX_COUNT = 2**63 - 1
+_SIZE = "integer >= 1, or -1 to indicate a variable-size dimension"
 _IMAGE_FORMATS = ("FORMAT_NHWC", "FORMAT_NCHW")
 _TENSORRT = "tensorrt_plan"
 
@@ -34,7 +35,7 @@ def auto_completed(model: ModelFolder) -> Iterator[str]:
 @RULES.add("no-tensors", WARNING, advice="Declare them in config.pbtxt, or add them in auto_complete_config.")
 def no_tensors(model: ModelFolder) -> Iterator[str]:
     """Nothing completes the config, so clients can neither send nor receive tensors that it does not declare."""
-    if model.is_python and model.has_config_file and not model.completion.sides:
+    if model.is_python and not model.completion.sides:
         yield from (f"the config declares no {side}s" for side in SIDES if not model.settings.get(side))
 
 
@@ -60,7 +61,7 @@ def invalid_dims(model: ModelFolder) -> Iterator[str]:
     for prefix, tensor in tensors(model):
         dims: Sequence[int] = tensor.get("dims", ())
         if wrong := _not_sizes(dims):
-            yield f"{prefix} dimension must be integer >= 1, or -1 for a variable-size dimension: not {wrong[0]}"
+            yield f"{prefix} dimension must be {_SIZE}: not {wrong[0]}"
         if tensor.get("format") in _IMAGE_FORMATS and dims and len(dims) != 3:
             yield f"{prefix}: NHWC/NCHW require 3 dims, but it has {len(dims)}"
 
@@ -79,7 +80,7 @@ def invalid_reshape(model: ModelFolder) -> Iterator[str]:
             continue
         shape = reshape.get("shape", ())
         if wrong := _not_sizes(shape):
-            yield f"{prefix} reshape dimensions must be integer >= 1, or -1 for a variable-size one: not {wrong[0]}"
+            yield f"{prefix} reshape dimensions must be {_SIZE}: not {wrong[0]}"
         elif not shape and not is_batched:
             yield f"{prefix} cannot have empty reshape for non-batching model as scalar tensors are not supported"
         elif reason := _mismatch(dims, shape):
