@@ -10,7 +10,6 @@ from fastapi_triton.cli.check.versions import has_leading_zero
 from fastapi_triton.triton import generate_codec
 
 RULES: Rules[ModelFolder] = Rules()
-_MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY/"
 _ENDS_SHELL_WORD = re.compile(r"""[\s;|&$`<>()\\'"]|^#""")
 _SHELL_PATTERN = re.compile(r"[*?\[\]{}!~]|(?<!^)#")
 
@@ -74,37 +73,6 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
     for version in model.served_versions if model.is_python else ():
         if not (model.path / str(version) / model.model_file).is_file():
             yield f"model.py does not exist in the model repository path: {version}/{model.model_file}"
-
-
-@RULES.add(
-    "invalid-python-parameter",
-    ERROR,
-    advice="Set FORCE_CPU_ONLY_INPUT_TENSORS to `yes` or `no`, and EXECUTION_ENV_PATH to a file that exists.",
-)
-def invalid_python_parameter(model: ModelFolder) -> Iterator[str]:
-    """The Python backend rejects other values."""
-    parameters = {
-        key: str(value.get("string_value", "")) for key, value in (model.settings.get("parameters") or {}).items()
-    }
-    if model.is_python:
-        forced, environment = (parameters.get(key) for key in ("FORCE_CPU_ONLY_INPUT_TENSORS", "EXECUTION_ENV_PATH"))
-        if forced not in (None, "yes", "no"):
-            yield f"Incorrect value for FORCE_CPU_ONLY_INPUT_TENSORS: `{forced}`"
-        is_local = environment is not None and environment.startswith(_MODEL_DIRECTORY)
-        # Other paths exist only on Triton's machine.
-        if environment and is_local and not (model.path / environment.removeprefix(_MODEL_DIRECTORY)).exists():
-            yield f"Failed to get the canonical path for EXECUTION_ENV_PATH {environment}: there is no such file"
-
-
-@RULES.add("invalid-repository-agents", ERROR, advice="Name each agent, or remove `model_repository_agents`.")
-def invalid_repository_agents(model: ModelFolder) -> Iterator[str]:
-    """Triton loads an agent's library by its name. Triton 2.51 (release 24.10) crashes without any agent."""
-    agents = model.settings.get("model_repository_agents")
-    if agents is not None:
-        if not agents.get("agents"):
-            yield "model_repository_agents lists no agents"
-        elif not all(each.get("name") for each in agents["agents"]):
-            yield "unable to find 'libtritonrepoagent_.so': an agent has no name"
 
 
 @RULES.add(

@@ -20,6 +20,7 @@ from fastapi_triton.cli.check import (
     rules_instances,
     rules_metrics,
     rules_model_class,
+    rules_parameters,
     rules_python_models,
     rules_schedulers,
     rules_sequences,
@@ -52,6 +53,7 @@ CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
         rules_instances.RULES,
         rules_warmup.RULES,
         rules_metrics.RULES,
+        rules_parameters.RULES,
         rules_advice.RULES,
     )
     for rule in rules.all

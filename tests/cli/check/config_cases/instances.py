@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases of the rules for instances and version policies, and for what else a config says about loading."""
+"""Cases of the rules for instances and version policies."""
 
-from config_cases.case import Case, inert, python
+from config_cases.case import Case, inert
 
 _NO_GPU = "it needs a GPU"
 
@@ -15,11 +15,6 @@ def _versions(name: str, policy: str, words: str = "", *, folders: tuple[str, ..
     files = {f"m/{each}/weights": "" for each in folders}
     config = inert(f"version_policy {{ {policy} }}" if policy else "")
     return Case(name, config, "invalid-version-policy" if words else None, words, files)
-
-
-def _parameter(name: str, key: str, value: str, words: str = "") -> Case:
-    config = python(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}')
-    return Case(name, config, "invalid-python-parameter" if words else None, words)
 
 
 CASES = [
@@ -50,26 +45,5 @@ CASES = [
     Case("leading zero", inert(), "no-version", "Triton ignores `01`", {"m/01/weights": ""}),
     _versions("version 0", "", folders=("0",)),
     Case("no version", inert(), "no-version", files={"m/latest/weights": ""}),
-    _parameter("CPU tensors", "FORCE_CPU_ONLY_INPUT_TENSORS", "true", "FORCE_CPU_ONLY_INPUT_TENSORS: `true`"),
-    _parameter("environment", "EXECUTION_ENV_PATH", "$$TRITON_MODEL_DIRECTORY/env.tar.gz", "canonical path"),
-    Case("parameter of no Python model", inert('parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value { } }')),
-    Case(
-        "agent without a name",
-        inert("model_repository_agents { agents { } }"),
-        "invalid-repository-agents",
-        "unable to find 'libtritonrepoagent_.so'",
-    ),
-    Case(
-        "no agents",
-        inert("model_repository_agents { }"),
-        "invalid-repository-agents",
-        "lists no agents",
-        not_in_triton="it crashes Triton 2.51",
-    ),
-    Case(
-        "agent",
-        inert('model_repository_agents { agents { name: "checksum" } }'),
-        not_in_triton="the embedded Triton has no agents",
-    ),
     Case("optimization", inert("optimization { priority: PRIORITY_MAX cuda { graph_spec { batch_size: -3 } } }")),
 ]
