@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.core.errors import InvalidRequestError
+from fastapi_triton.core.errors import InvalidRequestError, invalid_field
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
@@ -89,6 +89,17 @@ async def test_the_error_of_one_row_names_it_and_cancels_the_others(
     assert problem["code"] == "refused_by_triton"
     assert problem["detail"].startswith("Rows 1, 3 of the batch failed, so the batch has no response. Triton rejected")
     assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [("#/1", "refused_by_triton")]
+
+
+async def test_the_error_of_a_field_points_to_the_row(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    async def reply(inputs: Tensors) -> dict[str, Tensor]:
+        if inputs["ids"].shape[1] == 2:
+            raise invalid_field("ids", "out_of_range", "`ids` is 2; it must be 1.")
+        return dict(inputs)
+
+    triton.models["ragged"].respond = reply
+    problem = problem_of(await http.post("/models/ragged/infer", json=[row(1), row(2, 2)]), 422)
+    assert [(each["pointer"], each["code"]) for each in problem["errors"]] == [("#/1/ids", "out_of_range")]
 
 
 async def test_rows_may_differ_only_in_ragged_inputs(http: httpx2.AsyncClient) -> None:

@@ -15,6 +15,7 @@ from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.serving.ray_serve import client as leased
 from fastapi_triton.serving.ray_serve.client import ClusterTriton
 from fastapi_triton.serving.ray_serve.cold_start import ASSUMED_S, LEAST_S, ColdStart
+from fastapi_triton.triton.client import Extensions
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.tensor import Tensor
 from support.scripted_triton import ScriptedTriton, Upstream, scripted_triton
@@ -80,10 +81,16 @@ async def triton() -> AsyncIterator[ScriptedTriton]:
 async def test_a_request_that_reached_no_triton_goes_to_another(triton: ScriptedTriton) -> None:
     client, serve = cluster(nobody(), triton.url)
     async with client:
-        assert await client.infer("echo", INPUTS) == {}
-    assert len(triton.requests) == 1
+        assert await client.infer("echo", INPUTS, extensions=Extensions({"priority": 2})) == {}
+    ((_, body),) = triton.requests
+    assert b'"priority":2' in body
     assert len(serve.leases) == 2
     assert serve.num_held == 0
+
+
+def test_a_cluster_does_not_keep_the_requests_of_a_sequence_together() -> None:
+    client, _ = cluster()
+    assert not client.keeps_sequences
 
 
 async def test_a_request_fails_after_some_attempts_and_the_error_says_that_nothing_was_run(

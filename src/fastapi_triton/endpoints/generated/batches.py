@@ -131,7 +131,9 @@ def name_rows(error: FastAPITritonError, rows: Sequence[int]) -> None:
     """Name the rows whose request failed with this error."""
     names = f"Row {rows[0]}" if len(rows) == 1 else f"Rows {', '.join(map(str, rows))}"
     if isinstance(error, InvalidRequestError):
-        error.problems = (FieldProblem(pointer((rows[0],)), error.code, error.detail), *error.problems)
+        found = error.problems or [FieldProblem("#", error.code, error.detail)]
+        row = pointer((rows[0],))
+        error.problems = tuple(FieldProblem(row + each.pointer[1:], each.code, each.detail) for each in found)
     error.detail = f"{names} of the batch failed, so the batch has no response. {error.detail}"
 
 
