@@ -21,4 +21,4 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse([])
         before = 0 if inputs["START"] else self.sums[inputs["ID"]]
         self.sums[inputs["ID"]] = before + inputs["x"]
-        return pb_utils.InferenceResponse([pb_utils.Tensor("sum", np.array([[before + inputs["x"]]], np.int32))])
+        return pb_utils.InferenceResponse([pb_utils.Tensor("sum", np.array([[before + inputs["x"]]], np.int64))])
