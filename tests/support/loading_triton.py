@@ -6,9 +6,12 @@ Its backend `inert` loads in a millisecond, whereas a Python model takes more th
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import subprocess
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import aiohttp
 import pytest
@@ -39,11 +42,45 @@ class NoMonitor(StubMonitor):
         pass
 
 
+class PollLog(logging.Handler):
+    """The reasons in Triton's log why it cannot read a model's folder, which its responses do not have."""
+
+    RESPONSE = "failed to poll"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasons: asyncio.Queue[str] = asyncio.Queue()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (message := record.getMessage()).startswith("Poll failed"):
+            self.reasons.put_nowait(message)
+
+    async def first_reason(self) -> str:
+        """The reason, which may come later than the response. Forgets the others."""
+        async with asyncio.timeout(10):
+            reason = await self.reasons.get()
+        while not self.reasons.empty():
+            self.reasons.get_nowait()
+        return reason
+
+
 class LoadingTriton(EmbeddedTriton):
     """Has the backend `inert`, whose library is `inert_library`."""
 
     stub_monitor = NoMonitor
     inert_library: Path
+    _poll_log: PollLog
+
+    async def __aenter__(self) -> Self:
+        self._poll_log = PollLog()
+        logging.getLogger("triton").addHandler(self._poll_log)
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await super().__aexit__(kind, error, trace)
+        logging.getLogger("triton").removeHandler(self._poll_log)
 
     def _command(self, folder: Path, shared_memory_prefix: str) -> list[str]:
         backend = folder / "backends" / INERT
@@ -59,7 +96,8 @@ class LoadingTriton(EmbeddedTriton):
         """Load the model. Returns Triton's reason if it refuses the model, else "". The session's base is our `url`."""
         async with session.post(f"/v2/repository/models/{model}/load", json={}) as response:
             if response.status != 200:
-                return str((await response.json())["error"])
+                reason = str((await response.json())["error"])
+                return await self._poll_log.first_reason() if PollLog.RESPONSE in reason else reason
         async with session.get(f"/v2/models/{model}/config") as response:
             if "sequence_batching" in await response.json():
                 await asyncio.sleep(0.05)  # Triton hangs if it unloads one before its thread runs; there is no event
