@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from fastapi_triton import Settings
 from fastapi_triton.core.errors import FastAPITritonError, ModelNotReadyError, TooLargeError, TritonUnavailableError
+from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.triton import error_mapping, grpc_stream
 from fastapi_triton.triton.datatypes import BY_WIRE
 from fastapi_triton.triton.grpc_stream import GRPCStreams
@@ -54,8 +55,12 @@ class ScriptedGRPC(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.ended = asyncio.Event()
         self.is_cancelled = False
         self.answer: Answer | None = None
+        self.version = "2.73.0"
         self.server = grpc.aio.server()
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self.server)
+
+    async def ServerMetadata(self, *_: Any) -> service_pb2.ServerMetadataResponse:  # noqa: N802
+        return service_pb2.ServerMetadataResponse(name="triton", version=self.version)
 
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: AsyncIterator[Any], context: grpc.aio.ServicerContext
@@ -159,6 +164,34 @@ async def test_closing_the_stream_cancels_the_call(triton: ScriptedGRPC) -> None
             await anext(responses)
         await asyncio.wait_for(triton.ended.wait(), 10)
     assert triton.is_cancelled
+
+
+@pytest.mark.parametrize("is_reading", [False, True])
+async def test_an_old_triton_which_may_crash_when_a_stream_is_cancelled_ends_it_itself(
+    triton: ScriptedGRPC, *, is_reading: bool
+) -> None:
+    may_end = asyncio.Event()
+
+    async def answer(request: service_pb2.ModelInferRequest, _: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        yield echo(request)
+        await may_end.wait()
+        yield echo(request)
+
+    triton.answer, triton.version = answer, "2.51.0"
+    released = asyncio.Event()
+    slot = Slot(1, since=0.0, free=lambda _: released.set())
+    current_slot.set(slot)
+    async with connected(triton) as streams:
+        async with aclosing(stream(streams)) as responses:
+            await anext(responses)
+            if is_reading:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(responses), 0.1)
+        slot.release()
+        assert not released.is_set()
+        may_end.set()
+        await asyncio.wait_for(released.wait(), 10)
+    assert not triton.is_cancelled
 
 
 async def test_cancelling_the_task_cancels_the_call(triton: ScriptedGRPC) -> None:

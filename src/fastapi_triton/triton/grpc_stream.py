@@ -9,6 +9,7 @@ import logging
 import struct
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -16,6 +17,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from fastapi_triton.core.errors import InferenceError, TooLargeError, TritonUnavailableError
 from fastapi_triton.core.request_record import Headers
+from fastapi_triton.core.slot import current_slot
 from fastapi_triton.triton import grpc_codec
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.error_mapping import TOO_LARGE, UNREADABLE, rejection, unreadable
@@ -41,20 +43,55 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 _DENIED = {grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.PERMISSION_DENIED: 403}
-# How long an error waits for the stream's end.
-_END_S = 1.0
+# Older versions of Triton (before 25.06) may crash if a client cancels a stream.
+_CANCELLABLE = (2, 59)
+# How long closing the channel waits for running streams.
+_CLOSE_S = 2.0
 
 
 class _Call:
-    """A call as an `Exchange`: `fail` ends it from outside."""
+    """One stream. As an `Exchange`, it can be ended from outside: `fail`."""
 
     def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
         self._call = call
-        self.error: Exception | None = None
+        self._reading: asyncio.Future[Any] | None = None
+        self._error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return bool(self._call.done())
+
+    def cancel(self) -> None:
+        self._call.cancel()
 
     def fail(self, error: Exception) -> None:
-        self.error = error
+        self._error = error
         self._call.cancel()
+
+    async def read(self, end: float) -> service_pb2.ModelStreamInferResponse | None:
+        """The next response; None: the stream has ended.
+
+        Raises:
+            TimeoutError: the time `end` of the event loop's clock has passed.
+            grpc.aio.AioRpcError: the call failed.
+        """
+        # Shielded, because cancelling a read cancels the call.
+        self._reading = asyncio.ensure_future(self._call.read())
+        try:
+            async with asyncio.timeout_at(end):
+                response = await asyncio.shield(self._reading)
+        except asyncio.CancelledError:
+            if self._error is not None:
+                raise self._error from None
+            raise
+        return None if response is grpc.aio.EOF else response
+
+    async def drain(self) -> None:
+        """Read the stream to its end."""
+        with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            if self._reading is None or await self._reading is not grpc.aio.EOF:
+                while await self._call.read() is not grpc.aio.EOF:
+                    pass
 
 
 class GRPCStreams:
@@ -68,12 +105,14 @@ class GRPCStreams:
         self._processes = processes
         self._headers = HeaderLines(self._address, access)
         self._channel: grpc.aio.Channel | None = None
+        self._may_cancel = False
+        self._draining: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
-        """Close the channel. Streams on it are cancelled."""
+        """Close the channel. Streams that do not end soon are cancelled."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.close()
+            await channel.close(_CLOSE_S)
 
     async def stream(
         self,
@@ -99,24 +138,32 @@ class GRPCStreams:
             )
         stub = service_pb2_grpc.GRPCInferenceServiceStub(await self._connected())
         metadata = [*self._credentials(), *((name.lower(), value) for name, value in trace_headers)]
-        call = stub.ModelStreamInfer(iter([message]), timeout=timeout_s, metadata=metadata)
-        exchange = _Call(call)
+        end = asyncio.get_running_loop().time() + timeout_s
+        call = _Call(stub.ModelStreamInfer(iter([message]), metadata=metadata))
         try:
-            with self._processes.running(config.name, exchange):
-                async for response in call:
+            with self._processes.running(config.name, call):
+                while (response := await call.read(end)) is not None:
                     if response.error_message:
-                        await _ended(call)
                         raise rejection(config.name, response.error_message)
                     yield _tensors(response.infer_response, config)
         except grpc.aio.AioRpcError as error:
             raise _error(config.name, error) from None
-        except asyncio.CancelledError:
-            if exchange.error is not None:  # our own `call.cancel` raises this too
-                raise exchange.error from None
-            raise
         finally:
-            if not call.done():
-                call.cancel()
+            if not call.is_done:
+                self._abandon(call)
+
+    def _abandon(self, call: _Call) -> None:
+        """Cancel a stream; of an old Triton, read it to its end. The request holds its slot until then."""
+        if self._may_cancel:
+            call.cancel()
+            return
+        slot = current_slot.get()
+        draining = asyncio.ensure_future(call.drain())
+        self._draining.add(draining)
+        draining.add_done_callback(self._draining.discard)
+        if slot is not None and slot.is_taken:
+            slot.hold()
+            draining.add_done_callback(lambda _: slot.release(is_completed=False))
 
     def _credentials(self) -> Headers:
         """The configured headers and token; `Host` is the channel's."""
@@ -129,17 +176,29 @@ class GRPCStreams:
         Raises:
             TritonUnavailableError: no connection in time.
         """
-        self._channel = self._channel or self._opened()
+        is_new = self._channel is None
+        channel = self._channel = self._channel or self._opened()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._channel.channel_ready()
+                await channel.channel_ready()
+                if is_new:
+                    self._may_cancel = await self._is_cancellable(channel)
         except TimeoutError:
             await self.close()  # the next channel reads the TLS files again
             why = f"its gRPC port does not accept a connection within {self._connect_timeout_s:g} s"
             raise TritonUnavailableError(
                 f"Triton cannot be reached: {why}. Nothing was run. Try again.", reason=why, retry_after_s=RETRY_AFTER_S
             ) from None
-        return self._channel
+        return channel
+
+    async def _is_cancellable(self, channel: grpc.aio.Channel) -> bool:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        try:
+            server = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), metadata=self._credentials())
+            major, minor, *_ = server.version.split(".")
+            return (int(major), int(minor)) >= _CANCELLABLE
+        except (grpc.aio.AioRpcError, ValueError):
+            return False
 
     def _opened(self) -> grpc.aio.Channel:
         """A new channel, which connects in the background.
@@ -159,14 +218,6 @@ class GRPCStreams:
         return grpc.aio.secure_channel(self._address.netloc, credentials, options=_OPTIONS)
 
 
-async def _ended(call: grpc.aio.StreamStreamCall) -> None:
-    """Wait for the end of a stream that failed: a cancellation just before it has crashed Triton 2.51."""
-    with suppress(TimeoutError, grpc.aio.AioRpcError):
-        async with asyncio.timeout(_END_S):
-            async for _ in call:
-                pass
-
-
 def _tensors(response: service_pb2.ModelInferResponse, config: ModelConfig) -> dict[str, Tensor]:
     try:
         return grpc_codec.tensors(response, config)
@@ -176,14 +227,12 @@ def _tensors(response: service_pb2.ModelInferResponse, config: ModelConfig) -> d
 
 
 def _error(model: str, error: grpc.aio.AioRpcError) -> Exception:
-    """The error for a call that failed. `TimeoutError`: the deadline passed.
+    """The error for a call that failed.
 
     Triton's own errors are messages inside the stream. The header `triton_grpc_error` makes them statuses, but with it
     Triton 2.51 crashes at the first error of a decoupled model.
     """
     status, text = error.code(), error.details() or ""
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return TimeoutError(text)
     if status in _DENIED:
         return access_denied(_DENIED[status])
     if status is grpc.StatusCode.UNAVAILABLE:
