@@ -17,7 +17,7 @@ from fastapi_triton import Base64Image, TensorName
 from fastapi_triton.endpoints.declared.contract import mismatches
 from fastapi_triton.triton.client import CARRIES_ALL
 from fastapi_triton.triton.datatypes import BY_CONFIG
-from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.model_config import ModelConfig, SequenceBatching, TensorConfig
 
 
 def tensor(name: str, datatype: str, dims: tuple[int, ...] = (1,), *, optional: bool = False) -> TensorConfig:
@@ -90,6 +90,11 @@ def test_a_required_input_cannot_be_optional_in_the_request() -> None:
 
     (problem,) = mismatches(Lax, Output, CONFIG)
     assert "`Lax.scale` is optional, but the model requires that input" in problem
+
+
+def test_a_sequence_model_has_no_declared_endpoint() -> None:
+    (problem,) = mismatches(Fitting, Output, replace(CONFIG, sequences=SequenceBatching()))
+    assert "a sequence id; use its generated endpoint, /models/" in problem
 
 
 def test_a_decoupled_model_cannot_return_a_single_response() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Json
 from pydantic.fields import FieldInfo
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import annotations
 from fastapi_triton.endpoints.annotations import Value
@@ -46,12 +47,22 @@ def mismatches(
     problems = [*_repeated(request), *_repeated(response)]
     if config.decoupled:
         problems.append(decoupled(config))
+    problems += _sequences(config, *([stream_config] if stream_config is not None else []))
     problems += _field_mismatches(request, response, config, also_known=stream_config.inputs if stream_config else ())
     if stream_config is not None:
         problems += _stream_mismatches(stream_config)
         problems += _unstreamable(request, stream_config, unstreamable(stream_config))
         problems += _field_mismatches(request, response, stream_config)
     return list(dict.fromkeys(problems))
+
+
+def _sequences(*configs: ModelConfig) -> list[str]:
+    return [
+        f"the model {config.name} keeps state between requests, which need a sequence id; use its generated endpoint, "
+        f"{paths.MODELS}/{config.name}/infer"
+        for config in configs
+        if config.sequences is not None
+    ]
 
 
 def decoupled(config: ModelConfig) -> str:
