@@ -50,6 +50,13 @@ def test_a_grpc_url_without_the_extra_is_an_error_that_says_what_to_install(monk
     assert "pip install 'fastapi-triton[grpc]'" in result.output
 
 
+def test_an_embedded_triton_has_its_own_grpc_url(tmp_path: Path) -> None:
+    arguments = ["serve", "--port", "0", "--embedded", "--models", str(tmp_path)]
+    result = runner.invoke(app, [*arguments, "--triton-grpc-url", "grpc://localhost:8001"])
+    assert result.exit_code == 2
+    assert "TRITON_GRPC_URL names another one" in result.output
+
+
 def test_an_app_with_a_grpc_url_needs_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "fastapi_triton.triton.grpc_stream", raising=False)
     monkeypatch.setitem(sys.modules, "grpc", None)

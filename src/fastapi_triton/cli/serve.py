@@ -122,6 +122,8 @@ def _embedded_triton(repository: Path) -> EmbeddedTriton:
     Raises:
         EmbeddedTritonError: this machine cannot run it.
     """
+    if Settings().triton_grpc_url:
+        fail("--embedded starts its own Triton, and TRITON_GRPC_URL names another one. Use one of the two.")
     triton = EmbeddedTriton.prepare(repository, has_grpc=_has_grpc())
     setting_flags.export({"triton_url": triton.url, "triton_grpc_url": triton.grpc_url or ""})
     return triton
