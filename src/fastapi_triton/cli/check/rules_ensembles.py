@@ -157,7 +157,7 @@ def _batch_size(ensemble: Ensemble, step: Step, model: ModelFolder) -> Iterator[
 
 def _maps(step: Step, model: ModelFolder) -> Iterator[str]:
     inputs = {each["name"]: each for each in model.settings.get("input", ())}
-    outputs = {each["name"] for each in model.settings.get("output", ())}
+    outputs = Counter(each["name"] for each in model.settings.get("output", ()))
     for name, tensor in step.inputs.items():
         if name not in inputs:
             yield f"ensemble tensor `{tensor}` is mapping to non-existing input `{name}` of {step}"
@@ -167,6 +167,11 @@ def _maps(step: Step, model: ModelFolder) -> Iterator[str]:
     for name, tensor in step.outputs.items():
         if name not in outputs:
             yield f"ensemble tensor `{tensor}` is mapped from non-existing output `{name}` of {step}"
+        elif outputs[name] > 1:
+            yield (
+                f"multiple outputs in {step} are mapped to the same ensemble tensor `{tensor}`: "
+                f"it declares `{name}` {outputs[name]} times"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,14 @@ MAPS = [
         ensemble(),
         models={"s": inert(tensors=tensors(X, tensor("w", "2", more="optional: true")))},
     ),
+    case(
+        "output declared twice",
+        ensemble(),
+        MISMATCH,
+        "multiple outputs in step 0 (`s`) are mapped to the same ensemble tensor `y`: it declares `y` 2 times",
+        {"s": inert(tensors=tensors(X, outputs=[Y, Y]))},
+    ),
+    case("unmapped output declared twice", ensemble(), models={"s": inert(tensors=tensors(X, outputs=[Y, W, W]))}),
     case("output left out", ensemble(), models={"s": inert(tensors=tensors(X, outputs=[Y, W]))}),
     case("one tensor for two inputs", ensemble(step(inputs="x=x w=x")), models={"s": inert(tensors=tensors(X, W))}),
 ]
