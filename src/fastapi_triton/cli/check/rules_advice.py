@@ -50,11 +50,7 @@ def timeout_override_ignored(model: ModelFolder) -> Iterator[str]:
         yield "allow_timeout_override is true, but default_timeout_microseconds is 0"
 
 
-@RULES.add(
-    "timeout-override-off",
-    NOTE,
-    advice="Set allow_timeout_override: true if clients use Triton's own port.",
-)
+@RULES.add("timeout-override-off", NOTE, advice="Set allow_timeout_override: true if clients use Triton's own port.")
 def timeout_override_off(model: ModelFolder) -> Iterator[str]:
     """Triton silently ignores a request's `timeout` parameter."""
     policy = queue_policy(model.settings)
@@ -68,7 +64,7 @@ def timeout_override_off(model: ModelFolder) -> Iterator[str]:
     advice="Let the model reject missing inputs with INVALID_ARG, and waive this rule.",
 )
 def optional_beside_required(model: ModelFolder) -> Iterator[str]:
-    """Triton does not check input names: an optional input can replace a required one, which becomes None."""
+    """Triton only counts inputs: an optional one can replace a required one, which becomes None."""
     inputs: Sequence[Mapping[str, Any]] = model.settings.get("input", ())
     required = [each.get("name") for each in inputs if not each.get("optional")]
     if required and len(required) < len(inputs):

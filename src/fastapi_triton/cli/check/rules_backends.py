@@ -32,7 +32,7 @@ def invalid_backend(model: ModelFolder) -> Iterator[str]:
         yield f"unexpected 'platform' and 'backend' pair, got: {platform}, {backend}"
 
 
-@RULES.add("unknown-backend", WARNING, advice="Correct `backend`, or waive this if you have a backend of that name.")
+@RULES.add("unknown-backend", WARNING, advice="Correct `backend`, or waive this if you have such a backend.")
 def unknown_backend(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a model without the library of its backend."""
     name = model.backend.name

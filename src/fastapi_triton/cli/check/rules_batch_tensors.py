@@ -16,8 +16,7 @@ _DATATYPES = ("TYPE_INT32", "TYPE_FP32")
 @RULES.add(
     "invalid-batch-tensor",
     ERROR,
-    advice="Give it one source_input that the model has and a data_type of TYPE_INT32 or TYPE_FP32. A batch_output "
-    "names outputs of the model, each once.",
+    advice="Use one source_input of the model, TYPE_INT32 or TYPE_FP32, and each output of the model at most once.",
 )
 def invalid_batch_tensor(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a `batch_input` or `batch_output` with other sources, datatypes or targets."""

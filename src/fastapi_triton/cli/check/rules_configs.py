@@ -31,7 +31,7 @@ def name_mismatch(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("shell-characters", ERROR, advice="Use letters, digits, `-`, `_` and `.`.")
 def shell_characters(model: ModelFolder) -> Iterator[str]:
-    """Triton starts a Python model by a shell line that has its name and its file. It waits for ever if that fails."""
+    """Triton starts Python models by a shell line with their name and file, and hangs if it fails."""
     if model.is_python:
         for what, name in (("name", model.name), ("file name", model.settings.get("default_model_filename", ""))):
             if found := _ENDS_SHELL_WORD.search(name):
@@ -55,9 +55,7 @@ def no_version(model: ModelFolder) -> Iterator[str]:
                 yield f"Triton ignores `{each.name}`, which has leading zeros"
 
 
-@RULES.add(
-    "invalid-version-policy", ERROR, advice="Correct version_policy, or add the folder of a version that it allows."
-)
+@RULES.add("invalid-version-policy", ERROR, advice="Correct it, or add the folder of a version that it allows.")
 def invalid_version_policy(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a model without a version that `version_policy` allows."""
     if model.versions and not model.served_versions:
@@ -78,11 +76,10 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unstreamable-tensor",
     WARNING,
-    advice="Set TRITON_GRPC_URL; or use FP32, at most one free dimension, or base64 text. Otherwise the "
-    "endpoint leaves out optional inputs, and other tensors leave the model without an endpoint.",
+    advice="Set TRITON_GRPC_URL, or use FP32, at most one free dimension, or base64 text.",
 )
 def unstreamable_tensor(model: ModelFolder) -> Iterator[str]:
-    """Triton's generate_stream, by which decoupled models run over HTTP, cannot carry the tensor."""
+    """Streams over HTTP cannot carry it: the endpoint omits optional inputs, and other tensors prevent the endpoint."""
     if model.config is not None and model.config.decoupled:
         unstreamable = generate_codec.unstreamable(model.config)
         yield from (f"the input `{name}` {reason}" for name, reason in unstreamable.inputs.items())

@@ -25,14 +25,9 @@ SETTINGS_RULES: Rules[Settings] = Rules()
 RULES: Rules[ModelWithSettings] = Rules()
 
 
-@SETTINGS_RULES.add(
-    "body-limit",
-    WARNING,
-    advice="Lower max_body_bytes, or raise Triton's --http-max-input-size.",
-)
+@SETTINGS_RULES.add("body-limit", WARNING, advice="Lower max_body_bytes, or raise Triton's --http-max-input-size.")
 def body_limit(settings: Settings) -> Iterator[str]:
-    """Files become base64, a third longer. Over Triton's limit (64 MiB by default), they fail at Triton, without the
-    frontend's 413."""
+    """As base64, files grow by a third. Triton rejects more than 64 MiB by default, without the frontend's 413."""
     at_triton = settings.max_body_bytes * 4 // 3
     if at_triton > TRITON_MAX_INPUT_BYTES:
         yield (

@@ -107,8 +107,7 @@ def _steps_that_never_run(ensemble: Ensemble, inputs: Sequence[str]) -> list[Ste
 @RULES.add(
     "ensemble-step-unavailable",
     ERROR,
-    advice="Correct the step's model. `model_version: -1` takes its newest version. Waive this if Triton has the model "
-    "from another repository.",
+    advice="Correct the step (`model_version: -1`: the newest), or waive this if another repository has the model.",
 )
 def step_unavailable(ensemble: Ensemble) -> Iterator[str]:
     """Triton loads an ensemble only with the models of all its steps."""
@@ -130,11 +129,7 @@ def step_unavailable(ensemble: Ensemble) -> Iterator[str]:
             )
 
 
-@RULES.add(
-    "ensemble-tensor-mismatch",
-    ERROR,
-    advice="Change the step's maps, or one of the configs.",
-)
+@RULES.add("ensemble-tensor-mismatch", ERROR, advice="Correct the step's maps, or a config.")
 def tensor_mismatch(ensemble: Ensemble) -> Iterator[str]:
     """Triton rejects steps that do not fit each other: names, datatypes, shapes, batch sizes, decoupled models."""
     for step in ensemble.steps:
@@ -257,7 +252,7 @@ def _joined(receiver: str, kind: str, tensors: Iterable[str], sources: Mapping[s
 
 @RULES.add("ensemble-step-unknown", NOTE, advice="Declare the tensors in its config.pbtxt, or check with --triton.")
 def step_unknown(ensemble: Ensemble) -> Iterator[str]:
-    """Triton completes the config of a step's model when it loads it, so the ensemble cannot be compared with it."""
+    """The backend completes the config of a step's model, so they cannot be compared offline."""
     for name in dict.fromkeys(step.model for step in ensemble.steps):
         model = ensemble.models.get(name)
         if model and name not in ensemble.broken and not is_complete(model):

@@ -16,10 +16,10 @@ _ACCELERATORS = ("tensorrt", "cuda")
 @RULES.add(
     "invalid-instance-group",
     ERROR,
-    advice="List `gpus` only with KIND_GPU, with ids of 0 or more, and `profile` only for TensorRT.",
+    advice="Set `gpus` (ids from 0) only with KIND_GPU, and `profile` only for TensorRT.",
 )
 def invalid_instance_group(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects instances on devices that do not fit their kind, and profiles of other models than TensorRT's."""
+    """Triton rejects devices that do not fit the kind, and profiles without TensorRT."""
     if model.is_ensemble:
         return
     for name, group in _groups(model):
@@ -40,7 +40,7 @@ def invalid_instance_group(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("conflicting-resource", WARNING, advice="Set `global` in all groups, or in none.")
 def conflicting_resource(model: ModelFolder) -> Iterator[str]:
-    """With `--rate-limit`, Triton rejects a resource that is both global and per device. Otherwise it ignores them."""
+    """With `--rate-limit`, Triton rejects a resource that is both global and per device."""
     scopes: dict[str, set[bool]] = defaultdict(set)
     for _, group in _groups(model):
         for resource in (group.get("rate_limiter") or {}).get("resources", ()):
@@ -52,7 +52,7 @@ def conflicting_resource(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("unknown-accelerator", WARNING, advice="Use `tensorrt` or `cuda`, or remove the accelerator.")
 def unknown_accelerator(model: ModelFolder) -> Iterator[str]:
-    """The ONNX Runtime backend rejects other names of a `gpu_execution_accelerator` for an instance on a GPU."""
+    """On a GPU, ONNX Runtime rejects other names of a `gpu_execution_accelerator`."""
     accelerators = (model.settings.get("optimization") or {}).get("execution_accelerators") or {}
     if model.backend.name == "onnxruntime":
         for each in accelerators.get("gpu_execution_accelerator", ()):

@@ -14,7 +14,7 @@ _TAG = re.compile(r"(?!_)[A-Za-z0-9_]*")
 
 @RULES.add("invalid-metric-tag", ERROR, advice="Use letters, digits and `_`, and start with a letter.")
 def invalid_metric_tag(model: ModelFolder) -> Iterator[str]:
-    """Triton writes `_` and the key of a metric tag as a label; a key that is not a valid label crashes Triton."""
+    """A metric tag whose key is no valid label crashes Triton."""
     for key in model.settings.get("metric_tags") or {}:
         if not _TAG.fullmatch(key):
             yield f"Invalid label name: metric_tags has the key `{key}`"

@@ -32,7 +32,7 @@ def invalid_parameter(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("invalid-runtime", ERROR, advice="Remove `runtime`; or name a library of the backend or the model.")
 def invalid_runtime(model: ModelFolder) -> Iterator[str]:
-    """Triton looks for this library in the folders of the version, the model and the backend, and not beyond."""
+    """Triton looks for it only in the folders of the version, the model and the backend."""
     runtime = str(model.settings.get("runtime", ""))
     if ".." in runtime.split("/"):
         yield f"backend library name '{runtime}' escapes backend directory"
@@ -44,7 +44,7 @@ def invalid_runtime(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("invalid-repository-agents", ERROR, advice="Name each agent, or remove `model_repository_agents`.")
 def invalid_repository_agents(model: ModelFolder) -> Iterator[str]:
-    """Triton loads an agent's library by its name. Triton 2.51 (release 24.10) crashes without any agent."""
+    """Triton finds agents by name. Triton 2.51 (release 24.10) crashes without any agent."""
     agents = model.settings.get("model_repository_agents")
     if agents is not None:
         if not agents.get("agents"):

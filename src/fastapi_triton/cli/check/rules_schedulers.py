@@ -20,8 +20,8 @@ def invalid_max_batch_size(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "invalid-dynamic-batching",
     ERROR,
-    advice="Keep preferred_batch_size within 1 and max_batch_size, and priorities within 1 and priority_levels. "
-    "Use preserve_ordering without priorities and without DELAY.",
+    advice="Use batch sizes up to max_batch_size, priorities up to priority_levels, and preserve_ordering with neither "
+    "priorities nor DELAY.",
 )
 def invalid_dynamic_batching(model: ModelFolder) -> Iterator[str]:
     """Triton rejects batch sizes and priorities out of range, and settings that contradict `preserve_ordering`."""
@@ -46,11 +46,7 @@ def invalid_dynamic_batching(model: ModelFolder) -> Iterator[str]:
                 yield f"Queue policy can not have DELAY as timeout action when 'preserve_ordering' is true: {where}"
 
 
-@RULES.add(
-    "invalid-response-cache",
-    ERROR,
-    advice="Disable the response cache.",
-)
+@RULES.add("invalid-response-cache", ERROR, advice="Disable it.")
 def invalid_response_cache(model: ModelFolder) -> Iterator[str]:
     """Triton's response cache supports neither decoupled models nor sequences."""
     if (model.settings.get("response_cache") or {}).get("enable"):

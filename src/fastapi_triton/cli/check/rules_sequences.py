@@ -63,7 +63,7 @@ def _correlation_id(control: Mapping[str, Any]) -> Iterator[str]:
 @RULES.add(
     "invalid-sequence-batching",
     ERROR,
-    advice="Keep preferred_batch_size within 1 and max_batch_size, and minimum_slot_utilization within 0 and 1.",
+    advice="Use batch sizes up to max_batch_size, and a minimum_slot_utilization from 0 to 1.",
 )
 def invalid_sequence_batching(model: ModelFolder) -> Iterator[str]:
     """Triton rejects batch sizes out of range, and a slot utilization that is not a fraction."""
@@ -77,8 +77,7 @@ def invalid_sequence_batching(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "invalid-initial-state",
     ERROR,
-    advice="Give the state one initial_state with a name, the state's data_type and dims without -1, and zero_data or "
-    "a data_file of the folder initial_state/.",
+    advice="Give initial_state a name, the state's data_type, dims without -1, and zero_data or a data_file in initial_state/.",
 )
 def invalid_initial_state(model: ModelFolder) -> Iterator[str]:
     """Triton rejects an initial state that does not fit its state. Triton 2.51 (release 24.10) often crashes."""

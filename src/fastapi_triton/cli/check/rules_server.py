@@ -91,33 +91,21 @@ def cancel_may_crash(server: ServerFacts) -> Iterator[str]:
         yield f"this is Triton {server.version}; 25.06 is 2.59"
 
 
-@RULES.add(
-    "shared-memory-off",
-    NOTE,
-    advice="Set --allow-client-shm=true if other clients need it.",
-)
+@RULES.add("shared-memory-off", NOTE, advice="Set --allow-client-shm=true if other clients need it.")
 def shared_memory_off(server: ServerFacts) -> Iterator[str]:
     """Triton rejects tensors in shared memory."""
     if not server.has_shared_memory:
         yield "Triton registers no shared memory for clients"
 
 
-@RULES.add(
-    "trace-context-lost",
-    NOTE,
-    advice="Set Triton's --trace-config mode=opentelemetry.",
-)
+@RULES.add("trace-context-lost", NOTE, advice="Set Triton's --trace-config mode=opentelemetry.")
 def trace_context_lost(server: ServerFacts) -> Iterator[str]:
     """Outside of OpenTelemetry mode, Triton's spans are missing from traces."""
     if server.trace_mode != "opentelemetry":
         yield f"Triton's trace mode is {server.trace_mode or 'off'}"
 
 
-@MODEL_RULES.add(
-    "dead-stub",
-    ERROR,
-    advice="Unload and load the model, or restart Triton.",
-)
+@MODEL_RULES.add("dead-stub", ERROR, advice="Unload and load the model, or restart Triton.")
 def dead_stub(model: ServedModel) -> Iterator[str]:
     """The stub process has died, and Triton does not restart it."""
     if model.is_dead and model.raw is not None:

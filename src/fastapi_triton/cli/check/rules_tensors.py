@@ -34,12 +34,12 @@ def auto_completed(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("no-tensors", WARNING, advice="Declare them in config.pbtxt, or add them in auto_complete_config.")
 def no_tensors(model: ModelFolder) -> Iterator[str]:
-    """Nothing completes the config, so clients can neither send nor receive tensors that it does not declare."""
+    """Nothing completes the config, and clients can use only declared tensors."""
     if model.is_python and not model.completion.sides:
         yield from (f"the config declares no {side}s" for side in SIDES if not model.settings.get(side))
 
 
-@RULES.add("incomplete-tensor", ERROR, advice="Give each tensor a name, a data_type and dims.")
+@RULES.add("incomplete-tensor", ERROR, advice="Write name, data_type and dims.")
 def incomplete_tensor(model: ModelFolder) -> Iterator[str]:
     """Triton rejects tensors without name, datatype or dims, unless the backend completes them."""
     for prefix, tensor in tensors(model):
@@ -51,13 +51,9 @@ def incomplete_tensor(model: ModelFolder) -> Iterator[str]:
         yield "model configuration must contain at least one output, none were specified"
 
 
-@RULES.add(
-    "invalid-dims",
-    ERROR,
-    advice="Write sizes from 1, or -1 for a free size. A format needs 3 dims, without the batch dimension.",
-)
+@RULES.add("invalid-dims", ERROR, advice="Use sizes from 1, or -1; for a format, 3 dims without the batch dimension.")
 def invalid_dims(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects dims of 0 or below -1, and images that do not have 3 dims."""
+    """Triton rejects dims of 0 or below -1, and a `format` without 3 dims."""
     for prefix, tensor in tensors(model):
         dims: Sequence[int] = tensor.get("dims", ())
         if wrong := _not_sizes(dims):
@@ -122,16 +118,16 @@ def duplicate_output(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("no-label-file", ERROR, advice="Put the file beside config.pbtxt, or remove label_filename.")
 def no_label_file(model: ModelFolder) -> Iterator[str]:
-    """Triton reads the labels of an output from the model's folder. If the file is a folder, Triton crashes."""
+    """Triton reads labels from a file in the model's folder, and crashes if it is a folder."""
     for prefix, tensor in tensors(model):
         name = str(tensor.get("label_filename", "")).lstrip("/")
         if name and not (model.path / name).is_file():
             yield f"failed to open text file for read {name}: {prefix}"
 
 
-@RULES.add("label-file-outside", WARNING, advice="Move the file into the model's folder.")
+@RULES.add("label-file-outside", WARNING, advice="Move it into that folder.")
 def label_file_outside(model: ModelFolder) -> Iterator[str]:
-    """Newer versions of Triton reject a label file outside the model's folder."""
+    """Newer versions of Triton reject a label file outside of the model's folder."""
     folder = model.path.resolve()
     for prefix, tensor in tensors(model):
         name = str(tensor.get("label_filename", "")).lstrip("/")

@@ -16,16 +16,16 @@ _NAMES = ("name", "backend", "platform", "default_model_filename", "model_name",
 _INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
-@RULES.add("unreadable-config", ERROR, advice="Correct the line. Retype invisible characters and typographic quotes.")
+@RULES.add("unreadable-config", ERROR, advice="Correct the line; retype invisible characters and curly quotes.")
 def unreadable_config(model: ModelFolder) -> Iterator[str]:
-    """Triton reports "failed to read text proto", and does not load the model."""
+    """Triton does not load the model: "failed to read text proto"."""
     if model.error:
         yield model.error
 
 
-@RULES.add("unfilled-placeholder", WARNING, advice="Fill it in; waive this if the backend expects the placeholder.")
+@RULES.add("unfilled-placeholder", WARNING, advice="Fill it in, or waive this if the backend expects it.")
 def unfilled_placeholder(model: ModelFolder) -> Iterator[str]:
-    """Triton uses a `${placeholder}` within quotes as it is. Outside of quotes, it cannot read the config."""
+    """Triton uses a `${placeholder}` in quotes as it is."""
     for path, text in _texts(model.settings):
         for placeholder in dict.fromkeys(_PLACEHOLDER.findall(text)):
             yield f"`{path}` has {placeholder}, a placeholder that was never filled in"
@@ -33,7 +33,7 @@ def unfilled_placeholder(model: ModelFolder) -> Iterator[str]:
 
 @RULES.add("invisible-character", WARNING, advice="Remove it.")
 def invisible_character(model: ModelFolder) -> Iterator[str]:
-    """A name with an invisible character differs from the name that clients and files use."""
+    """The name differs from the one that clients and files use."""
     for path, text in _texts(model.settings):
         if path.rpartition(".")[2] in _NAMES:
             for each in sorted({each for each in text if each != " " and unicodedata.category(each) in _INVISIBLE}):

@@ -17,11 +17,11 @@ _Tensor = Mapping[str, Any]
 @RULES.add(
     "invalid-warmup",
     ERROR,
-    advice="Give every required input the config's data_type, dims without the batch dimension and without -1, and "
-    "zero_data, random_data, or an input_data_file of the folder warmup/.",
+    advice="Give each required input its data_type, dims without batch dimension and -1, and zero_data, random_data or "
+    "an input_data_file in warmup/.",
 )
 def invalid_warmup(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects warm-up requests that do not fit the inputs, and then does not load the model."""
+    """Triton rejects a model with a warm-up request that does not fit its inputs."""
     if model.is_ensemble or _are_all_passive(model):
         return
     inputs = {each.get("name", ""): each for each in model.settings.get("input", ())}
