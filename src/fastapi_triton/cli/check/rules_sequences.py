@@ -77,7 +77,7 @@ def invalid_sequence_batching(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "invalid-initial-state",
     ERROR,
-    advice="Give initial_state a name, the state's data_type, dims without -1, and zero_data or a data_file in initial_state/.",
+    advice="Write its name, the state's data_type, dims without -1, and zero_data or a data_file in initial_state/.",
 )
 def invalid_initial_state(model: ModelFolder) -> Iterator[str]:
     """Triton rejects an initial state that does not fit its state. Triton 2.51 (release 24.10) often crashes."""
