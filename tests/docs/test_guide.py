@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import pages
 import pytest
 
+from support import pages
 from support.paths import ROOT
 from support.serving import Server, serving
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every example in the pages that say so does what the page says."""
 
-import shutil
 from pathlib import Path
 
-import pages
 import pytest
 
+from support import pages
 from support.paths import ROOT
 from support.serving import Server
 
@@ -17,14 +16,7 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if pages.MARK in p
 @pytest.mark.integration
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_a_pages_examples_do_what_it_says(page: Path, scribble_server: Server, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "demo" / "examples", tmp_path / "demo" / "examples")
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    pages.install_command(programs)
-    found = list(pages.examples(page.read_text(encoding="utf-8")))
-    assert found
-    for example in found:
-        pages.run(example, url=scribble_server.url, folder=tmp_path, programs=programs)
+    pages.run_all(page, url=scribble_server.url, folder=tmp_path)
 
 
 def test_examples_are_found_with_their_output_and_skipped_with_a_reason() -> None:

@@ -4,12 +4,14 @@
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from support import odd_repository
+from support import odd_repository, pages
+from support.paths import ROOT
 from support.scribble_app import base64_picture
 from support.serving import Server, serving
 
@@ -42,6 +44,12 @@ def stream(server: Server, model: str, body: Any) -> list[Any]:
 def test_every_model_has_an_endpoint(server: Server) -> None:
     models = {each["name"]: each["reason"] for each in server.get("/models").json()["models"]}
     assert models == dict.fromkeys(NAMES)
+
+
+def test_the_examples_of_the_reference_page_do_what_it_says(server: Server, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "reference" / "datatypes.md"
+    assert pages.EXAMPLE_MODELS_MARK in page.read_text(encoding="utf-8")
+    pages.run_all(page, url=server.url, folder=tmp_path)
 
 
 def test_the_examples_of_the_openapi_document_work(server: Server) -> None:

@@ -5,6 +5,8 @@ A page takes part by the comment `<!-- every example is run by tests/docs -->`. 
 is then run, but for one with `<!-- untested: why -->` or `<!-- tested by: where -->` above it. With `<!-- output -->`
 above it, the next block is what the example before it prints; `…` stands for anything.
 
+A page with `<!-- every example is run on example models -->` has a server in front of `example_models/`.
+
 A guide that begins in an empty folder has `<!-- every step is run by tests/docs -->` instead. Its blocks may also have
 above them:
 - `<!-- file: PATH -->`: the block is this file.
@@ -16,13 +18,17 @@ above them:
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.paths import ROOT
+
 MARK = "<!-- every example is run by tests/docs -->"
+EXAMPLE_MODELS_MARK = "<!-- every example is run on example models -->"
 GUIDE_MARK = "<!-- every step is run by tests/docs -->"
 FILE, SERVER, LOG = "file: ", "server", "server prints"
 DOCUMENTED_HOST = "localhost:8080"
@@ -97,6 +103,18 @@ def run(example: Example, *, url: str, folder: Path, programs: Path) -> None:
     if example.expected is not None:
         printed = done.stdout.replace(host, DOCUMENTED_HOST)
         assert fits(printed, example.expected), f"{where}\nprinted:\n{printed}\n{done.stderr}"
+
+
+def run_all(page: Path, *, url: str, folder: Path) -> None:
+    """Run the examples of a page in an empty folder, which gets the drawings of `demo/examples`."""
+    shutil.copytree(ROOT / "demo" / "examples", folder / "demo" / "examples")
+    programs = folder / "programs"
+    programs.mkdir()
+    install_command(programs)
+    found = list(examples(page.read_text(encoding="utf-8")))
+    assert found
+    for example in found:
+        run(example, url=url, folder=folder, programs=programs)
 
 
 def fits(printed: str, expected: str) -> bool:
