@@ -13,6 +13,8 @@ from fastapi_triton.triton.pbtxt_tokenizer import TextFormatError
 
 # protobuf's JSON writes 64-bit integers, infinity and NaN as text.
 _NUMBERS = {pbtxt_parser.INT64: int, pbtxt_parser.UINT64: int, pbtxt_parser.FLOAT: float, pbtxt_parser.DOUBLE: float}
+# Configs have a few thousand bytes.
+_MAX_BYTES = 4 * 1024 * 1024
 
 
 class ConfigTextError(Exception):
@@ -26,9 +28,13 @@ def read(path: Path) -> dict[str, Any]:
         ConfigTextError: the config is invalid. The message has file, line, column and reason.
     """
     try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")  # strings and comments may have any bytes
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigTextError(f"{path} cannot be read: {error}") from None
+    if len(content) > _MAX_BYTES:
+        raise ConfigTextError(f"{path} has over {_MAX_BYTES:,} bytes")
+    text = content.decode("utf-8", "surrogateescape")  # strings and comments may have any bytes
     config = parse(text, source=str(path))
     config["name"] = config["name"] or path.parent.name  # as Triton does
     return config

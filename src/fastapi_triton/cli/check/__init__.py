@@ -11,6 +11,7 @@
 | `versions` | the version folders of a model, and those that Triton loads |
 | `ensemble` | an ensemble among the models of its repository |
 | `ensemble_steps` | the steps of an ensemble |
+| `named_files` | looks for files that a config names |
 | `data_files` | files with a tensor's data that a config names |
 | `python_files` | the syntax trees of a model's Python files |
 | `probe` | reads a running Triton |

@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from fastapi_triton.cli.check import named_files
 from fastapi_triton.triton.datatypes import BY_CONFIG
 
 _LENGTH_BYTES = 4
@@ -13,8 +14,8 @@ _LENGTH_BYTES = 4
 
 def problems(folder: Path, name: str, tensor: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the file `name` of a tensor with `data_type` and `dims`. The size of texts is not checked."""
-    path = folder / name
-    if not name or not path.is_file():
+    path = named_files.joined(folder, name)
+    if not name or not named_files.is_file(path):
         yield f"failed to open text file for read {folder.name}/{name}: there is no such file"
         return
     datatype = BY_CONFIG.get(tensor.get("data_type", ""))
@@ -26,13 +27,18 @@ def problems(folder: Path, name: str, tensor: Mapping[str, Any]) -> Iterator[str
         yield f"expects {expected} bytes, but the data provided from {name} only has {found} bytes"
 
 
-def count_texts(path: Path) -> int | None:
-    """The number of texts in a file, each after its length in 4 bytes; None if it ends within a length."""
-    content, position, count = path.read_bytes(), 0, 0
-    while position < len(content):
-        if position + _LENGTH_BYTES > len(content):
-            return None
-        length = int.from_bytes(content[position : position + _LENGTH_BYTES], "little")
-        position += _LENGTH_BYTES + length
-        count += 1
+def count_texts(path: Path, *, at_most: int) -> int | None:
+    """The number of texts in a file, each after its length in 4 bytes; None if it ends within a length.
+
+    Counting stops above `at_most`.
+    """
+    position, count, size = 0, 0, path.stat().st_size
+    with path.open("rb") as file:
+        while position < size and count <= at_most:
+            file.seek(position)
+            length = file.read(_LENGTH_BYTES)
+            if len(length) < _LENGTH_BYTES:
+                return None
+            position += _LENGTH_BYTES + int.from_bytes(length, "little")
+            count += 1
     return count

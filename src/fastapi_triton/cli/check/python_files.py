@@ -7,6 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastapi_triton.cli.check import named_files
+
+# The folder of an environment's packages, which have thousands of files.
+_PACKAGES = "site-packages"
+_MAX_BYTES = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class PythonFile:
@@ -31,15 +37,15 @@ def read(folder: Path, versions: Sequence[int], model_file: str) -> tuple[Python
     found: dict[Path, PythonFile] = {}
     for version in versions:
         roots = (folder / str(version), folder)  # Triton appends both to `sys.path`
-        model = roots[0] / model_file
-        pending = [model] if model.suffix == ".py" and model.is_file() else []
+        model = named_files.joined(roots[0], model_file)
+        pending = [model] if model.suffix == ".py" and named_files.is_file(model) else []
         while pending:
             path = pending.pop()
             if path not in found:
                 found[path] = _read(path, folder, is_model=path == model, is_loaded=True)
                 pending += _imports(found[path].tree, path, roots)
         for path in sorted(roots[0].rglob("*.py")):
-            if path not in found:
+            if path not in found and named_files.is_file(path) and _PACKAGES not in path.parts:
                 found[path] = _read(path, folder, is_model=False, is_loaded=False)
     return tuple(found.values())
 
@@ -69,14 +75,18 @@ def _found(place: Path, target: Sequence[str]) -> list[Path]:
     """The files of the module `target` and of the packages around it, in a folder where imports look for them."""
     stems = [place.joinpath(*target[: index + 1]) for index in range(len(target))]
     files = [file for stem in stems for file in (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))]
-    return [file for file in files if file.is_file()]
+    return [file for file in files if named_files.is_file(file)]
 
 
 def _parsed(path: Path) -> tuple[ast.Module | None, str]:
     """The file's syntax tree, or the reason why this version of Python cannot compile it."""
     try:
         with warnings.catch_warnings(action="ignore"):  # for the model's author, such as invalid escapes
-            tree = ast.parse(path.read_bytes())
+            with path.open("rb") as file:
+                source = file.read(_MAX_BYTES + 1)
+            if len(source) > _MAX_BYTES:
+                return None, f"it has over {_MAX_BYTES:,} bytes"
+            tree = ast.parse(source)
             compile(tree, path.name, "exec", dont_inherit=True)  # finds `return` outside of functions
             return tree, ""
     except SyntaxError as error:

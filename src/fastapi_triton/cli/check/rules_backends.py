@@ -4,6 +4,7 @@
 import difflib
 from collections.abc import Iterator
 
+from fastapi_triton.cli.check import named_files
 from fastapi_triton.cli.check.backend import KNOWN
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
@@ -52,7 +53,7 @@ def no_weights(model: ModelFolder) -> Iterator[str]:
     has_others = model.settings.get("cc_model_filenames") or model.settings.get("runtime")
     if model.backend.filename and not model.is_python and not has_others:
         for version in model.served_versions:
-            if not (model.path / str(version) / name).exists():
+            if not named_files.exists(named_files.joined(model.path / str(version), name)):
                 yield f"unable to find {version}/{name}"
 
 

@@ -4,6 +4,7 @@
 import re
 from collections.abc import Iterator
 
+from fastapi_triton.cli.check import named_files
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
 from fastapi_triton.cli.check.versions import has_leading_zero
@@ -60,7 +61,8 @@ def invalid_version_policy(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a model without a version that `version_policy` allows."""
     if model.versions and not model.served_versions:
         found = ", ".join(map(str, model.versions))
-        yield f"at least one version must be available under the version policy: there are {found}"
+        policy = model.settings["version_policy"]
+        yield f"at least one version must be available under the version policy: there are {found}; it is {policy}"
 
 
 @RULES.add("no-model-file", ERROR, advice="Add it, or set `default_model_filename`.")
@@ -69,7 +71,7 @@ def no_model_file(model: ModelFolder) -> Iterator[str]:
     if model.is_python and not model.model_file.endswith(".py"):
         yield f"Model name must end with '.py'. Model name is \"{model.model_file}\""
     for version in model.served_versions if model.is_python else ():
-        if not (model.path / str(version) / model.model_file).is_file():
+        if not named_files.is_file(named_files.joined(model.path / str(version), model.model_file)):
             yield f"model.py does not exist in the model repository path: {version}/{model.model_file}"
 
 

@@ -4,6 +4,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fastapi_triton.cli.check import named_files
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, Rules
 
@@ -26,7 +27,9 @@ def invalid_parameter(model: ModelFolder) -> Iterator[str]:
     environment = str(given.get("EXECUTION_ENV_PATH", {}).get("string_value", ""))
     # Other paths exist only on Triton's machine.
     is_checked = model.is_python and environment.startswith(_MODEL_DIRECTORY)
-    if is_checked and not (model.path / environment.removeprefix(_MODEL_DIRECTORY)).exists():
+    if is_checked and not named_files.exists(
+        named_files.joined(model.path, environment.removeprefix(_MODEL_DIRECTORY))
+    ):
         yield f"Failed to get the canonical path for EXECUTION_ENV_PATH {environment}: there is no such file"
 
 
@@ -38,7 +41,7 @@ def invalid_runtime(model: ModelFolder) -> Iterator[str]:
         yield f"backend library name '{runtime}' escapes backend directory"
     elif runtime and runtime != "model.py" and not runtime.endswith((".so", ".dll")):
         folders = [model.path, *(model.path / str(version) for version in model.served_versions)]
-        if not any((folder / runtime).is_file() for folder in folders):
+        if not any(named_files.is_file(named_files.joined(folder, runtime)) for folder in folders):
             yield f"unable to find backend library '{runtime}'"
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+from fastapi_triton.cli.check import named_files
 from fastapi_triton.cli.check.repository import ModelFolder, missing_fields
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
 
@@ -120,18 +121,17 @@ def duplicate_output(model: ModelFolder) -> Iterator[str]:
 def no_label_file(model: ModelFolder) -> Iterator[str]:
     """Triton reads labels from a file in the model's folder, and crashes if it is a folder."""
     for prefix, tensor in tensors(model):
-        name = str(tensor.get("label_filename", "")).lstrip("/")
-        if name and not (model.path / name).is_file():
+        name = str(tensor.get("label_filename", ""))
+        if name and not named_files.is_file(named_files.joined(model.path, name)):
             yield f"failed to open text file for read {name}: {prefix}"
 
 
 @RULES.add("label-file-outside", WARNING, advice="Move it into that folder.")
 def label_file_outside(model: ModelFolder) -> Iterator[str]:
     """Newer versions of Triton reject a label file outside of the model's folder."""
-    folder = model.path.resolve()
     for prefix, tensor in tensors(model):
-        name = str(tensor.get("label_filename", "")).lstrip("/")
-        if name and not (folder / name).resolve().is_relative_to(folder):
+        name = str(tensor.get("label_filename", ""))
+        if name and named_files.is_outside(model.path, name):
             yield f"label file path {name} is outside model directory: {prefix}"
 
 

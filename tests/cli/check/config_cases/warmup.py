@@ -68,6 +68,6 @@ CASES = [
     _warmup("warm-up file missing", _input(data=_FILE), "failed to open text file for read warmup/f"),
     _warmup("warm-up texts", _input(_TEXT), tensors=_TEXTS),
     _warmup("warm-up file of texts", _input(_TEXT, _FILE), tensors=_TEXTS, file=b"\1\0\0\0a"),
-    _warmup("warm-up file of two", _input(_TEXT, _FILE), "got 2", tensors=_TEXTS, file=b"\1\0\0\0a\1\0\0\0a"),
+    _warmup("warm-up file of two", _input(_TEXT, _FILE), "got more", tensors=_TEXTS, file=b"\1\0\0\0a\1\0\0\0a"),
     _warmup("warm-up file of none", _input(_TEXT, _FILE), "expected 1 string elements", tensors=_TEXTS, file=b"a"),
 ]
