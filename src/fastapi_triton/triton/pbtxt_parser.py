@@ -11,6 +11,15 @@ from fastapi_triton.triton.pbtxt_tokenizer import Kind, TextFormatError, Token, 
 INT32, INT64, UINT32, UINT64, DOUBLE, FLOAT, BOOL, ENUM, STRING = range(1, 10)
 _MAXIMUM = {INT32: 2**31 - 1, INT64: 2**63 - 1, UINT32: 2**32 - 1, UINT64: 2**64 - 1}
 _BOOLS = {"true": True, "True": True, "t": True, "false": False, "False": False, "f": False}
+# The names of datatypes in numpy, PyTorch and Triton's own HTTP API → those of configs.
+_OTHER_DATATYPES = {
+    "BYTES": "TYPE_STRING",
+    **dict.fromkeys(("HALF", "FLOAT16"), "TYPE_FP16"),
+    **dict.fromkeys(("FLOAT", "FLOAT32"), "TYPE_FP32"),
+    **dict.fromkeys(("DOUBLE", "FLOAT64"), "TYPE_FP64"),
+    "INT": "TYPE_INT32",
+    "LONG": "TYPE_INT64",
+}
 
 
 def parse(text: str, message: Any) -> None:
@@ -142,7 +151,8 @@ class _Parser:
         if token.kind is not Kind.IDENTIFIER:
             raise _unexpected("integer or identifier", token)
         if token.text not in values:
-            known = nearest(token.text, values)
+            name = token.text.upper()
+            known = nearest(_OTHER_DATATYPES.get(name.removeprefix("TYPE_"), name), values)
             raise token.error(f'Unknown enumeration value of "{token.text}" for field "{field.name}"{known}')
         self._next()
         return int(values[token.text].number)

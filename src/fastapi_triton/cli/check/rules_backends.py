@@ -77,6 +77,7 @@ def unsupported_by_backend(model: ModelFolder) -> Iterator[str]:
 
 
 def _suggestion(platform: str) -> str:
-    """The platform or the backend that was probably meant."""
-    names = {name for known in KNOWN for name in (known.platform, known.backend) if name}
-    return nearest(platform, sorted(names)) if platform else ""
+    """What was probably meant: the field `backend`, or another platform."""
+    if any(platform == known.backend for known in KNOWN):
+        return f'; it is a backend: write `backend: "{platform}"`'
+    return nearest(platform, sorted({known.platform for known in KNOWN if known.platform})) if platform else ""

@@ -37,7 +37,8 @@ CASES = [
         "invalid-backend",
         "unexpected platform type 'other'",
     ),
-    Case("an unknown platform", f'{TENSORS} platform: "onnxruntime"', "invalid-backend", "did you mean `onnxruntime`"),
+    Case("an unknown platform", f'{TENSORS} platform: "onnxruntime_onx"', "invalid-backend", "mean `onnxruntime_onnx`"),
+    Case("a backend as platform", f'{TENSORS} platform: "python"', "invalid-backend", 'write `backend: "python"`'),
     Case("a backend with any platform", inert('platform: "tensorrt_plan"')),
     Case("an ensemble's platform", inert('platform: "ensemble"'), "invalid-ensemble"),
     *(

@@ -98,8 +98,10 @@ REFUSED = {
     ),
     "an unknown enum value": (
         datatype("TYPE_FLOAT"),
-        'Unknown enumeration value of "TYPE_FLOAT" for field "data_type"',
+        'Unknown enumeration value of "TYPE_FLOAT" for field "data_type"; did you mean `TYPE_FP32`?',
     ),
+    "a datatype of HTTP requests": (datatype("BYTES"), "did you mean `TYPE_STRING`?"),
+    "a datatype in small letters": (datatype("type_int8"), "did you mean `TYPE_INT8`?"),
     "an enum in quotes": (datatype('"TYPE_FP32"'), 'Expected integer or identifier, got: "TYPE_FP32"'),
     "an unknown escape sequence": (text(r'"C:\models"'), "Invalid escape sequence in string literal"),
     "a short escape sequence": (text(r'"\u12"'), r"Expected four hex digits for \u escape sequence"),
