@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fastapi_triton import TritonFrontend
+from fastapi_triton.cli.init import app_source
 from fastapi_triton.cli.main import app
 from support import odd_repository
 from support.paths import ROOT
@@ -102,6 +103,22 @@ def test_a_model_whose_config_is_incomplete_gets_a_comment(tmp_path: Path) -> No
     assert '# "auto": its config.pbtxt does not declare all tensors.\n' in text
     assert '# "broken": its config.pbtxt cannot be read.\n' in text
     assert isinstance(runpy.run_path(str(tmp_path / "app" / "main.py"))["app"], TritonFrontend)
+
+
+def test_a_picture_gets_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "models" / "pets" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "pets" / "config.pbtxt").write_text("""
+        backend: "onnxruntime"
+        input { name: "image" data_type: TYPE_FP32 dims: [ 3, 224, 224 ] }
+        output { name: "scores" data_type: TYPE_FP32 dims: 2 }""")
+    assert init(tmp_path / "app", "--from-repository", tmp_path / "models").exit_code == 0
+    text = (tmp_path / "app" / "main.py").read_text()
+    assert '    # "image" holds a picture; "/models/pets/infer" also takes a file.\n' in text
+
+
+def test_a_reason_from_triton_stays_a_comment() -> None:
+    text = app_source.source([], [("m", "the data_type A\nraise SystemExit\r\x0craise SystemExit")])
+    exec(text, {})  # noqa: S102
 
 
 def test_mistakes_exit_with_2_and_a_reason(models: Path, tmp_path: Path) -> None:

@@ -366,3 +366,19 @@ async def test_without_the_setting_there_are_no_generated_endpoints(triton: Fake
         ):
             await asyncio.sleep(0)
             assert (await http.get("/models")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "words"),
+    [
+        ("normalise=unit", "unsupported_parameter", "no query option `normalise`; did you mean `normalize`?"),
+        ("x=1", "unsupported_parameter", "no query option `x`; known are `arrays`, `normalize`, `classes`."),
+        ("arrays=list&arrays=npy", "repeated_field", "The query has `arrays` 2 times. Send it once."),
+    ],
+)
+@pytest.mark.parametrize("path", ["/models/plain/infer", "/models/plain/versions/1/infer"])
+async def test_unknown_and_repeated_query_options_are_refused(
+    http: httpx2.AsyncClient, path: str, query: str, code: str, words: str
+) -> None:
+    problem = problem_of(await http.post(f"{path}?{query}", json={}), 422)
+    assert (problem["code"], words in problem["detail"]) == (code, True), problem

@@ -173,6 +173,8 @@ async def test_several_files_without_batches_need_a_dimension(http: httpx2.Async
         ({"data_0": FILE}, {"boxes": '[], "words": "injected"'}, 400, "#/boxes", "invalid_json"),
         ({"data_0": FILE}, {"boxes": "[1]"}, 422, "#/boxes/0", "wrong_type"),
         ({"data_0": ("a.txt", b"hello")}, {}, 422, "#/data_0", "not_an_image"),
+        ({}, {"data_0": "my cat.JPG"}, 422, "#/data_0", "not_an_image"),
+        ({}, {"data_0": "http://a/cat.jpg"}, 422, "#/data_0", "invalid_base64"),
         ({"data_0": FILE}, {"boxes": "[" + "1," * 2000 + "1]"}, 413, None, "too_many_elements"),
     ],
 )

@@ -53,7 +53,7 @@ def _comments(reasons: dict[str, str]) -> list[str]:
     """Why models have no endpoint here. Most have a generated one."""
     if not reasons:
         return []
-    lines = [f"# {quoted(name)}: {reason}.\n" for name, reason in sorted(reasons.items())]
+    lines = [f"# {quoted(name)}: {' '.join(reason.split())}.\n" for name, reason in sorted(reasons.items())]
     head = "# These models have no endpoint here. If they can have one, it is generated: /models/{name}/infer.\n"
     return ["".join([head, *lines])]
 

@@ -44,6 +44,9 @@ class DeclarationSource:
         for tensor in config.inputs:
             if tensor.name != TIMEOUT_INPUT or not config.takes_timeout:  # the frontend fills it
                 request.add(tensor, is_optional=tensor.optional)
+            if tensor.image is not None:
+                name, generated = quoted(tensor.name), quoted(f"/models/{config.name}/infer")
+                request.lines.append(f"    # {name} holds a picture; {generated} also takes a file.")
         response = _ClassSource(f"{class_name}Response")
         for tensor in config.outputs:
             if tensor.content in ("binary", "image"):

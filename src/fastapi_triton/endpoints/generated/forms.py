@@ -6,6 +6,7 @@ the text of a BYTES input. A part may be repeated: once for each row of a batch,
 takes several.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ _MAX_PARTS = 1000
 # A field that is sent once counts for all rows of a batch. Its copies may take this much.
 _MAX_COPIED_BYTES = 16 * 1024 * 1024
 _NPY_MAGIC = b"\x93NUMPY"
+# Of a picture; not a URL.
+_FILE_NAME = re.compile(r"(?!.*://).{1,255}\.(?:png|jpe?g|webp|gif|bmp|tiff?|heic|avif)", re.IGNORECASE)
 _STARTS_OF_JSON = ("[", "{", '"')
 _PICTURES = ("image", "base64_image")
 # The contents of BYTES that clients send as files.
@@ -114,6 +117,11 @@ def _value(part: Part, tensor: TensorConfig, limits: ImageLimits) -> bytes:
     if tensor.datatype.kind == "bytes" and tensor.is_scalar:
         return orjson.dumps(text)
     if tensor.image is not None and not text.lstrip().startswith(_STARTS_OF_JSON):
+        if _FILE_NAME.fullmatch(text):
+            detail = (
+                f"`{part.name}` is the text {shown(text)}. To send that file, add @: curl -F {part.name}=@{shown(text)}"
+            )
+            raise invalid_field(part.name, "not_an_image", detail)
         return orjson.dumps(text)  # base64 or a data URL
     return _checked_json(part.name, text.encode(), limits)
 
