@@ -37,10 +37,10 @@ def findings(folders: Sequence[ModelFolder], found: Sequence[Finding]) -> list[F
 )
 def invalid_ensemble(ensemble: Ensemble) -> Iterator[str]:
     """Triton rejects an ensemble with settings of other models, an incomplete step, or tensors that lead nowhere."""
+    yield from _foreign_settings(ensemble)
     if "ensemble_scheduling" not in ensemble.folder.settings:
         yield "ensemble scheduling must be set for a model whose platform is ensemble"
         return
-    yield from _foreign_settings(ensemble)
     if not ensemble.steps:
         yield "must specify 'step': the ensemble has none"
     for step in ensemble.steps:

@@ -66,6 +66,12 @@ SETTINGS = [
     case("file of a backend", ensemble(more='default_model_filename: "model.onnx"'), INVALID, "makes onnxruntime"),
     case("file of no backend", ensemble(more='default_model_filename: "model.bin"')),
     case("without scheduling", f'platform: "ensemble" {tensors(X)}', INVALID, "ensemble scheduling must be set"),
+    case(
+        "backend without scheduling",
+        f'platform: "ensemble" {inert(tensors=tensors(X))}',
+        INVALID,
+        "`backend` is `inert`",
+    ),
     case("instance group", ensemble(more="instance_group { count: 1 }"), INVALID, "`instance_group` cannot be"),
     case("optimization", ensemble(more="optimization { }"), INVALID, "`optimization` cannot be specified"),
     case("warm-up", ensemble(more='model_warmup { name: "w" }'), INVALID, "`model_warmup` cannot be specified"),
