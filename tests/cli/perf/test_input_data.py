@@ -105,6 +105,12 @@ def test_an_invalid_value_is_named(changes: dict[str, Any], words: str) -> None:
         entries({**REQUEST, **changes})
 
 
+def test_the_path_that_takes_pictures_is_named() -> None:
+    config = model(tensor("photo", "FP32", 3, 8, 8))
+    with pytest.raises(PerfError, match=f"Only /models/{config.name}/infer takes pictures"):
+        entries({"photo": "aGk="}, config=config)
+
+
 def test_all_problems_of_a_request_are_reported_together() -> None:
     with pytest.raises(PerfError) as raised:
         entries({"promt": "a", "scale": "b"})

@@ -177,8 +177,14 @@ def _errors(folder: Path) -> str:
     if not records.is_file():
         return ""
     found = (orjson.loads(line).get("error") for line in records.read_text().splitlines())
-    texts = [f"{each.get('code')}: {_detail(str(each.get('message')))}" for each in found if each]
+    texts = [_text(each.get("code"), str(each.get("message"))) for each in found if each]
     return "\n".join(list(dict.fromkeys(texts))[:_MAX_ERRORS])
+
+
+def _text(status: int | None, message: str) -> str:
+    if "ClientConnectorError" in message:  # aiohttp's, as Python writes it
+        return "The frontend cannot be reached. Start it, or check --frontend."
+    return f"{status}: {_detail(message)}"
 
 
 def _detail(message: str) -> str:

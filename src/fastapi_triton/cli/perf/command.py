@@ -123,6 +123,8 @@ def _require_options(context: typer.Context, others: Mapping[str, str], target: 
         source = context.get_parameter_source(parameter)
         if source is not None and source.name == "COMMANDLINE":
             kind = "an endpoint, which aiperf measures" if target.startswith("/") else "a model, for perf_analyzer"
+            if "/" in target and not target.startswith("/"):
+                kind += f"; for an endpoint, write /{target}"
             raise PerfError(f"{option} has no effect here: {target} is {kind}.")
 
 

@@ -95,7 +95,8 @@ def _entry(request: Request, config: ModelConfig) -> dict[str, Any]:
         if value is None:
             problems += [] if tensor.optional else [f"The input `{tensor.name}` is missing."]
         elif not _is_of(value, _KINDS[tensor.datatype.kind]):
-            problems.append(f"`{tensor.name}` must be {tensor.datatype.wire}, alone or in lists.")
+            hint = f" Only /models/{config.name}/infer takes pictures; measure that path." if tensor.image else ""
+            problems.append(f"`{tensor.name}` must be {tensor.datatype.wire}, alone or in lists.{hint}")
     if problems:
         raise PerfError("\n".join(problems))
     try:
