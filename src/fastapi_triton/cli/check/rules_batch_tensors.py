@@ -19,7 +19,7 @@ _DATATYPES = ("TYPE_INT32", "TYPE_FP32")
     advice="Use one source_input of the model, TYPE_INT32 or TYPE_FP32, and each output of the model at most once.",
 )
 def invalid_batch_tensor(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects a `batch_input` or `batch_output` with other sources, datatypes or targets."""
+    """Triton rejects other sources, datatypes and targets of batch tensors."""
     for index, tensor in enumerate(model.settings.get("batch_input", ())):
         where = f"batch_input {index}"
         yield from _sources(model, tensor, "batch input", where)

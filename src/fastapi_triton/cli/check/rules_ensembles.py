@@ -33,10 +33,10 @@ def findings(folders: Sequence[ModelFolder], found: Sequence[Finding]) -> list[F
 @RULES.add(
     "invalid-ensemble",
     ERROR,
-    advice='An ensemble has `platform: "ensemble"` and steps that lead from each of its inputs to each of its outputs.',
+    advice='Write `platform: "ensemble"`, and steps that lead from all inputs to all outputs.',
 )
 def invalid_ensemble(ensemble: Ensemble) -> Iterator[str]:
-    """Triton rejects an ensemble with settings of other models, an incomplete step, or tensors that lead nowhere."""
+    """Triton rejects settings of other models, incomplete steps, and tensors that lead nowhere."""
     yield from _foreign_settings(ensemble)
     if "ensemble_scheduling" not in ensemble.folder.settings:
         yield "ensemble scheduling must be set for a model whose platform is ensemble"

@@ -24,7 +24,7 @@ def invalid_max_batch_size(model: ModelFolder) -> Iterator[str]:
     "priorities nor DELAY.",
 )
 def invalid_dynamic_batching(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects batch sizes and priorities out of range, and settings that contradict `preserve_ordering`."""
+    """Triton rejects values out of range, and settings that contradict `preserve_ordering`."""
     batching: Mapping[str, Any] | None = model.settings.get("dynamic_batching")
     if batching is None:
         return

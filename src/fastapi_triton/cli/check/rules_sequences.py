@@ -25,7 +25,7 @@ _CORRELATION_ID_TYPES = ("TYPE_UINT64", "TYPE_INT64", "TYPE_UINT32", "TYPE_INT32
     "type, CORRID with a data_type.",
 )
 def invalid_control(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects control tensors without a name, duplicate kinds, and wrong values or data types."""
+    """Triton rejects incomplete and duplicate controls."""
     tensors: Sequence[Mapping[str, Any]] = _batching(model).get("control_input", ())
     for name, count in Counter(each.get("name", "") for each in tensors).items():
         if not name:
@@ -66,7 +66,7 @@ def _correlation_id(control: Mapping[str, Any]) -> Iterator[str]:
     advice="Use batch sizes up to max_batch_size, and a minimum_slot_utilization from 0 to 1.",
 )
 def invalid_sequence_batching(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects batch sizes out of range, and a slot utilization that is not a fraction."""
+    """Triton rejects values out of range."""
     batching = _batching(model)
     yield from preferred_batch_sizes(model, batching.get("oldest") or {}, "sequence batching preferred batch size")
     utilization = float((batching.get("direct") or {}).get("minimum_slot_utilization", 0))
@@ -80,7 +80,7 @@ def invalid_sequence_batching(model: ModelFolder) -> Iterator[str]:
     advice="Write its name, the state's data_type, dims without -1, and zero_data or a data_file in initial_state/.",
 )
 def invalid_initial_state(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects an initial state that does not fit its state. Triton 2.51 (release 24.10) often crashes."""
+    """Triton rejects an initial state that does not fit; 2.51 (release 24.10) often crashes."""
     states: Sequence[Mapping[str, Any]] = _batching(model).get("state", ())
     initialised = Counter(each.get("input_name", "") for each in states if each.get("initial_state"))
     for name, count in initialised.items():

@@ -66,10 +66,10 @@ def invalid_dims(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "invalid-reshape",
     ERROR,
-    advice="Keep the number of values and the free dims. An empty reshape needs dims of 1 and max_batch_size >= 1.",
+    advice="Keep that number and the free dims. An empty reshape needs dims of 1 and max_batch_size >= 1.",
 )
 def invalid_reshape(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects a reshape that changes the number of values, or that leaves no dims without batching."""
+    """Triton rejects a reshape that changes the number of values."""
     is_batched = model.settings.get("max_batch_size") != 0 or model.completion.batch_size
     for prefix, tensor in tensors(model):
         dims, reshape = tensor.get("dims", ()), tensor.get("reshape")

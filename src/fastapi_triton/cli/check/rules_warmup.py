@@ -23,7 +23,7 @@ _Tensor = Mapping[str, Any]
     "an input_data_file in warmup/.",
 )
 def invalid_warmup(model: ModelFolder) -> Iterator[str]:
-    """Triton rejects a model with a warm-up request that does not fit its inputs."""
+    """Triton rejects warm-up requests that do not fit the inputs."""
     if model.is_ensemble or _are_all_passive(model):
         return
     inputs = {each.get("name", ""): each for each in model.settings.get("input", ())}
