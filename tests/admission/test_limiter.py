@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Message
 
 from fastapi_triton.admission.limiter import DEFAULT_RETRY_AFTER_S, Admission, Admissions, Shares
-from fastapi_triton.core.context import Caller
+from fastapi_triton.core.context import Caller, current_caller
 from fastapi_triton.core.errors import (
     ClientDisconnectedError,
     DeadlineExceededError,
@@ -151,6 +151,33 @@ async def test_the_limit_of_a_key_overrides_the_default() -> None:
             pass
     with await request_slot(admission, Caller("key:small", max_in_flight=1)):
         assert admission.in_flight == 1
+
+
+async def test_a_spare_slot_is_a_free_one_for_which_no_request_waits() -> None:
+    admission = Admission("m", 2, max_waiting=5)
+    own, spare = await request_slot(admission), admission.spare_slot()
+    assert spare is not None
+    assert (admission.in_flight, admission.spare_slot()) == (2, None)
+    waiting = request_slot(admission, count=2)
+    await settled()
+    spare.release()
+    assert (admission.in_flight, admission.spare_slot()) == (1, None)
+    own.release()
+    (await waiting).release()
+    assert admission.in_flight == 0
+
+
+async def test_a_spare_slot_counts_against_its_callers_share() -> None:
+    shares = Shares(2)
+    admission = Admission("m", 9, shares=shares)
+    with await request_slot(admission, "a"):
+        current_caller.set(Caller("a"))
+        spare = admission.spare_slot()
+        assert spare is not None
+        assert admission.spare_slot() is None
+        spare.release()
+        assert shares.taken("a") == 1
+    assert shares.taken("a") == 0
 
 
 async def test_a_request_that_cannot_finish_before_its_deadline_is_rejected_at_once(clock: Clock) -> None:

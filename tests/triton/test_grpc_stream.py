@@ -106,9 +106,11 @@ async def connected(
         await streams.close()
 
 
-def client(url: str, processes: ModelProcesses | None = None, **settings: Any) -> GRPCStreams:
+def client(
+    url: str, processes: ModelProcesses | None = None, *, connect_timeout_s: float = 5, **settings: Any
+) -> GRPCStreams:
     access = grpc_stream.Access.of(Settings(**settings))
-    return GRPCStreams(url, access, connect_timeout_s=5, processes=processes or ModelProcesses())
+    return GRPCStreams(url, access, connect_timeout_s=connect_timeout_s, processes=processes or ModelProcesses())
 
 
 def stream(
@@ -240,15 +242,46 @@ async def test_a_broken_connection_is_not_retried(triton: ScriptedGRPC) -> None:
 
 
 async def test_without_a_server_nothing_is_run() -> None:
-    streams = GRPCStreams(
-        "grpc://127.0.0.1:1",
-        grpc_stream.Access.of(Settings()),
-        connect_timeout_s=0.2,
-        processes=ModelProcesses(),
-    )
+    streams = client("grpc://127.0.0.1:1", connect_timeout_s=0.2)
     with pytest.raises(TritonUnavailableError, match="gRPC port") as raised:
         await collected(stream(streams))
     assert raised.value.code == TritonUnavailableError.default_code
+
+
+async def test_streams_that_wait_for_the_same_connection_all_get_the_error() -> None:
+    streams = client("grpc://127.0.0.1:1", connect_timeout_s=0.1)
+    first = asyncio.ensure_future(collected(stream(streams)))
+    await asyncio.sleep(0.05)
+    errors = await asyncio.gather(first, collected(stream(streams)), return_exceptions=True)
+    assert [type(error) for error in errors] == [TritonUnavailableError] * 2
+
+
+async def test_closing_the_channel_is_an_error_of_its_streams(
+    triton: ScriptedGRPC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_stream, "_CLOSE_S", 0.0)
+    triton.answer = hang
+    async with connected(triton) as streams:
+        responses = stream(streams)
+        await anext(responses)
+        reading = asyncio.ensure_future(anext(responses))
+        await asyncio.sleep(0)
+        await streams.close()
+        with pytest.raises(TritonUnavailableError) as raised:
+            await reading
+    assert raised.value.code == "triton_connection_lost"
+
+
+async def test_a_triton_of_unknown_version_is_asked_again(triton: ScriptedGRPC) -> None:
+    triton.version = "unknown"
+    async with connected(triton) as streams:
+        assert len(await collected(stream(streams))) == 1
+        triton.version, triton.answer = "2.73.0", hang
+        triton.ended.clear()
+        async with aclosing(stream(streams)) as responses:
+            await anext(responses)
+        await asyncio.wait_for(triton.ended.wait(), 10)
+    assert triton.is_cancelled
 
 
 @pytest.mark.parametrize(
@@ -325,12 +358,7 @@ async def test_tls_with_a_client_certificate(triton: ScriptedGRPC, tmp_path: Pat
     streams = client(f"grpcs://localhost:{port}", **trusting)
     assert len(await collected(stream(streams))) == 1
     await streams.close()
-    distrusting = GRPCStreams(
-        f"grpcs://localhost:{port}",
-        grpc_stream.Access.of(Settings()),
-        connect_timeout_s=0.5,
-        processes=ModelProcesses(),
-    )
+    distrusting = client(f"grpcs://localhost:{port}", connect_timeout_s=0.5)
     with pytest.raises(TritonUnavailableError):
         await collected(stream(distrusting))
 

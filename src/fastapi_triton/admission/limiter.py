@@ -140,6 +140,20 @@ class Admission:
         current_slot.set(slot)
         return slot
 
+    def spare_slot(self) -> Slot | None:
+        """One more slot for a request that has its own, if it is free and no request waits for it.
+
+        The caller releases it. It never waits: requests that wait for slots while they hold some could deadlock.
+        """
+        caller = current_caller.get()
+        bound = self._shares.bound(caller)
+        if not self._has_free(1) or (bound and self._shares.taken(caller.name) >= bound):
+            return None
+        share = caller.name if bound else None
+        if share is not None:
+            self._shares.take(share, 1)
+        return self._take(1, self._clock(), share)
+
     def _has_free(self, count: int) -> bool:
         # A new request waits behind others, even if there are enough slots for it, but not for the next of them.
         return not self._queue.num_waiting and self.in_flight + count <= self.max_in_flight

@@ -55,7 +55,8 @@ class _Call:
     def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
         self._call = call
         self._reading: asyncio.Future[Any] | None = None
-        self._error: Exception | None = None
+        # Raised by `read` if the call was cancelled by another task. Closing the channel does that too.
+        self._error: Exception = lost()
 
     @property
     def is_done(self) -> bool:
@@ -74,6 +75,7 @@ class _Call:
         Raises:
             TimeoutError: the time `end` of the event loop's clock has passed.
             grpc.aio.AioRpcError: the call failed.
+            FastAPITritonError: the call was ended from outside.
         """
         # Shielded, because cancelling a read cancels the call.
         self._reading = asyncio.ensure_future(self._call.read())
@@ -81,7 +83,7 @@ class _Call:
             async with asyncio.timeout_at(end):
                 response = await asyncio.shield(self._reading)
         except asyncio.CancelledError:
-            if self._error is not None:
+            if self._reading.cancelled():
                 raise self._error from None
             raise
         return None if response is grpc.aio.EOF else response
@@ -105,12 +107,12 @@ class GRPCStreams:
         self._processes = processes
         self._headers = HeaderLines(self._address, access)
         self._channel: grpc.aio.Channel | None = None
-        self._may_cancel = False
+        self._may_cancel: bool | None = None
         self._draining: set[asyncio.Future[None]] = set()
 
     async def close(self) -> None:
         """Close the channel. Streams that do not end soon are cancelled."""
-        channel, self._channel = self._channel, None
+        channel, self._channel, self._may_cancel = self._channel, None, None
         if channel is not None:
             await channel.close(_CLOSE_S)
 
@@ -176,29 +178,31 @@ class GRPCStreams:
         Raises:
             TritonUnavailableError: no connection in time.
         """
-        is_new = self._channel is None
         channel = self._channel = self._channel or self._opened()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await channel.channel_ready()
-                if is_new:
-                    self._may_cancel = await self._is_cancellable(channel)
-        except TimeoutError:
-            await self.close()  # the next channel reads the TLS files again
+        except (TimeoutError, grpc.aio.UsageError):  # UsageError: another stream has closed the channel
+            if self._channel is channel:
+                await self.close()  # the next channel reads the TLS files again
             why = f"its gRPC port does not accept a connection within {self._connect_timeout_s:g} s"
             raise TritonUnavailableError(
                 f"Triton cannot be reached: {why}. Nothing was run. Try again.", reason=why, retry_after_s=RETRY_AFTER_S
             ) from None
+        if self._may_cancel is None:
+            self._may_cancel = await self._is_cancellable(channel)
         return channel
 
-    async def _is_cancellable(self, channel: grpc.aio.Channel) -> bool:
+    async def _is_cancellable(self, channel: grpc.aio.Channel) -> bool | None:
+        """Whether Triton's version is new enough; None: it is unknown."""
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        request = service_pb2.ServerMetadataRequest()
         try:
-            server = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), metadata=self._credentials())
+            server = await stub.ServerMetadata(request, metadata=self._credentials(), timeout=self._connect_timeout_s)
             major, minor, *_ = server.version.split(".")
             return (int(major), int(minor)) >= _CANCELLABLE
         except (grpc.aio.AioRpcError, ValueError):
-            return False
+            return None
 
     def _opened(self) -> grpc.aio.Channel:
         """A new channel, which connects in the background.

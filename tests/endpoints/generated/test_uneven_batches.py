@@ -17,7 +17,7 @@ from fastapi_triton.triton.tensor import Tensor
 from support.echo_models import echo, model, tensor
 from support.problems import problem_of
 
-SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=1, max_waiting=0, request_timeout_s=30)
+SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=3, max_waiting=1, request_timeout_s=30)
 RAGGED = replace(tensor("ids", "INT32", (-1,)), allow_ragged_batch=True)
 SIZE = replace(tensor("size", "INT32", (2,)), is_shape_tensor=True)
 
@@ -62,7 +62,7 @@ async def test_rows_of_the_same_length_are_one_request_and_others_requests_of_th
     assert shapes(triton, "ids") == [(2, 1)]
 
 
-async def test_the_requests_of_a_batch_run_at_the_same_time_within_one_slot(
+async def test_the_requests_of_a_batch_run_at_the_same_time_in_the_free_slots(
     http: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
     all_run = asyncio.Barrier(3)
@@ -74,6 +74,37 @@ async def test_the_requests_of_a_batch_run_at_the_same_time_within_one_slot(
     triton.models["ragged"].respond = together
     rows = [row(1), row(1, 2), row(1, 2, 3)]
     assert (await http.post("/models/ragged/infer", json=rows)).json() == rows
+
+
+async def test_a_batch_takes_no_more_slots_than_the_model_has_and_leaves_some_to_others(
+    http: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    running: list[asyncio.Event] = []
+    started = asyncio.Queue[int]()
+
+    async def reply(inputs: Tensors) -> dict[str, Tensor]:
+        running.append(done := asyncio.Event())
+        started.put_nowait(inputs["ids"].shape[1])
+        await done.wait()
+        return dict(inputs)
+
+    async def post(body: Any) -> None:
+        assert (await http.post("/models/ragged/infer", json=body)).json() == body
+
+    async def next_lengths(count: int) -> set[int]:
+        return {await asyncio.wait_for(started.get(), 10) for _ in range(count)}
+
+    triton.models["ragged"].respond = reply
+    batch = asyncio.create_task(post([row(*range(length)) for length in (1, 2, 3, 4)]))
+    assert await next_lengths(3) == {1, 2, 3}
+    single = asyncio.create_task(post(row(*range(9))))
+    running[1].set()
+    assert await next_lengths(1) == {9}
+    for done in running:
+        done.set()
+    await next_lengths(1)
+    running[-1].set()
+    await asyncio.gather(batch, single)
 
 
 async def test_the_error_of_one_row_names_it_and_cancels_the_others(
@@ -133,7 +164,7 @@ async def test_the_description_of_a_model_says_which_inputs_are_uneven(http: htt
     assert "`size` must be the same in all rows" in paths["/models/sized/infer"]["post"]["description"]
 
 
-async def test_the_slot_is_free_after_a_batch_that_was_cancelled_by_its_deadline(
+async def test_the_slots_are_free_after_a_batch_that_was_cancelled_by_its_deadline(
     http: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:
     released = asyncio.Event()
@@ -147,10 +178,11 @@ async def test_the_slot_is_free_after_a_batch_that_was_cancelled_by_its_deadline
 
     triton.models["ragged"].respond = reply
     headers = {"X-Request-Timeout": "0.05"}
-    late = await http.post("/models/ragged/infer", json=[row(1), row(1, 2)], headers=headers)
+    late = await http.post("/models/ragged/infer", json=[row(1), row(1, 2), row(1, 2, 3)], headers=headers)
     assert "Row" in problem_of(late, 504)["detail"]
-    assert running == 2
-    problem_of(await http.post("/models/ragged/infer", json=row(1)), 503)  # the requests hold the slot
+    assert running == 3
+    late = await http.post("/models/ragged/infer", json=row(1), headers=headers)
+    assert "waited" in problem_of(late, 504)["detail"]  # the requests hold the slots
     released.set()
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -3,9 +3,11 @@
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ParamSpec, Self, TypeVar, get_args
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
@@ -23,6 +25,7 @@ from fastapi_triton.core.errors import (
     UnsupportedMediaError,
     shown,
 )
+from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.endpoints import content_negotiation, image_tensors
 from fastapi_triton.endpoints.generated import batches, classification, forms, pictures, sequences
 from fastapi_triton.endpoints.generated.batches import Inputs, Part
@@ -213,12 +216,29 @@ class GeneratedTranslation(Translation):
             if self.media_type == pictures.PNG:
                 return await image_tensors.in_thread(pictures.as_png, self._model.config, outputs)
             return await self._json([outputs], inputs)
+        return await self._json(await self._infer_parts(inputs), inputs)
+
+    async def _infer_parts(self, inputs: Inputs) -> list[Tensors]:
+        """The outputs of each part. One part after the other runs in the request's slot, others in spare slots."""
+        outputs: list[Tensors] = [{}] * len(inputs.parts)
+        waiting = deque(range(len(inputs.parts)))
+
+        async def infer_part(index: int, slot: Slot | None = None) -> None:
+            if slot is not None:
+                current_slot.set(slot)
+            outputs[index] = await self._infer_rows(inputs.parts[index], inputs.parameters)
+
         try:
             async with asyncio.TaskGroup() as group:
-                running = [group.create_task(self._infer_rows(part, inputs.parameters)) for part in inputs.parts]
+                while waiting:
+                    own = waiting.popleft()
+                    while waiting and (slot := self.admission.spare_slot()) is not None:
+                        task = group.create_task(infer_part(waiting.popleft(), slot))
+                        task.add_done_callback(partial(_release, slot))
+                    await infer_part(own)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return await self._json([each.result() for each in running], inputs)
+        return outputs
 
     async def _infer(self, part: Part, parameters: Parameters) -> Tensors:
         self._services.pipeline.add_timeout(part.tensors, self._model.config, len(part.rows))
@@ -273,6 +293,10 @@ class GeneratedTranslation(Translation):
     async def _json(self, outputs: Sequence[Tensors], inputs: Inputs) -> bytes:
         num_bytes = sum(map(_num_bytes, outputs))
         return await in_thread_if_long(num_bytes, self._model.to_json, outputs, inputs, self._address.arrays)
+
+
+def _release(slot: Slot, task: asyncio.Task[None]) -> None:
+    slot.release(is_completed=not task.cancelled() and task.exception() is None)
 
 
 async def in_thread_if_long(num_bytes: int, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
