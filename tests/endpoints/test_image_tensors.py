@@ -3,6 +3,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from fastapi_triton.core.errors import TooLargeError
-from fastapi_triton.endpoints import image_tensors, json_codec
+from fastapi_triton.core.errors import InferenceError, TooLargeError
+from fastapi_triton.endpoints import image_tensors, images, json_codec
 from fastapi_triton.endpoints.images import ImageLimits, PictureBudget
 from fastapi_triton.endpoints.value_errors import InvalidValueError
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -124,6 +125,7 @@ def test_layouts_sizes_and_colours(wire: str, dims: tuple[int, ...], wanted: npt
     assert array.dtype == np.uint8
     np.testing.assert_array_equal(array, wanted)
     png = json_codec.encode(array, config, "png")
+    assert isinstance(png, list) == (dims[:-3] == (-1,))  # any number of pictures
     (png,) = png if isinstance(png, list) else [png]
     np.testing.assert_array_equal(read(base64.b64decode(png), config), wanted)
 
@@ -219,10 +221,37 @@ def test_large_pictures_are_rejected_before_they_are_decoded() -> None:
     pictures = text(as_file(COLOURS))  # 1,961 pixels each
     for budget, problem in (
         (PictureBudget(3000, 10**6), "more than 3,000 pixels together"),
-        (PictureBudget(10**6, 3000), "tensors of more than 3,000 bytes"),
+        (PictureBudget(10**6, 7000), "tensors of more than 7,000 bytes"),
     ):
         with pytest.raises(TooLargeError, match=problem):
-            json_codec.decode([pictures] * 2, tensor("UINT8", -1, 3, 20, 30), ImageLimits(10**6, budget=budget))
+            json_codec.decode([pictures] * 2, tensor("FP32", -1, 3, 20, 30), ImageLimits(10**6, budget=budget))
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_large_pictures_are_decoded_one_at_a_time(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    was_locked = []
+
+    def decoded(*arguments: Any) -> Image.Image:
+        was_locked.append(image_tensors._one_at_a_time.locked())
+        return COLOURS
+
+    monkeypatch.setattr(image_tensors, "_decoded", decoded)
+    monkeypatch.setattr(image_tensors, "_LARGE_PIXELS", 37 * 53 - is_large)
+    read(as_file(COLOURS), tensor("UINT8", -1, -1, 3))
+    assert was_locked == [is_large]
+    assert not image_tensors._one_at_a_time.locked()
+
+
+def test_a_file_that_pillow_reads_as_another_size_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    examine = images.examine
+    monkeypatch.setattr(images, "examine", lambda *given, **options: replace(examine(*given, **options), width=5))
+    with pytest.raises(InvalidValueError, match="damaged"):
+        read(as_file(COLOURS), tensor("UINT8", -1, -1, 3))
+
+
+def test_an_output_without_pixels_is_an_error_of_the_model() -> None:
+    with pytest.raises(InferenceError, match=r"`x` has the shape \[0, 4, 3\]: no pixels"):
+        json_codec.encode(np.zeros((0, 4, 3), np.uint8), tensor("UINT8", -1, -1, 3), "png")
 
 
 def test_a_request_has_a_budget() -> None:
