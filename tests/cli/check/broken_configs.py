@@ -259,6 +259,20 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             Folder(inputs('{ name: "x" data_type: TYPE_FP16 dims: [ 2, 2 ] }')),
         ],
     ),
+    "batch-dimension": (
+        [
+            (
+                Folder(BATCHED.replace("[ 2 ]", "[ -1, 3, 8 ]").replace("[ 1 ]", "[ -1, 2 ]")),
+                "max_batch_size is 8, so the shape of `x` is [-1, -1, 3, 8]",
+            )
+        ],
+        [
+            Folder(BATCHED.replace("[ 2 ]", "[ -1, 3, 8 ]")),
+            Folder(BATCHED.replace("[ 2 ]", "[ -1 ]").replace("[ 1 ]", "[ -1 ]")),
+            Folder(UNBATCHED.replace("[ 2 ]", "[ -1, 3, 8 ]").replace("[ 1 ]", "[ -1, 2 ]")),
+            Folder('backend: "onnxruntime" max_batch_size: 8', None),
+        ],
+    ),
     "response-cache": (
         [(Folder(f"{BATCHED} response_cache {{ enable: true }}"), "response_cache is on")],
         [Folder(f"{BATCHED} response_cache {{ enable: false }}"), Folder()],

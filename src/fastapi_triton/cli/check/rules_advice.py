@@ -26,8 +26,8 @@ def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
 @RULES.add(
     "unbounded-queue",
     WARNING,
-    advice="Set max_queue_size above max_in_flight. On Triton 2.51 (release 24.10), this halves the throughput of "
-    "models that respond from their own threads. Let these reject requests with UNAVAILABLE, and waive the rule.",
+    advice="Set max_queue_size above max_in_flight. A model that responds from its own threads should reject requests "
+    "with UNAVAILABLE instead: on Triton 2.51, the limit halves its throughput.",
 )
 def unbounded_queue(model: ModelFolder) -> Iterator[str]:
     """Without `max_queue_size`, Triton's queue grows without limit."""
@@ -69,6 +69,20 @@ def optional_beside_required(model: ModelFolder) -> Iterator[str]:
     required = [each.get("name") for each in inputs if not each.get("optional")]
     if required and len(required) < len(inputs):
         yield f"{', '.join(f'`{each}`' for each in required)} can be missing unnoticed"
+
+
+@RULES.add("batch-dimension", NOTE, advice="Remove the -1 if it stands for the batch.")
+def batch_dimension(model: ModelFolder) -> Iterator[str]:
+    """Triton adds the batch dimension to `dims`."""
+    found = [*model.settings.get("input", ()), *model.settings.get("output", ())]
+    if max_batch_size(model) > 0 and found and all(_begins_with_free_dim(each.get("dims", ())) for each in found):
+        shape = [-1, *found[0]["dims"]]
+        yield f"max_batch_size is {max_batch_size(model)}, so the shape of `{found[0].get('name')}` is {shape}"
+
+
+def _begins_with_free_dim(dims: Sequence[int]) -> bool:
+    """Whether it has a -1, and more dims after it: a single -1 is a length."""
+    return len(dims) > 1 and dims[0] == -1
 
 
 @RULES.add("response-cache", NOTE, advice="Turn it off unless requests repeat.")

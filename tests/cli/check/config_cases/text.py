@@ -42,6 +42,10 @@ LOADED = {
     "an octal integer": batch_size("010"),
     "minus zero": batch_size("- # zero\n 0"),
     "the greatest integer": batch_size("2147483647"),
+    "the smallest integer": inert(
+        'sequence_batching { control_input { name: "s" '
+        "control { kind: CONTROL_SEQUENCE_START int32_false_true: [ -2147483648, 1 ] } } }"
+    ),
     "a float with f": slots("1f"),
     "a float without digits after its point": slots("1."),
     "a float without digits before its point": slots(".5"),
