@@ -53,3 +53,8 @@ def test_files_of_other_versions_are_not_read(tmp_path: Path) -> None:
         "2/model.py": "",
         "3/model.py": "line 1: 'return' outside function",
     }
+
+
+def test_packages_of_an_environment_are_not_read(tmp_path: Path) -> None:
+    found = read(tmp_path, {"1/model.py": "", "1/env/lib/python3.12/site-packages/a.py": BROKEN})
+    assert set(found) == {"1/model.py"}

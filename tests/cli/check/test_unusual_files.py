@@ -81,16 +81,6 @@ async def test_names_of_files_that_cannot_be_read(config: str, expected: str, na
     assert expected in await codes(tmp_path, config.replace("NAME", name), change)
 
 
-async def test_the_environment_of_a_model_is_not_read(tmp_path: Path) -> None:
-    def change(model: Path) -> None:
-        packages = model / "1" / "env" / "site-packages"
-        packages.mkdir(parents=True)
-        (packages / "broken.py").write_text("return")
-
-    found = await codes(tmp_path, PYTHON, change)
-    assert found == set()
-
-
 async def test_texts_of_a_large_file_are_counted_only_up_to_the_expected_number(tmp_path: Path) -> None:
     config = f'backend: "custom" {WARM_UP.replace("NAME", "texts")}'
     assert await codes(tmp_path, config, lambda model: sparse(model / "warmup" / "texts")) == {"invalid-warmup"}

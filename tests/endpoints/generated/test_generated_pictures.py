@@ -249,6 +249,28 @@ async def test_406_says_why_there_is_no_picture_and_names_the_other_way(
     assert len((await http.post("/models/upscaler/infer", json=rows, headers=accepts_both)).json()) == 2
 
 
+async def test_classes_are_not_left_out_of_a_picture(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    triton.add(model("masks", tensor("mask", "UINT8", (4, 4, 3)), tensor("s", "FP32", (3,), optional=True)), echo)
+    await http._transport.app.registry.poll()  # type: ignore[attr-defined]
+    path, files = "/models/masks/infer?classes=1", {"mask": FILE}
+    problem = problem_of(await http.post(path, files=files, headers={"Accept": "image/png"}), 406)
+    assert "omit `classes`" in problem["detail"]
+    accepts_both = {"Accept": "image/png, application/json;q=0.5"}
+    response = await http.post(path, files=files, headers=accepts_both)
+    assert response.headers["content-type"] == "application/json"
+
+
+async def test_several_pictures_in_one_output_are_no_png(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    triton.add(model("frames", tensor("frame", "UINT8", (-1, -1, -1, 3))), echo)
+    await http._transport.app.registry.poll()  # type: ignore[attr-defined]
+    headers = {"Accept": "image/png"}
+    response = await http.post("/models/frames/infer", files={"frame": FILE}, headers=headers)
+    np.testing.assert_array_equal(pixels(response.content), PIXELS)
+    two = {"frame": [TEXT, TEXT]}
+    problem = problem_of(await http.post("/models/frames/infer", json=two, headers=headers), 406)
+    assert "`frame` holds 2 pictures" in problem["detail"]
+
+
 async def test_png_in_json_replaces_only_pictures(http: httpx2.AsyncClient) -> None:
     body = {"image": TEXT, "factor": 2}
     row = (await http.post("/models/upscaler/infer?arrays=png", json=body)).json()
@@ -284,6 +306,16 @@ async def test_a_normalization_that_has_no_effect_is_rejected(
     assert reason in problem["detail"]
 
 
+async def test_an_output_of_bytes_does_not_use_a_normalization(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    inputs, outputs = (tensor("x", "FP32", (3, 2, 2)),), (tensor("y", "UINT8", (2, 2, 3)),)
+    triton.add(ModelConfig("mixed", 0, inputs, outputs), echo)
+    await http._transport.app.registry.poll()  # type: ignore[attr-defined]
+    problem = problem_of(
+        await http.post("/models/mixed/infer?arrays=png&normalize=unit", json={"x": np.zeros((3, 2, 2)).tolist()}), 422
+    )
+    assert "the request has none" in problem["detail"]
+
+
 async def test_normalizations_are_checked(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     problem_of(await http.post("/models/styles/infer?normalize=x", json={"a": TEXT}), 422)
     triton.add(model("grey", tensor("a", "FP32", (1, -1, -1))), echo)
@@ -293,6 +325,9 @@ async def test_normalizations_are_checked(http: httpx2.AsyncClient, triton: Fake
 
 
 async def test_limits_that_lists_reach_name_the_file(http: httpx2.AsyncClient) -> None:
+    large = as_file(Image.new("1", (20_000, 20_000)))
+    problem = problem_of(await http.post("/models/styles/infer", files={"a": large}), 413)
+    assert (problem["code"], "Instead of a list" in problem["detail"]) == ("image_too_large", False)
     hint = "curl -F a=@photo.jpg"
     problem = problem_of(await http.post("/models/styles/infer", json={"a": np.ones((3, 50, 50)).tolist()}), 413)
     assert (problem["code"], hint in problem["detail"]) == ("too_many_elements", True)

@@ -160,7 +160,9 @@ class GeneratedTranslation(Translation):
             NotAcceptableError: the client accepts only other media types.
             UnsupportedMediaError: the client sends another media type.
         """
-        self.media_type = pictures.choose_media_type(self._model.config, self._accept)
+        self.media_type = pictures.choose_media_type(
+            self._model.config, self._accept, has_classes=bool(self._model.classes)
+        )
         media_type = self._sent_media_type
         takes_forms = forms.takes_forms(self._model.config)
         if media_type == validation.JSON or media_type.endswith("+json"):

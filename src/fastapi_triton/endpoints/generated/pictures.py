@@ -70,7 +70,7 @@ def _normalized(model: GeneratedModel, normalize: Normalize) -> GeneratedModel:
     return model.with_config(replace(config, inputs=inputs, outputs=outputs))
 
 
-def choose_media_type(config: ModelConfig, accept: str | None) -> str:
+def choose_media_type(config: ModelConfig, accept: str | None, *, has_classes: bool) -> str:
     """The media type of the response to one request.
 
     Raises:
@@ -79,12 +79,17 @@ def choose_media_type(config: ModelConfig, accept: str | None) -> str:
     if config.decoupled:
         return content_negotiation.choose(accept, [content_negotiation.EVENTS])
     outputs = image_outputs(config)
-    offers = [content_negotiation.JSON, *([PNG] if len(outputs) == 1 else [])]
+    offers = [content_negotiation.JSON, *([PNG] if len(outputs) == 1 and not has_classes else [])]
     try:
         return content_negotiation.choose(accept, offers, picture=PNG)
     except NotAcceptableError as error:
         if "image/" not in (accept or "").lower() or PNG in offers:
             raise
+        if has_classes:
+            detail = (
+                f"{error.detail} Classes are returned in JSON; omit `classes`, or accept {content_negotiation.JSON}."
+            )
+            raise NotAcceptableError(detail) from None
         if not outputs:
             raise NotAcceptableError(f"{error.detail} No output of {config.name} holds a picture.") from None
         names = " and ".join(f"`{tensor.name}`" for tensor in outputs)

@@ -65,6 +65,7 @@ CASES = [
     _warmup("warm-up of sequences", _input(), more="max_batch_size: 4 sequence_batching { }"),
     _warmup("warm-up file", _input(data=_FILE), file=b"12345678"),
     _warmup("warm-up file too short", _input(data=_FILE), "expects 8 bytes, but the data provided", file=b"1234567"),
+    _warmup("warm-up file too long", _input(data=_FILE), file=b"123456789"),
     _warmup("warm-up file missing", _input(data=_FILE), "failed to open text file for read warmup/f"),
     _warmup("warm-up texts", _input(_TEXT), tensors=_TEXTS),
     _warmup("warm-up file of texts", _input(_TEXT, _FILE), tensors=_TEXTS, file=b"\1\0\0\0a"),
