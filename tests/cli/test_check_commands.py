@@ -174,6 +174,7 @@ def test_the_scribble_app_and_its_models_are_clean(monkeypatch: pytest.MonkeyPat
         (["modelz/"], "There is no model repository at modelz/"),
         (["main:app", "other:app"], "Name at most one app and one model repository"),
         (["--trial"], "--trial needs a running Triton"),
+        (["--triton", "http://t:port"], "Triton's URL is invalid: write it as http://host:port"),
         (["--triton", "http://127.0.0.1:{port}"], "No Triton responds at http://127.0.0.1:{port}"),
     ],
 )

@@ -131,11 +131,13 @@ def test_mistakes_exit_with_2_and_a_reason(models: Path, tmp_path: Path) -> None
         ("a", ("--from-repository", tmp_path / "empty"), "There are no models."),
         ("a", ("--from-repository", models, "--from-triton", "http://t"), "Use either --from-triton or"),
         ("a", ("--model", "plain"), "--model needs --from-triton or --from-repository."),
-        ("a", ("--from-triton", "http://127.0.0.1:1"), "127.0.0.1:1"),
+        ("a", ("--from-triton", "http://user:pw@127.0.0.1:1"), "The models of http://127.0.0.1:1 cannot be read."),
+        ("a", ("--from-triton", "localhost:8000"), "Triton's URL is invalid: write it as http://host:port"),
         ("there", ("--from-repository", models), "main.py is there already."),
     ):
         done = init(tmp_path / folder, *arguments)
         assert done.exit_code == 2, done.output
         assert words in done.output.replace("\n", " ")
+        assert "pw" not in done.output
     assert not (tmp_path / "a").exists()
     assert (tmp_path / "there" / "main.py").read_text() == "mine"

@@ -8,11 +8,19 @@ import typer
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from fastapi_triton.core import wrong_values
+from fastapi_triton.core import urls, wrong_values
 from fastapi_triton.core.settings import is_secret, setting_names, variable
 from fastapi_triton.observability.logging_config import printable_lines
 
 USAGE = 2
+
+
+def triton_url(url: str | None) -> str | None:
+    """The callback of an option for Triton's URL: checks it. The error does not repeat it: it may have a password."""
+    try:
+        return None if url is None else urls.triton_url(url)
+    except ValueError as error:
+        fail(f"Triton's URL is invalid: {error}.")
 
 
 def fail(reason: str, *, status: int = USAGE) -> NoReturn:

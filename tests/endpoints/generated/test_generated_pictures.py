@@ -15,9 +15,8 @@ from PIL import Image
 
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.endpoints import image_tensors
-from fastapi_triton.endpoints.generated import forms, openapi
+from fastapi_triton.endpoints.generated import openapi
 from fastapi_triton.endpoints.images import SCRIBBLE
-from fastapi_triton.endpoints.request_body import json_text, large_json
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -186,27 +185,6 @@ async def test_problems_of_a_form_name_the_field(
     problem = problem_of(response, status)
     assert problem["code"] == code
     assert [each["pointer"] for each in problem.get("errors", ())] == ([pointer] if pointer else [])
-
-
-@pytest.mark.parametrize("text", ["[" + "1," * 2000 + "1]", '["a","b","c"]'])
-async def test_json_in_a_form_is_limited_before_it_is_parsed(
-    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    parsed: list[bytes] = []
-    monkeypatch.setattr(json_text, "parse", parsed.append)
-    monkeypatch.setattr(large_json, "UNCHECKED_BYTES", 5)
-    monkeypatch.setattr(large_json, "MAX_TEXTS", 2)
-    problem_of(await http.post("/models/classifier/infer", files={"data_0": FILE}, data={"boxes": text}), 413)
-    assert parsed == []
-
-
-async def test_a_long_field_is_not_copied_to_many_rows(
-    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forms, "_MAX_COPIED_BYTES", 7)
-    for factor, status in (("222", 200), ("2222", 413)):
-        response = await http.post("/models/upscaler/infer", files=[("image", FILE)] * 2, data={"factor": factor})
-        assert response.status_code == status, response.text
 
 
 async def test_only_models_that_take_pictures_accept_forms(http: httpx2.AsyncClient, triton: FakeTriton) -> None:

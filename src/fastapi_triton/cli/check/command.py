@@ -19,7 +19,7 @@ from fastapi_triton.app.frontend import TritonFrontend
 from fastapi_triton.app.loader import AppNotFoundError, load_app
 from fastapi_triton.cli.check import repository, runner
 from fastapi_triton.cli.check.rule import Finding, Severity
-from fastapi_triton.cli.errors import fail, invalid_settings
+from fastapi_triton.cli.errors import fail, invalid_settings, triton_url
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.generated import openapi
 from fastapi_triton.observability.logging_config import printable, printable_json
@@ -40,7 +40,7 @@ Targets = Annotated[
 def check_command(
     targets: Targets = None,
     triton: Annotated[
-        str | None, typer.Option("--triton", metavar="URL", help="Check this running Triton too.")
+        str | None, typer.Option("--triton", metavar="URL", callback=triton_url, help="Check this running Triton too.")
     ] = None,
     trial: Annotated[
         bool,

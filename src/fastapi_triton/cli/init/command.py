@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from fastapi_triton.cli.check import repository
-from fastapi_triton.cli.errors import fail, invalid_settings
+from fastapi_triton.cli.errors import fail, invalid_settings, triton_url
 from fastapi_triton.cli.init import app_source
 from fastapi_triton.core import bundle
 from fastapi_triton.core.errors import ContractError, FastAPITritonError, ModelNotReadyError
@@ -20,6 +20,7 @@ from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.triton import config_text
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import Access
 
 # The configs of the models that can be read, and the others, each with the reason.
@@ -31,7 +32,10 @@ def init(
         Path, typer.Argument(help="The folder of the app: a new one, or with --from-… any without main.py.")
     ],
     from_triton: Annotated[
-        str | None, typer.Option("--from-triton", metavar="URL", help="Write endpoints for the models of this Triton.")
+        str | None,
+        typer.Option(
+            "--from-triton", metavar="URL", callback=triton_url, help="Write endpoints for the models of this Triton."
+        ),
     ] = None,
     from_repository: Annotated[
         Path | None,
@@ -46,11 +50,12 @@ def init(
         fail("Use either --from-triton or --from-repository.")
     try:
         if from_triton is not None:
+            address = str(Address.of(from_triton))  # without a password
             try:
                 found = asyncio.run(_of_triton(from_triton))
             except FastAPITritonError as error:
-                fail(f"The models of {from_triton} cannot be read. {error}")
-            option = f"--triton {shlex.quote(from_triton)}"
+                fail(f"The models of {address} cannot be read. {error}")
+            option = f"--triton {shlex.quote(address)}"
             _write_endpoints(folder, found, models or [], options=option, check=option)
         elif from_repository is not None:
             found = _of_repository(from_repository)
