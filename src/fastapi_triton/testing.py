@@ -167,7 +167,7 @@ class FakeTriton:
             if not isinstance(response, Mapping):
                 response = await self._uncancellable(response)
             tensors = _tensors(response, loaded.config)
-        for name in extensions.classes.keys() & tensors.keys():
+        for name in extensions.classes.keys() & tensors.keys() & set(outputs):
             tensors[name] = _classes(tensors[name], extensions.classes[name], is_batched=loaded.config.is_batched)
         return {name: tensor for name, tensor in tensors.items() if not outputs or name in outputs}
 

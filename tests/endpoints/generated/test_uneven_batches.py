@@ -16,6 +16,7 @@ from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.tensor import Tensor
 from support.echo_models import echo, model, tensor
 from support.problems import problem_of
+from support.slot_requests import settled
 
 SETTINGS = Settings(generate=True, watch_interval_s=3600, max_in_flight=3, max_waiting=1, request_timeout_s=30)
 RAGGED = replace(tensor("ids", "INT32", (-1,)), allow_ragged_batch=True)
@@ -32,8 +33,12 @@ def triton() -> FakeTriton:
 
 
 @pytest.fixture
-async def http(triton: FakeTriton) -> AsyncIterator[httpx2.AsyncClient]:
-    app = TritonFrontend(triton=triton, settings=SETTINGS)
+def app(triton: FakeTriton) -> TritonFrontend:
+    return TritonFrontend(triton=triton, settings=SETTINGS)
+
+
+@pytest.fixture
+async def http(app: TritonFrontend) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -105,6 +110,25 @@ async def test_a_batch_takes_no_more_slots_than_the_model_has_and_leaves_some_to
     await next_lengths(1)
     running[-1].set()
     await asyncio.gather(batch, single)
+
+
+async def test_only_completed_requests_of_a_batch_are_measured(
+    http: httpx2.AsyncClient, triton: FakeTriton, app: TritonFrontend
+) -> None:
+    times = app.services.admission.of("ragged").times
+
+    async def fail_later() -> Any:
+        await settled()
+        raise InvalidRequestError("no")
+
+    def reply(inputs: Tensors) -> Any:
+        return dict(inputs) if inputs["ids"].shape[1] == 3 else fail_later()
+
+    triton.models["ragged"].respond = reply
+    problem_of(await http.post("/models/ragged/infer", json=[row(1), row(1, 2)]), 422)
+    assert times.service_s is None
+    problem_of(await http.post("/models/ragged/infer", json=[row(1), row(1, 2, 3)]), 422)
+    assert times.service_s is not None
 
 
 async def test_the_error_of_one_row_names_it_and_cancels_the_others(
