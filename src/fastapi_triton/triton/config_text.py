@@ -13,8 +13,8 @@ from fastapi_triton.triton.pbtxt_tokenizer import TextFormatError
 
 # protobuf's JSON writes 64-bit integers, infinity and NaN as text.
 _NUMBERS = {pbtxt_parser.INT64: int, pbtxt_parser.UINT64: int, pbtxt_parser.FLOAT: float, pbtxt_parser.DOUBLE: float}
-# Configs have a few thousand bytes.
-_MAX_BYTES = 4 * 1024 * 1024
+# Configs have a few thousand bytes. Some rules take quadratic time, for example for millions of dims.
+_MAX_BYTES = 1024 * 1024
 
 
 class ConfigTextError(Exception):
