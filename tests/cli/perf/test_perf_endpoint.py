@@ -79,6 +79,7 @@ def test_an_endpoint_is_measured_in_rounds(run: Run, tmp_path: Path) -> None:
     )
     phases = [(each["name"], each["requests"], each["concurrency"]) for each in benchmark["phases"]]
     assert phases == [("warmup", 4, 4), ("profiling", 4, 4)]  # not fewer requests than run at once
+    assert [each.get("excludeFromResults", False) for each in benchmark["phases"]] == [True, False]
     (record,) = map(json.loads, Path(benchmark["dataset"]["path"]).read_text().splitlines())
     assert record["extra"] == {"x": [1, 2]}
     results = json.loads((out / f"{name}-results.json").read_text())
@@ -106,6 +107,14 @@ def test_openai_endpoints_get_prompt_and_image(run: Run, tmp_path: Path, path: s
     assert json.loads((tmp_path / "out" / f"{name}.jsonl").read_text()) == record
     benchmark = json.loads((tmp_path / "out" / f"{name}-1-1" / "aiperf.json").read_text())["benchmark"]
     assert benchmark["endpoint"]["type"] == ("image-edit" if path == EDITS else "image-generation")
+
+
+def test_reports_of_an_earlier_run_are_removed(run: Run, tmp_path: Path) -> None:
+    old = tmp_path / "out" / "v1-images-generations-1-1" / "old.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    assert run(GENERATIONS, "--rounds", "1", "--concurrency", "1").exit_code == 0
+    assert not old.exists()
 
 
 def test_the_key_reaches_aiperf_but_no_file(run: Run, program: Path, tmp_path: Path) -> None:

@@ -61,8 +61,12 @@ def invalid_version_policy(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a model without a version that `version_policy` allows."""
     if model.versions and not model.served_versions:
         found = ", ".join(map(str, model.versions))
-        policy = model.settings["version_policy"]
-        yield f"at least one version must be available under the version policy: there are {found}; it is {policy}"
+        ((policy, fields),) = model.settings["version_policy"].items()
+        values = ", ".join(f"{name}: {value}" for name, value in fields.items())
+        yield (
+            f"at least one version must be available under the version policy: there are {found}, but it is "
+            f"{policy} {{ {values} }}"
+        )
 
 
 @RULES.add("no-model-file", ERROR, advice="Add it, or set `default_model_filename`.")

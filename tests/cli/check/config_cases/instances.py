@@ -37,7 +37,7 @@ CASES = [
     _versions("no latest versions", "latest { num_versions: 0 }", "at least one version must be available"),
     _versions("many latest versions", "latest { num_versions: 5 }"),
     _versions("no specific versions", "specific { }", "version policy: there are 1, 3"),
-    _versions("missing version", "specific { versions: 2 }", "version policy: there are 1, 3"),
+    _versions("missing version", "specific { versions: 2 }", "there are 1, 3, but it is specific { versions: [2] }"),
     _versions("missing and present version", "specific { versions: [ 2, 3 ] }"),
     _versions("all versions", "all { }"),
     _versions("version 1a", "specific { versions: 1 }", folders=("1a",)),  # Triton reads it as 1
