@@ -93,6 +93,7 @@ def test_parameters_are_written_into_the_request_to_triton() -> None:
         *(("small", value, code) for value, code in ((2**31 - 1, ""), (2**31, "out_of_range"), ("1", "wrong_type"))),
         *(("large", value, code) for value, code in ((2**64 - 1, ""), (2**64, "out_of_range"), ("1", "wrong_type"))),
         *(("text", value, code) for value, code in (("1", ""), (1, "wrong_type"))),
+        *(("text", value, code) for value, code in (("x" * 124, ""), ("x" * 125, "too_long"))),
     ],
 )
 async def test_ids_have_the_datatype_of_the_models_control_input(

@@ -23,6 +23,9 @@ _NOT_STARTED = "must specify the START flag on the first request of the sequence
 _NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 # Triton's limits.
 _MAX_ID_BYTES = 128
+# The limit for models that see their text ids. Triton 2.51 copies an id into 132 bytes. Python models fail to read the
+# rest of them, and with an id of 125 to 127 bytes their process dies.
+_MAX_SEEN_ID_BYTES = 124
 _MAX_ID = 2**64 - 1
 
 
@@ -73,10 +76,10 @@ def problems(row: Mapping[str, Any], batching: SequenceBatching) -> list[ErrorDe
 
 def _problem_of_id(value: Any, batching: SequenceBatching) -> InvalidValueError | None:
     if isinstance(value, str) and batching.takes_text_ids:
-        if 1 <= len(value.encode()) <= _MAX_ID_BYTES:
+        if 1 <= len(value.encode()) <= max_id_bytes(batching):
             return None
         code = "too_long" if value else "too_short"
-        return invalid_value(code, f"has {len(value.encode()):,} bytes; it must have 1 to {_MAX_ID_BYTES}")
+        return invalid_value(code, f"has {len(value.encode()):,} bytes; it must have 1 to {max_id_bytes(batching)}")
     if isinstance(value, int) and not isinstance(value, bool) and batching.takes_number_ids:
         if 1 <= value <= max_id(batching):
             return None
@@ -87,6 +90,11 @@ def _problem_of_id(value: Any, batching: SequenceBatching) -> InvalidValueError 
 def max_id(batching: SequenceBatching) -> int:
     """The largest id. The model sees the id in its control input, where larger ones would lose bits."""
     return _MAX_ID if batching.id_datatype is None else batching.id_datatype.integer_range[1]
+
+
+def max_id_bytes(batching: SequenceBatching) -> int:
+    """The most bytes of a text id."""
+    return _MAX_ID_BYTES if batching.id_datatype is None else _MAX_SEEN_ID_BYTES
 
 
 def _allowed(batching: SequenceBatching) -> str:
@@ -129,7 +137,7 @@ def add_to_schema(schema: dict[str, Any], batching: SequenceBatching) -> None:
     """Add the fields to a request's JSON Schema."""
     kinds: list[dict[str, Any]] = []
     if batching.takes_text_ids:
-        kinds.append({"type": "string", "minLength": 1, "maxLength": _MAX_ID_BYTES})
+        kinds.append({"type": "string", "minLength": 1, "maxLength": max_id_bytes(batching)})
     if batching.takes_number_ids:
         kinds.append({"type": "integer", "minimum": 1, "maximum": max_id(batching)})
     value = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
