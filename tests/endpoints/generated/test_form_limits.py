@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory of a form is limited: before its JSON is parsed, and before a field is copied to many rows."""
+"""The memory of a form is limited before its JSON is parsed and before a field is copied; files without filename."""
 
 from typing import Any
 
 import httpx2
 import pytest
 
-from fastapi_triton.core.errors import TooLargeError
+from fastapi_triton.core.errors import InvalidRequestError, TooLargeError
 from fastapi_triton.endpoints.generated import forms
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import json_text, large_json
@@ -39,3 +39,9 @@ def test_a_long_field_is_not_copied_to_many_rows(monkeypatch: pytest.MonkeyPatch
     assert as_json("[1]", num_files=2) == b"[" + row + b"," + row + b"]"
     with pytest.raises(TooLargeError, match="`boxes` are too long to be copied to 2 rows"):
         as_json("[12]", num_files=2)
+
+
+def test_a_file_without_a_filename_is_explained() -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="image"\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n--x--\r\n'
+    with pytest.raises(InvalidRequestError, match="A file needs a filename in its part"):
+        forms.as_json(part, "multipart/form-data; boundary=x", UPSCALER, LIMITS)

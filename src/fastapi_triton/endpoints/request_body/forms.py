@@ -44,8 +44,10 @@ class Part:
         try:
             text = self.data.decode(charset)
         except UnicodeDecodeError:
-            what = "the file" if self.is_file else "the text"
-            detail = f"`{shown(self.name)}`: {what} is not valid {charset.upper()}. Send binary data as base64 text."
+            what, hint = ("the file", "") if self.is_file else ("the text", " A file needs a filename in its part.")
+            detail = (
+                f"`{shown(self.name)}`: {what} is not valid {charset.upper()}. Send binary data as base64 text.{hint}"
+            )
             raise invalid_field(self.name, "invalid_text", detail) from None
         return text.removeprefix(_BYTE_ORDER_MARK) if self.is_file else text
 
