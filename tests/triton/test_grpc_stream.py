@@ -151,6 +151,19 @@ async def test_bytes_travel_unchanged(triton: ScriptedGRPC) -> None:
     assert outputs["s"].array.tolist() == [b"\xff\0", b""]
 
 
+async def test_outputs_that_the_config_does_not_have_are_left_out(triton: ScriptedGRPC) -> None:
+    async def answer(request: service_pb2.ModelInferRequest, _: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        message = echo(request)
+        message.infer_response.outputs.add(name="other", datatype="INT8", shape=[1])
+        message.infer_response.raw_output_contents.append(b"\1")
+        yield message
+
+    triton.answer = answer
+    async with connected(triton) as streams:
+        (outputs,) = await collected(stream(streams))
+    assert outputs.keys() == {"x"}
+
+
 async def test_credentials_and_trace_context_are_sent(triton: ScriptedGRPC) -> None:
     settings = {"triton_token": "secret", "triton_headers": "X-Tenant: blue\nHost: elsewhere"}
     async with connected(triton, **settings) as streams:
