@@ -74,7 +74,7 @@ class ScriptedGRPC(service_pb2_grpc.GRPCInferenceServiceServicer):
                 else:
                     async for each in self.answer(request, context):
                         yield each
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # GeneratorExit: while gRPC sends a response
             self.is_cancelled = True
             raise
         finally:
