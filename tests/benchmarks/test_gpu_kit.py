@@ -15,7 +15,8 @@ from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, WHOLE_BATCHES
 from benchmarks.gpu_kit.part import PARTS
 from benchmarks.gpu_kit.plan import TINY
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]  # the first test waits for the whole run
+# The whole run takes a minute. The first test waits for it.
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 RUN = ROOT / "benchmarks" / "gpu_kit" / "run"
 

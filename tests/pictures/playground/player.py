@@ -39,7 +39,7 @@ class Player:
         self.page.goto(url)
 
     def until(self, selector: str, state: str) -> None:
-        """Wait until the element's `data-state` is this. Checks every frame, because a state may be short."""
+        """Wait until the element's `data-state` is this.."""
         self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=120_000)
 
     def wait_until_ready(self) -> "Player":

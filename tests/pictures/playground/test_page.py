@@ -30,6 +30,7 @@ LAYOUT_SHIFT = """() => new Promise(resolve => {
 def test_a_scribble_becomes_a_picture_that_survives_a_reload(visit: Visit) -> None:
     player = visit().wait_until_ready().scribble()
     page = player.page
+    player.set("num_inference_steps", "50")  # so that previews last for seconds
     player.press_draw()
     player.until("#frame", "preview")
     assert page.evaluate("document.getElementById('picture').naturalWidth") < 128
