@@ -14,7 +14,7 @@ import pytest
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.core.slot import Slot
-from fastapi_triton.endpoints.generated.endpoint import InferPath
+from fastapi_triton.endpoints.generated.infer_path import InferOptions, InferPath
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import ModelStatus, Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -299,9 +299,9 @@ async def test_the_openapi_document_says_which_endpoints_have_jobs(running: tupl
     [
         InferPath("a"),
         InferPath("a b/c?d", "1"),
-        InferPath("ä", arrays="npy"),
-        InferPath("infer", "2", "base64"),
-        InferPath("a", "", "png", "unit"),
+        InferPath("ä", options=InferOptions(arrays="npy")),
+        InferPath("infer", "2", InferOptions(arrays="base64", classes=3)),
+        InferPath("a", "", InferOptions(arrays="png", normalize="unit")),
     ],
 )
 def test_an_infer_path_is_parsed_from_its_own_text(address: InferPath) -> None:
@@ -315,6 +315,10 @@ def test_an_infer_path_is_parsed_from_its_own_text(address: InferPath) -> None:
         "/models/a/infer?arrays=x",
         "/models/a/infer?normalize=x",
         "/models/a/infer?b=c",
+        "/models/a/infer?classes=03",
+        "/models/a/infer?classes=0",
+        "/models/a/infer?classes=x",
+        "/models/a/infer?arrays=list",
         "/models/a/infer/b",
         "/x",
         "",

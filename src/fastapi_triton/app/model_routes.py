@@ -2,10 +2,11 @@
 """`/models`: lists Triton's models, describes each one, and serves the generated endpoints of all by one route."""
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,9 +15,9 @@ from fastapi_triton.core.errors import invalid_field, shown
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.generated import classification, pictures, schemas
-from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, InferPath
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
+from fastapi_triton.endpoints.generated.infer_path import DEFAULT_OPTIONS, InferOptions, InferPath
 from fastapi_triton.endpoints.generated.models import Entry, GeneratedModels, first_line
-from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.image_dims import Normalize
 from fastapi_triton.triton.model_config import Content, ModelConfig, SequenceBatching, TensorConfig
 
@@ -103,32 +104,9 @@ class ModelContract(ModelSummary):
     warnings: list[str] = []
 
 
-class InferOptions(BaseModel):
-    """The query of a request to a generated endpoint."""
-
-    arrays: Arrays = "list"
-    normalize: Normalize | None = None
-    classes: Annotated[int | None, Field(ge=1)] = None
-
-
-def require_known_options(request: Request) -> None:
-    """Check that a query has no unknown options, and none twice: ignoring one would change the result unnoticed.
-
-    Raises:
-        InvalidRequestError: it has one.
-    """
-    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
-        if name not in InferOptions.model_fields:
-            detail = f"There is no query option `{shown(name)}`{nearest(name, InferOptions.model_fields)}"
-            raise invalid_field(name, "unsupported_parameter", detail if detail.endswith("?") else f"{detail}.")
-        if count > 1:
-            raise invalid_field(name, "repeated_field", f"The query has `{name}` {count} times. Send it once.")
-
-
 def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter:
     """The routes under `/models`; requests for all models go to `endpoint`."""
     routes = APIRouter(prefix=paths.MODELS, tags=["models"])
-    checks = [Depends(require_known_options)]
 
     @routes.get("", summary="List the models of Triton", responses=openapi.errors(502, 503, 504))
     async def models() -> Models:
@@ -141,17 +119,37 @@ def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter
         return _contract(generated.entry(name))
 
     # The OpenAPI document lists a path for each model instead: see `generated_openapi`.
-    @routes.post("/{name}/infer", include_in_schema=False, dependencies=checks)
-    async def infer(request: Request, name: str, options: Annotated[InferOptions, Query()]) -> Response:
-        return await endpoint(request, InferPath(name, "", **options.model_dump()))
+    @routes.post("/{name}/infer", include_in_schema=False)
+    async def infer(request: Request, name: str) -> Response:
+        return await endpoint(request, InferPath(name, "", _options(request)))
 
-    @routes.post("/{name}/versions/{version}/infer", include_in_schema=False, dependencies=checks)
-    async def infer_version(
-        request: Request, name: str, version: str, options: Annotated[InferOptions, Query()]
-    ) -> Response:
-        return await endpoint(request, InferPath(name, version, **options.model_dump()))
+    @routes.post("/{name}/versions/{version}/infer", include_in_schema=False)
+    async def infer_version(request: Request, name: str, version: str) -> Response:
+        return await endpoint(request, InferPath(name, version, _options(request)))
 
     return routes
+
+
+def _options(request: Request) -> InferOptions:
+    """The options of a query. FastAPI would ignore unknown ones, and all but the last of a repeated one.
+
+    Raises:
+        InvalidRequestError: it has such an option.
+        RequestValidationError: an option has an invalid value.
+    """
+    if not request.scope["query_string"]:
+        return DEFAULT_OPTIONS
+    options = request.query_params.multi_items()
+    for name, count in Counter(name for name, _ in options).items():
+        if name not in InferOptions.model_fields:
+            detail = f"There is no query option `{shown(name)}`{nearest(name, InferOptions.model_fields)}"
+            raise invalid_field(name, "unsupported_parameter", detail if detail.endswith("?") else f"{detail}.")
+        if count > 1:
+            raise invalid_field(name, "repeated_field", f"The query has `{name}` {count} times. Send it once.")
+    try:
+        return InferOptions.model_validate(dict(options))
+    except ValidationError as error:
+        raise RequestValidationError([{**each, "loc": ("query", *each["loc"])} for each in error.errors()]) from None
 
 
 def _summary(entry: Entry) -> dict[str, Any]:

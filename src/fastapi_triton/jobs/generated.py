@@ -22,12 +22,8 @@ from fastapi_triton.endpoints import content_negotiation, images, responses, see
 from fastapi_triton.endpoints.generated import pictures
 from fastapi_triton.endpoints.generated.batches import Inputs
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
-from fastapi_triton.endpoints.generated.endpoint import (
-    GeneratedEndpoint,
-    GeneratedTranslation,
-    InferPath,
-    in_thread_if_long,
-)
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, GeneratedTranslation, in_thread_if_long
+from fastapi_triton.endpoints.generated.infer_path import InferPath
 from fastapi_triton.endpoints.interfaces import ProgressListener
 from fastapi_triton.endpoints.request_body import json_text
 from fastapi_triton.jobs.interfaces import JobRequest
@@ -53,7 +49,7 @@ class GeneratedJobs:
         body = translation.body
         address = self._address
         if translation.media_type == pictures.PNG:  # the job's result is JSON, and `reply` returns its picture
-            address = replace(address, arrays="png")
+            address = replace(address, options=address.options.model_copy(update={"arrays": "png"}))
         values, stored = await in_thread_if_long(len(body), _seeded, model.config, body)
         return JobRequest(address.path, content_negotiation.JSON, values, stored)
 

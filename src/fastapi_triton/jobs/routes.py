@@ -16,7 +16,8 @@ from fastapi_triton.core.errors import ConflictError, GoneError, NotAllowedError
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
-from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint, InferPath
+from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
+from fastapi_triton.endpoints.generated.infer_path import InferPath
 from fastapi_triton.jobs.declared import DeclaredJobs
 from fastapi_triton.jobs.event_stream import events_response
 from fastapi_triton.jobs.generated import GeneratedJobs

@@ -13,7 +13,7 @@ import pytest
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InferenceError
 from fastapi_triton.endpoints.generated import classification
-from fastapi_triton.endpoints.generated.endpoint import InferPath
+from fastapi_triton.endpoints.generated.infer_path import InferOptions, InferPath
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Extensions, Tensors
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -155,7 +155,7 @@ async def test_the_option_is_described_where_it_works(http: httpx2.AsyncClient) 
 
 
 def test_the_option_is_part_of_the_path_of_a_job() -> None:
-    address = InferPath("m", "2", "npy", classes=3)
+    address = InferPath("m", "2", InferOptions(arrays="npy", classes=3))
     assert address.path == "/models/m/versions/2/infer?arrays=npy&classes=3"
     assert InferPath.of(address.path) == address
     for number in ("0", "x", "03", "-1", "9" * 5000):

@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -70,6 +71,16 @@ async def test_a_request_of_one_object_gets_one_object(http: httpx2.AsyncClient,
     ((name, inputs, request_id),) = triton.requests
     assert (name, request_id) == ("plain", "abc")
     assert inputs["x"].array.shape == (1,)
+
+
+async def test_a_small_request_starts_no_thread(http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise AssertionError(f"{thread} was started")
+
+    monkeypatch.setattr(threading.Thread, "start", start)  # a thread takes as long as all the rest of the request
+    for path in ("/models/plain/infer", "/models/plain/versions/1/infer"):
+        assert (await http.post(path, json={"x": 1})).status_code == 200
+        assert (await http.post(f"{path}?arrays=npy", json={"x": 1})).status_code == 200
 
 
 async def test_a_list_of_objects_is_a_batch_and_gets_a_list(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
@@ -150,7 +161,9 @@ async def test_large_arrays_are_read_and_written_like_small_ones(http: httpx2.As
 
 
 async def test_an_unknown_form_of_arrays_is_rejected(http: httpx2.AsyncClient) -> None:
-    assert "arrays" in str(problem_of(await http.post("/models/plain/infer?arrays=xml", json={"x": 1}), 422)["errors"])
+    (error,) = problem_of(await http.post("/models/plain/infer?arrays=xml", json={"x": 1}), 422)["errors"]
+    assert (error["pointer"], error["code"]) == ("#/arrays", "invalid_value")
+    assert "`arrays` in the query" in error["detail"]
 
 
 async def test_nan_is_sent_as_text_and_never_becomes_null(http: httpx2.AsyncClient) -> None:

@@ -6,6 +6,7 @@ This package owns the translation by config alone. It must not know the pydantic
 | module | purpose |
 | --- | --- |
 | `endpoint` | all routes under `/models`: requests in the pipeline's stages |
+| `infer_path` | the URL of an endpoint, and the options of its query |
 | `models` | the models that have an endpoint, from the registry |
 | `obstacles` | why a model has no endpoint |
 | `codec` | a JSON body ↔ requests to Triton |

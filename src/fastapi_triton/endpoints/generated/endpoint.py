@@ -2,21 +2,18 @@
 """Generated endpoints: JSON → the tensors of any model that Triton has → JSON, or events."""
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ParamSpec, Self, TypeVar, get_args
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from typing import ParamSpec, TypeVar
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from fastapi_triton.core import paths
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import (
     FastAPITritonError,
@@ -27,17 +24,16 @@ from fastapi_triton.core.errors import (
 )
 from fastapi_triton.core.slot import Slot, current_slot
 from fastapi_triton.endpoints import content_negotiation, image_tensors
-from fastapi_triton.endpoints.generated import batches, classification, forms, pictures, sequences
+from fastapi_triton.endpoints.generated import batches, forms, pictures, sequences
 from fastapi_triton.endpoints.generated.batches import Inputs, Part
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
+from fastapi_triton.endpoints.generated.infer_path import InferPath
 from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import COMPLETED, JobSubmitter, Services
-from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.endpoints.sse import Event
 from fastapi_triton.triton.client import Extensions, Parameters, Tensors
-from fastapi_triton.triton.image_dims import Normalize
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,53 +42,6 @@ T = TypeVar("T")
 RESPONSE = "response"
 # Longer bodies take tens of milliseconds to parse.
 _LONG_BYTES = 256 * 1024
-_NUMBER = re.compile("[1-9][0-9]{0,18}")
-_PATH = re.compile(rf"{paths.MODELS}/([^/]+)(?:/versions/([^/]+))?/infer(?:\?(.+))?")
-
-
-@dataclass(frozen=True, slots=True)
-class InferPath:
-    """A request's URL: the model, its version ("" lets Triton choose), and the options of its query."""
-
-    model: str
-    version: str = ""
-    arrays: Arrays = "list"
-    # None: as the model's config says.
-    normalize: Normalize | None = None
-    # The number of classes. None: whole outputs.
-    classes: int | None = None
-
-    @property
-    def path(self) -> str:
-        """The path and query, without the prefix that a proxy adds."""
-        versions = f"/versions/{quote(self.version, safe='')}" if self.version else ""
-        options = {
-            "arrays": self.arrays if self.arrays != "list" else None,
-            "normalize": self.normalize,
-            classification.OPTION: self.classes,
-        }
-        query = urlencode({name: value for name, value in options.items() if value is not None})
-        return f"{paths.MODELS}/{quote(self.model, safe='')}{versions}/infer{'?' * bool(query)}{query}"
-
-    @classmethod
-    def of(cls, path: str) -> Self | None:
-        """The parsed path. None: it is not the path of a generated endpoint."""
-        found = _PATH.fullmatch(path)
-        if found is None:
-            return None
-        options: dict[str, Any] = dict(parse_qsl(found[3] or ""))
-        if not options.keys() <= {"arrays", "normalize", classification.OPTION}:
-            return None
-        if classification.OPTION in options:
-            number = options[classification.OPTION]
-            options[classification.OPTION] = int(number) if _NUMBER.fullmatch(number) else number
-        address = cls(unquote(found[1]), unquote(found[2] or ""), **options)
-        is_known = (
-            isinstance(address.classes, int | None)
-            and address.arrays in get_args(Arrays)
-            and address.normalize in (None, *get_args(Normalize))
-        )
-        return address if is_known and address.path == path else None
 
 
 class GeneratedEndpoint:
@@ -122,8 +71,9 @@ class GeneratedEndpoint:
         Raises what `GeneratedModels.endpoint`, `pictures.with_options` and `GeneratedModel.with_classes` raise.
         """
         model = self._models.endpoint(address.model, address.version)
-        model = pictures.with_options(model, address.arrays, address.normalize)
-        return model if address.classes is None else model.with_classes(address.classes)
+        options = address.options
+        model = pictures.with_options(model, options.arrays, options.normalize)
+        return model if options.classes is None else model.with_classes(options.classes)
 
     def is_unloaded(self, address: InferPath) -> bool:
         """Whether the model was unloaded on request. False for a model that is loading or failed to load."""
@@ -207,8 +157,8 @@ class GeneratedTranslation(Translation):
                 inputs = await image_tensors.in_thread(self._model.read, self.body, replace(limits, budget=budget))
             num_pictures = budget.num_pictures
         self.media_type = pictures.media_type_of_rows(self.media_type, inputs.num_rows, self._accept)
-        returns_png = self.media_type == pictures.PNG or self._address.arrays == "png"
-        pictures.require_used(self._address.normalize, num_pictures, config, returns_png=returns_png)
+        returns_png = self.media_type == pictures.PNG or self._address.options.arrays == "png"
+        pictures.require_used(self._address.options.normalize, num_pictures, config, returns_png=returns_png)
         return inputs
 
     async def infer(self, inputs: Inputs) -> bytes:
@@ -294,7 +244,7 @@ class GeneratedTranslation(Translation):
 
     async def _json(self, outputs: Sequence[Tensors], inputs: Inputs) -> bytes:
         num_bytes = sum(map(_num_bytes, outputs))
-        return await in_thread_if_long(num_bytes, self._model.to_json, outputs, inputs, self._address.arrays)
+        return await in_thread_if_long(num_bytes, self._model.to_json, outputs, inputs, self._address.options.arrays)
 
 
 def _release(slot: Slot, task: asyncio.Task[None]) -> None:
