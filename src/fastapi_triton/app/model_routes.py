@@ -190,7 +190,7 @@ def _image(config: ModelConfig, tensor: TensorConfig, *, is_output: bool) -> Ima
         return None
     use = f"a file in a form (curl -F {tensor.name}=@photo.jpg), base64 text in JSON, or an array"
     if is_output:
-        is_only_one = len(pictures.image_outputs(config)) == 1 and not config.decoupled
+        is_only_one = len(config.image_outputs) == 1 and not config.decoupled
         use = "an array, or PNG in base64 by ?arrays=png" + f", or the file by Accept: {pictures.PNG}" * is_only_one
     return ImageContract(
         layout="CHW" if image.channels_first else "HWC",

@@ -213,7 +213,7 @@ class RequestPipeline:
         """Add the time until the deadline as an input, if the model has that input and the client has not set it."""
         if config.takes_timeout and TIMEOUT_INPUT not in inputs:
             left_s = max(remaining_s(self._timeout_s), _MIN_TIMEOUT_S)
-            shape = (num_rows, 1) if config.is_batched and not config.decoupled else (1,)
+            shape = (num_rows, 1) if config.has_batch_dimension else (1,)
             inputs[TIMEOUT_INPUT] = Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
 
     def record_texts(self, request: BaseModel) -> None:

@@ -45,18 +45,16 @@ class TensorConfig:
     image: ImageDims | None = field(init=False, compare=False, repr=False)
     # Whether one plain value is valid: every dimension is 1 or free.
     is_scalar: bool = field(init=False, compare=False, repr=False)
+    # Whether the tensor always has one value: every dimension is 1.
+    is_single: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_scalar", all(dim in (1, -1) for dim in self.dims))
+        object.__setattr__(self, "is_single", all(dim == 1 for dim in self.dims))
         image = image_dims(self.dims, self.datatype.wire, self.format)
         object.__setattr__(self, "image", image)
         if image is not None and self.normalize not in image.normalizations:
             object.__setattr__(self, "normalize", DEFAULT_NORMALIZE)
-
-    @property
-    def is_single(self) -> bool:
-        """Whether the tensor always has one value: every dimension is 1."""
-        return all(dim == 1 for dim in self.dims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +99,15 @@ class ModelConfig:
     takes_timeout: bool = field(init=False, compare=False, default=False)
     inputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
     outputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
+    # Those that hold pictures.
+    image_inputs: tuple[TensorConfig, ...] = field(init=False, compare=False, repr=False)
+    image_outputs: tuple[TensorConfig, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs_by_name", {tensor.name: tensor for tensor in self.inputs})
         object.__setattr__(self, "outputs_by_name", {tensor.name: tensor for tensor in self.outputs})
+        object.__setattr__(self, "image_inputs", tuple(tensor for tensor in self.inputs if tensor.image is not None))
+        object.__setattr__(self, "image_outputs", tuple(tensor for tensor in self.outputs if tensor.image is not None))
         given = self.input(TIMEOUT_INPUT)
         takes_it = given is not None and given.optional and given.dims == (1,) and given.datatype.wire == "FP32"
         object.__setattr__(self, "takes_timeout", takes_it)
@@ -118,6 +121,16 @@ class ModelConfig:
     def is_batched(self) -> bool:
         """Whether the wire shape has a leading batch dimension that `dims` does not show."""
         return self.max_batch_size > 0
+
+    @property
+    def has_batch_dimension(self) -> bool:
+        """Whether the tensors of a request have the rows as their first dimension. A stream adds it itself."""
+        return self.is_batched and not self.decoupled
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether a request may have several rows. Triton takes one row of a sequence at a time."""
+        return self.has_batch_dimension and self.sequences is None
 
     def input(self, name: str) -> TensorConfig | None:
         return self.inputs_by_name.get(name)

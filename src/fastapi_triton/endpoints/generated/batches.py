@@ -16,7 +16,6 @@ from fastapi_triton.core.errors import (
     invalid_request,
     pointer,
 )
-from fastapi_triton.endpoints.generated.obstacles import has_batch_dimension, takes_batches
 from fastapi_triton.endpoints.generated.rows import Row
 from fastapi_triton.triton.client import Parameters
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
@@ -54,7 +53,7 @@ def require_size(config: ModelConfig, num_rows: int) -> None:
         InvalidRequestError: it is not.
     """
     max_rows = config.max_batch_size
-    if not takes_batches(config):
+    if not config.takes_batches:
         why = "it is decoupled" if config.decoupled else "its max_batch_size is 0"
         why = "Triton takes one row of a sequence per request" if config.sequences is not None else why
         detail = f"The body is a list, but this model does not take batches: {why}. Send one object."
@@ -71,7 +70,7 @@ def parts(config: ModelConfig, rows: Sequence[Row]) -> list[Part]:
     Raises:
         InvalidRequestError: the rows differ in their inputs, in the shapes of others, or in a shape tensor.
     """
-    if not has_batch_dimension(config):
+    if len(rows) == 1:
         return [Part(_single(config, rows[0]))]
     problems = [problem for tensor in config.inputs if (problem := _difference(tensor, rows)) is not None]
     if problems:
@@ -84,7 +83,16 @@ def parts(config: ModelConfig, rows: Sequence[Row]) -> list[Part]:
 
 
 def _single(config: ModelConfig, row: Row) -> dict[str, Tensor]:
-    return {each.name: Tensor(each.datatype, row[each.name]) for each in config.inputs if each.name in row}
+    """One tensor per input, which shares the memory of its row."""
+    has_rows = config.has_batch_dimension
+    return {
+        tensor.name: Tensor(
+            tensor.datatype,
+            row[tensor.name][np.newaxis] if has_rows and not tensor.is_shape_tensor else row[tensor.name],
+        )
+        for tensor in config.inputs
+        if tensor.name in row
+    }
 
 
 def _stacked(config: ModelConfig, rows: Sequence[Row]) -> dict[str, Tensor]:
@@ -137,7 +145,7 @@ def name_rows(error: FastAPITritonError, rows: Sequence[int]) -> None:
     error.detail = f"{names} of the batch failed, so the batch has no response. {error.detail}"
 
 
-def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: int) -> list[Row]:
+def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: int) -> Sequence[Row]:
     """The output arrays of each row, by output, without the batch dimension.
 
     Raises:
@@ -147,11 +155,11 @@ def output_rows(config: ModelConfig, outputs: Mapping[str, Tensor], num_rows: in
     for tensor in config.outputs:
         if tensor.name not in outputs:
             continue
-        has_rows = has_batch_dimension(config) and not tensor.is_shape_tensor
+        has_rows = config.has_batch_dimension and not tensor.is_shape_tensor
         array = _fitting(config, outputs[tensor.name], tensor, num_rows if has_rows else None)
         for index, row in enumerate(rows):
             row[tensor.name] = array[index, ...] if has_rows else array
-    return list(rows)
+    return rows
 
 
 def _fitting(config: ModelConfig, output: Tensor, tensor: TensorConfig, num_rows: int | None) -> npt.NDArray[Any]:

@@ -148,7 +148,7 @@ class GeneratedTranslation(Translation):
     async def inputs(self) -> Inputs:
         """The requests of the body. Raises what `GeneratedModel.read` and the functions of `pictures` raise."""
         config, limits = self._model.config, self._services.image_limits
-        if not pictures.image_inputs(config):
+        if not config.image_inputs:
             inputs = await in_thread_if_long(len(self.body), self._model.read, self.body, limits)
             num_pictures = 0
         else:
@@ -213,7 +213,7 @@ class GeneratedTranslation(Translation):
     def _wanted_outputs(self) -> Sequence[str]:
         """The outputs that Triton must be asked for. Empty: all."""
         if self.media_type == pictures.PNG:
-            return [tensor.name for tensor in pictures.image_outputs(self._model.config)]
+            return [tensor.name for tensor in self._model.config.image_outputs]
         return [tensor.name for tensor in self._model.config.outputs] if self._model.classes else ()
 
     async def _infer_rows(self, part: Part, parameters: Parameters) -> Tensors:
@@ -239,7 +239,7 @@ class GeneratedTranslation(Translation):
         yield Event(COMPLETED, orjson.dumps({"num_responses": num_responses}).decode())
 
     async def respond(self) -> Response:
-        varies = {"Vary": "Accept"} if pictures.image_outputs(self._model.config) else None
+        varies = {"Vary": "Accept"} if self._model.config.image_outputs else None
         return Response(self.result, headers=varies, media_type=self.media_type)
 
     async def _json(self, outputs: Sequence[Tensors], inputs: Inputs) -> bytes:

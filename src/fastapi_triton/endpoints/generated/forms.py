@@ -24,7 +24,6 @@ from fastapi_triton.core.errors import (
 from fastapi_triton.endpoints import binary_arrays
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated import sequences
-from fastapi_triton.endpoints.generated.obstacles import takes_batches
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import forms, json_text, large_json, validation
 from fastapi_triton.endpoints.request_body.forms import Part
@@ -96,7 +95,7 @@ def as_json(body: bytes, content_type: str, config: ModelConfig, limits: ImageLi
             value = b"null"
         fields.setdefault(part.name, []).append(value)
     num_rows = max(map(len, fields.values()), default=1)
-    if num_rows > 1 and takes_batches(config):
+    if num_rows > 1 and config.takes_batches:
         return b"[%b]" % b",".join(_rows(fields, num_rows))
     return _object({name: _only(name, values, config) for name, values in fields.items()})
 
@@ -104,7 +103,7 @@ def as_json(body: bytes, content_type: str, config: ModelConfig, limits: ImageLi
 def _max_parts(config: ModelConfig) -> int:
     """One more than the fields, so that the error can name an unknown field, and one for the charset."""
     takes_several = any(tensor.image is not None and tensor.image.leading == -1 for tensor in config.inputs)
-    num_rows = _MAX_PARTS if takes_several else config.max_batch_size if takes_batches(config) else 1
+    num_rows = _MAX_PARTS if takes_several else config.max_batch_size if config.takes_batches else 1
     num_others = len(sequences.FIELDS) if config.sequences is not None else 0
     return min(_MAX_PARTS, len(config.inputs) * num_rows) + num_others + 2
 

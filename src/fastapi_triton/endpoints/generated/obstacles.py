@@ -1,21 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reasons why a model cannot have a generated endpoint, and what a request to one may hold."""
+"""The reasons why a model cannot have a generated endpoint, or why its endpoint leaves inputs out."""
 
 from collections.abc import Mapping
 
 from fastapi_triton.endpoints.generated import sequences
 from fastapi_triton.triton.client import Unstreamable
 from fastapi_triton.triton.model_config import ModelConfig
-
-
-def takes_batches(config: ModelConfig) -> bool:
-    """Whether a request may have several rows."""
-    return has_batch_dimension(config) and config.sequences is None
-
-
-def has_batch_dimension(config: ModelConfig) -> bool:
-    """Whether the tensors of a request have the rows as their first dimension. A stream adds it itself."""
-    return config.is_batched and not config.decoupled
 
 
 def left_out(config: ModelConfig, unstreamable: Unstreamable) -> Mapping[str, str]:

@@ -13,7 +13,6 @@ from fastapi_triton.endpoints import content_negotiation, openapi
 from fastapi_triton.endpoints.generated import classification, forms, pictures, sequences
 from fastapi_triton.endpoints.generated import schemas as tensor_schemas
 from fastapi_triton.endpoints.generated.endpoint import RESPONSE
-from fastapi_triton.endpoints.generated.obstacles import takes_batches
 from fastapi_triton.endpoints.interfaces import COMPLETED
 from fastapi_triton.endpoints.openapi import REF
 from fastapi_triton.endpoints.request_body import validation
@@ -99,7 +98,7 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     response: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
     row = _request_example(config)
     examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
-    if takes_batches(config):
+    if config.takes_batches:
         batch = {"type": "array", "minItems": 1, "maxItems": config.max_batch_size}
         request = {"anyOf": [request, {**batch, "items": request}]}
         response = {"anyOf": [response, {**batch, "items": response}]}
@@ -107,7 +106,7 @@ def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     content: dict[str, Any] = {content_negotiation.JSON: {"schema": response}}
     if config.decoupled:
         content = {content_negotiation.EVENTS: _events(response)}
-    elif len(pictures.image_outputs(config)) == 1:
+    elif len(config.image_outputs) == 1:
         content[pictures.PNG] = openapi.BINARY
     bodies: dict[str, Any] = {validation.JSON: {"schema": request, "examples": examples}}
     if forms.takes_forms(config):
@@ -129,7 +128,7 @@ def _parameters(config: ModelConfig) -> list[dict[str, Any]]:
     description = (
         "The form of arrays of numbers in the response: nested lists, a `.npy` file in base64, or bytes in base64."
     )
-    if pictures.image_outputs(config):
+    if config.image_outputs:
         forms_of_arrays.append("png")
         description += " With `png`, arrays that hold pictures are PNG files in base64, and others lists."
     arrays = {"type": "string", "enum": forms_of_arrays, "default": "list"}
@@ -151,7 +150,7 @@ def _parameters(config: ModelConfig) -> list[dict[str, Any]]:
 
 def _description(config: ModelConfig) -> str:
     sentences = ["The request has a member per input tensor, and the response a member per output tensor."]
-    if takes_batches(config):
+    if config.takes_batches:
         sentences.append(
             f"A list of such objects is a batch of up to {config.max_batch_size} rows, and its response is a list too. "
             "Each tensor must have the same shape in all rows."

@@ -12,23 +12,13 @@ from fastapi_triton.endpoints.generated import batches
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.image_dims import Normalize
-from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.model_config import ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
 PNG = "image/png"
 _IN_JSON = f"Accept {content_negotiation.JSON}; with ?arrays=png it has each picture as PNG in base64."
 # The codes of limits that lists of numbers reach, and the same pictures as files do not.
 _LIST_LIMITS = ("too_many_elements", "too_much_text", "body_too_large")
-
-
-def image_inputs(config: ModelConfig) -> list[TensorConfig]:
-    """The inputs that may be sent as pictures."""
-    return [tensor for tensor in config.inputs if tensor.image is not None]
-
-
-def image_outputs(config: ModelConfig) -> list[TensorConfig]:
-    """The outputs that may be returned as pictures."""
-    return [tensor for tensor in config.outputs if tensor.image is not None]
 
 
 def normalizations(config: ModelConfig) -> list[Normalize]:
@@ -43,7 +33,7 @@ def with_options(model: GeneratedModel, arrays: Arrays, normalize: Normalize | N
     Raises:
         InvalidRequestError: the model has no pictures to which the options could apply.
     """
-    if arrays == "png" and not image_outputs(model.config):
+    if arrays == "png" and not model.config.image_outputs:
         detail = f"No output of {model.config.name} holds a picture. Omit `arrays=png`, or use `npy` or `base64`."
         raise invalid_field("arrays", "unsupported_parameter", detail)
     return model if normalize is None else _normalized(model, normalize)
@@ -54,7 +44,7 @@ def _normalized(model: GeneratedModel, normalize: Normalize) -> GeneratedModel:
     config = model.config
     takes_none = f"Omit `normalize`: no input or output of {config.name} holds a picture of floats."
     possible = normalizations(config)
-    for tensor in image_inputs(config):
+    for tensor in config.image_inputs:
         if tensor.image is not None and tensor.image.normalizations and normalize not in tensor.image.normalizations:
             possible = list(tensor.image.normalizations)
     if normalize not in possible:
@@ -78,7 +68,7 @@ def choose_media_type(config: ModelConfig, accept: str | None, *, has_classes: b
     """
     if config.decoupled:
         return content_negotiation.choose(accept, [content_negotiation.EVENTS])
-    outputs = image_outputs(config)
+    outputs = config.image_outputs
     offers = [content_negotiation.JSON, *([PNG] if len(outputs) == 1 and not has_classes else [])]
     try:
         return content_negotiation.choose(accept, offers, picture=PNG)
@@ -118,7 +108,7 @@ def as_png(config: ModelConfig, outputs: Mapping[str, Tensor]) -> bytes:
         InferenceError: the model did not return it, or it does not fit the config.
         NotAcceptableError: it holds more than one picture.
     """
-    (tensor,) = image_outputs(config)
+    (tensor,) = config.image_outputs
     if tensor.name not in outputs or tensor.image is None:
         raise InferenceError(f"The model {config.name} did not return its output `{tensor.name}`.")
     (row,) = batches.output_rows(config, {tensor.name: outputs[tensor.name]}, 1)
@@ -136,7 +126,7 @@ def require_used(normalize: Normalize | None, num_pictures: int, config: ModelCo
     Raises:
         InvalidRequestError: it sent none, and gets none.
     """
-    is_used_by_output = any(tensor.image and tensor.image.normalizations for tensor in image_outputs(config))
+    is_used_by_output = any(tensor.image and tensor.image.normalizations for tensor in config.image_outputs)
     if normalize is None or num_pictures or (returns_png and is_used_by_output):
         return
     detail = "`normalize` is for pictures, but the request has none: arrays of numbers are not changed. Omit it."
@@ -149,7 +139,7 @@ def explained_limits(config: ModelConfig) -> Iterator[None]:
     try:
         yield
     except TooLargeError as error:
-        inputs = image_inputs(config)
+        inputs = config.image_inputs
         if not inputs or error.code not in _LIST_LIMITS:
             raise
         name = inputs[0].name
