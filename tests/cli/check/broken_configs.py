@@ -108,6 +108,7 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder('backend: "python"', AUTO_COMPLETE), "declares no inputs"),
             (Folder('backend: "python"', "from base import TritonPythonModel"), "declares no inputs"),
             (Folder('backend: "python"', "class TritonPythonModel(Base):\n    pass"), "declares no inputs"),
+            (Folder('backend: "python"', f"class TritonPythonModel(a{'.b' * 400}):\n    pass"), "declares no inputs"),
             (Folder(inputs('{ name: "x" }'), AUTO_COMPLETE), "model input 'x' does not specify data_type and dims"),
         ],
         [Folder(), Folder('backend: "python"')],

@@ -23,6 +23,7 @@ def read(folder: Path, files: dict[str, str], versions: tuple[int, ...] = (1,)) 
         ("import part", {"1/part.py"}),
         ("from part import *", {"1/part.py"}),
         ("from . import part", {"1/part.py"}),
+        ("from ... import outside", set()),
         ("import os, near", {"near.py"}),
         ("import engine", {"1/engine/__init__.py"}),
         ("import engine.step as step", {"1/engine/__init__.py", "1/engine/step.py", "1/part.py"}),
@@ -39,8 +40,9 @@ def test_imports_are_followed(source: str, imported: set[str], tmp_path: Path) -
         "1/engine/step.py": "from ..part import f",
         "near.py": "",
         "part.py": "the version folder comes first",
+        "../outside.py": "",
     }
-    found = read(tmp_path, files)
+    found = read(tmp_path / "m", files)
     assert {name for name, each in found.items() if each.is_loaded} == {"1/model.py", *imported}
     assert {name for name, each in found.items() if each.is_model} == {"1/model.py"}
     assert set(found) >= {"1/part.py", "1/engine/step.py"}  # any of them may create the model's outputs

@@ -2,7 +2,7 @@
 """The backend of a model: how Triton derives it from the config and the files, and what it adds to the config."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Completion:
     def of(cls, backend: Backend, modules: Iterable[ast.Module]) -> "Completion":
         """What the backend adds. A Python model adds what its `auto_complete_config` says."""
         if backend.name == "python":
-            return _ALL if _may_complete(list(modules)) else _NOTHING
+            return _ALL if _may_complete(modules) else _NOTHING
         if backend.platform == "ensemble":
             return _NOTHING
         return _BY_BACKEND.get(backend.name, _UNKNOWN)
@@ -118,13 +118,11 @@ _BY_BACKEND = {
 }
 
 
-def _may_complete(modules: list[ast.Module]) -> bool:
+def _may_complete(modules: Iterable[ast.Module]) -> bool:
     """Whether the model may have `auto_complete_config`: in its source, or by a base class that the source imports."""
-    if any(isinstance(node, ast.FunctionDef) and node.name == "auto_complete_config" for node in _nodes(modules)):
+    nodes = [node for module in modules for node in ast.walk(module)]
+    if any(isinstance(node, ast.FunctionDef) and node.name == "auto_complete_config" for node in nodes):
         return True
-    models = [node for node in _nodes(modules) if isinstance(node, ast.ClassDef) and node.name == "TritonPythonModel"]
-    return not models or any(ast.unparse(base) != "object" for model in models for base in model.bases)
-
-
-def _nodes(modules: list[ast.Module]) -> Iterator[ast.AST]:
-    return (node for module in modules for node in ast.walk(module))
+    models = [node for node in nodes if isinstance(node, ast.ClassDef) and node.name == "TritonPythonModel"]
+    bases = [base for model in models for base in model.bases]
+    return not models or any(not isinstance(base, ast.Name) or base.id != "object" for base in bases)

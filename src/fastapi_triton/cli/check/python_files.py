@@ -43,7 +43,8 @@ def read(folder: Path, versions: Sequence[int], model_file: str) -> tuple[Python
             path = pending.pop()
             if path not in found:
                 found[path] = _read(path, folder, is_model=path == model, is_loaded=True)
-                pending += _imports(found[path].tree, path, roots)
+                # Triton's import of `from ... import other_model` fails.
+                pending += [each for each in _imports(found[path].tree, path, roots) if each.is_relative_to(folder)]
         for path in sorted(roots[0].rglob("*.py")):
             if path not in found and named_files.is_file(path) and _PACKAGES not in path.parts:
                 found[path] = _read(path, folder, is_model=False, is_loaded=False)

@@ -20,7 +20,7 @@ WAIVE = "waive."
 class ModelFolder:
     """One model: its config as a server would return it (None if it is invalid, see `error`), and its Python files.
 
-    An ensemble `is_decoupled` if a step is.
+    `completion`: what the backend adds to the config when it loads the model. An ensemble `is_decoupled` if a step is.
     """
 
     name: str
@@ -31,6 +31,7 @@ class ModelFolder:
     path: Path = Path()
     is_decoupled: bool = False
     backend: Backend = field(default_factory=Backend)
+    completion: Completion = field(default_factory=Completion)
     python_files: tuple[PythonFile, ...] = ()
 
     @property
@@ -59,11 +60,6 @@ class ModelFolder:
     @property
     def is_python(self) -> bool:
         return self.backend.name == "python"
-
-    @property
-    def completion(self) -> Completion:
-        """What the backend adds to the config when it loads the model."""
-        return Completion.of(self.backend, self.modules)
 
     @property
     def is_ensemble(self) -> bool:
@@ -134,4 +130,5 @@ def _read_model(folder: Path) -> ModelFolder:
         path=folder,
         backend=Backend() if raw is None else Backend.of(raw, folder),
     )
-    return replace(model, python_files=python_files.read(folder, model.served_versions, model.model_file))
+    model = replace(model, python_files=python_files.read(folder, model.served_versions, model.model_file))
+    return replace(model, completion=Completion.of(model.backend, model.modules))
