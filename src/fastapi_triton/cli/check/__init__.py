@@ -8,6 +8,7 @@
 | `rule` | what a rule and a finding are |
 | `repository` | reads a model repository without a server |
 | `backend` | the backend that Triton derives for a model, and what it adds to the config |
+| `tensor` | an input or an output, perhaps with missing fields |
 | `versions` | the version folders of a model, and those that Triton loads |
 | `ensemble` | an ensemble among the models of its repository |
 | `ensemble_steps` | the steps of an ensemble |

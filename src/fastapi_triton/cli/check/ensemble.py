@@ -3,10 +3,10 @@
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi_triton.cli.check.ensemble_steps import Step, steps_of
-from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
+from fastapi_triton.cli.check.repository import ModelFolder
+from fastapi_triton.cli.check.tensor import is_broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +26,26 @@ class Ensemble:
     def steps(self) -> tuple[Step, ...]:
         return steps_of(self.folder.settings)
 
-    @property
-    def inputs(self) -> list[Mapping[str, Any]]:
-        return list(self.folder.settings.get("input", ()))
-
-    @property
-    def outputs(self) -> list[Mapping[str, Any]]:
-        return list(self.folder.settings.get("output", ()))
-
-    @property
-    def max_batch_size(self) -> int:
-        return int(self.folder.settings.get("max_batch_size", 0))
-
     def model_of(self, step: Step) -> ModelFolder | None:
         """The step's model, if its config.pbtxt is complete and has no errors; else None."""
         model = self.models.get(step.model)
         return model if model and step.model not in self.broken and is_complete(model) else None
+
+    def run_order(self) -> tuple[list[Step], list[Step]]:
+        """The steps in an order in which they can run, and those that never run."""
+        given = {each.get("name", "") for each in self.folder.inputs}
+        missing = [set(step.inputs.values()) - given for step in self.steps]
+        readers: dict[str, list[Step]] = {}
+        for step in self.steps:
+            for tensor in missing[step.index]:
+                readers.setdefault(tensor, []).append(step)
+        runs = [step for step in self.steps if not missing[step.index]]
+        for step in runs:  # which grows meanwhile
+            for tensor in step.outputs.values():
+                for reader in readers.pop(tensor, ()):
+                    missing[reader.index].remove(tensor)
+                    runs += [] if missing[reader.index] else [reader]
+        return runs, [step for step in self.steps if missing[step.index]]
 
     def cycle(self) -> list[str]:
         """The names of the models from this ensemble back to itself; empty if it does not run itself."""
@@ -61,9 +65,9 @@ class Ensemble:
 
 def is_complete(model: ModelFolder) -> bool:
     """Whether Triton adds no tensors to the config when it loads the model."""
-    raw, adds = model.settings, model.completion
-    is_declared = not adds.sides or bool(raw.get("input") and raw.get("output"))
-    return is_declared and not broken_tensors(raw) and not (model.is_python and adds.tensors)
+    adds = model.completion
+    is_declared = not adds.sides or bool(model.inputs and model.outputs)
+    return is_declared and not any(map(is_broken, model.tensors)) and not (model.is_python and adds.tensors)
 
 
 def in_order(models: Mapping[str, ModelFolder]) -> Iterator[ModelFolder]:

@@ -49,8 +49,7 @@ def decoupled_models(configs: Mapping[str, Mapping[str, Any]]) -> frozenset[str]
         for name, config in configs.items()
         if not is_ensemble(config) and (config.get("model_transaction_policy") or {}).get("decoupled")
     )
-    while True:
-        more = {name for name, config in configs.items() if any(step.model in found for step in steps_of(config))}
-        if more <= found:
-            return found
+    steps = {name: frozenset(step.model for step in steps_of(config)) for name, config in configs.items()}
+    while more := {name for name, models in steps.items() if name not in found and models & found}:
         found |= more
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi_triton.cli.check import ensemble_steps, python_files, versions
 from fastapi_triton.cli.check.backend import Backend, Completion
 from fastapi_triton.cli.check.python_files import PythonFile
+from fastapi_triton.cli.check.tensor import Tensor, is_broken
 from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
@@ -37,7 +38,7 @@ class ModelFolder:
     @property
     def config(self) -> ModelConfig | None:
         """The parsed config; None if there is no valid config.pbtxt."""
-        if self.raw is None or not self.has_config_file or broken_tensors(self.raw):
+        if self.raw is None or not self.has_config_file or any(map(is_broken, self.tensors)):
             return None
         return replace(from_server(self.raw), decoupled=self.is_decoupled)
 
@@ -45,6 +46,22 @@ class ModelFolder:
     def settings(self) -> Mapping[str, Any]:
         """The config, or an empty one."""
         return self.raw or {}
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return list(self.settings.get("input", ()))
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return list(self.settings.get("output", ()))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*self.inputs, *self.outputs]
+
+    @property
+    def max_batch_size(self) -> int:
+        return int(self.settings.get("max_batch_size", 0))
 
     @property
     def modules(self) -> tuple[ast.Module, ...]:
@@ -60,6 +77,10 @@ class ModelFolder:
     @property
     def is_python(self) -> bool:
         return self.backend.name == "python"
+
+    @property
+    def is_tensorrt(self) -> bool:
+        return self.backend.platform == "tensorrt_plan"
 
     @property
     def is_ensemble(self) -> bool:
@@ -88,21 +109,6 @@ def waivers(raw: Mapping[str, Any]) -> dict[str, str]:
 def queue_policy(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config's `dynamic_batching.default_queue_policy`; empty if it has none."""
     return (raw.get("dynamic_batching") or {}).get("default_queue_policy") or {}
-
-
-def missing_fields(tensor: Mapping[str, Any]) -> list[str]:
-    """The fields that a tensor needs and does not have."""
-    given = {**tensor, "data_type": tensor.get("data_type") not in (None, "TYPE_INVALID")}
-    return [field for field in ("name", "data_type", "dims") if not given.get(field)]
-
-
-def broken_tensors(raw: Mapping[str, Any]) -> list[str]:
-    """The names of tensors that are incomplete or have an unknown datatype."""
-    return [
-        tensor.get("name", "")
-        for tensor in (*raw.get("input", ()), *raw.get("output", ()))
-        if missing_fields(tensor) or not isinstance(tensor["data_type"], str)
-    ]
 
 
 def read(repository: Path) -> list[ModelFolder]:

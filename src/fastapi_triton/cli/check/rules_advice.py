@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Advice about queues, timeouts, optional inputs and the response cache of models that Triton loads."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from fastapi_triton.cli.check.repository import ModelFolder, queue_policy
 from fastapi_triton.cli.check.rule import NOTE, WARNING, Rules
-from fastapi_triton.cli.check.rules_schedulers import max_batch_size
 
 RULES: Rules[ModelFolder] = Rules()
 
@@ -19,8 +17,8 @@ RULES: Rules[ModelFolder] = Rules()
 )
 def no_dynamic_batching(model: ModelFolder) -> Iterator[str]:
     """Without `dynamic_batching` Triton neither batches requests nor limits or cancels waiting ones."""
-    if max_batch_size(model) > 0 and not _has_scheduler(model):
-        yield f"max_batch_size is {max_batch_size(model)}, but there is no dynamic_batching"
+    if model.max_batch_size > 0 and not _has_scheduler(model):
+        yield f"max_batch_size is {model.max_batch_size}, but there is no dynamic_batching"
 
 
 @RULES.add(
@@ -34,7 +32,7 @@ def unbounded_queue(model: ModelFolder) -> Iterator[str]:
     batching = model.settings.get("dynamic_batching")
     if batching is not None and not queue_policy(model.settings).get("max_queue_size"):
         yield "dynamic_batching has no max_queue_size"
-    elif model.raw is not None and model.has_config_file and not max_batch_size(model) and not _has_scheduler(model):
+    elif model.raw is not None and model.has_config_file and not model.max_batch_size and not _has_scheduler(model):
         yield "max_batch_size is 0 and there is no dynamic_batching, so no queue policy"
 
 
@@ -65,19 +63,18 @@ def timeout_override_off(model: ModelFolder) -> Iterator[str]:
 )
 def optional_beside_required(model: ModelFolder) -> Iterator[str]:
     """Triton only counts inputs: an optional one can replace a required one, which becomes None."""
-    inputs: Sequence[Mapping[str, Any]] = model.settings.get("input", ())
-    required = [each.get("name") for each in inputs if not each.get("optional")]
-    if required and len(required) < len(inputs):
+    required = [each.get("name") for each in model.inputs if not each.get("optional")]
+    if required and len(required) < len(model.inputs):
         yield f"{', '.join(f'`{each}`' for each in required)} can be missing unnoticed"
 
 
 @RULES.add("batch-dimension", NOTE, advice="Remove the -1 if it stands for the batch.")
 def batch_dimension(model: ModelFolder) -> Iterator[str]:
     """Triton adds the batch dimension to `dims`."""
-    found = [*model.settings.get("input", ()), *model.settings.get("output", ())]
-    if max_batch_size(model) > 0 and found and all(_begins_with_free_dim(each.get("dims", ())) for each in found):
-        shape = [-1, *found[0]["dims"]]
-        yield f"max_batch_size is {max_batch_size(model)}, so the shape of `{found[0].get('name')}` is {shape}"
+    tensors = model.tensors
+    if model.max_batch_size > 0 and tensors and all(_begins_with_free_dim(each.get("dims", ())) for each in tensors):
+        shape = [-1, *tensors[0]["dims"]]
+        yield f"max_batch_size is {model.max_batch_size}, so the shape of `{tensors[0].get('name')}` is {shape}"
 
 
 def _begins_with_free_dim(dims: Sequence[int]) -> bool:

@@ -9,6 +9,7 @@ from fastapi_triton.cli.check.backend import KNOWN
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
 from fastapi_triton.cli.check.rules_tensors import tensors
+from fastapi_triton.cli.check.tensor import model_dims
 from fastapi_triton.core.suggestions import nearest
 
 RULES: Rules[ModelFolder] = Rules()
@@ -62,7 +63,7 @@ def unsupported_by_backend(model: ModelFolder) -> Iterator[str]:
     """PyTorch, TensorRT, TensorFlow and OpenVINO have no optional inputs. PyTorch has fewer datatypes and shapes."""
     if model.settings.get("runtime"):  # such as PyTorch's model.py, which has no such limits
         return
-    num_batch_dims = int(model.settings.get("max_batch_size", 0) > 0)
+    num_batch_dims = int(model.max_batch_size > 0)
     for prefix, tensor in tensors(model):
         datatype = tensor.get("data_type")
         if tensor.get("optional") and model.backend.name in _WITHOUT_OPTIONAL:
@@ -71,9 +72,9 @@ def unsupported_by_backend(model: ModelFolder) -> Iterator[str]:
             continue
         if datatype in _UNKNOWN_TO_PYTORCH:
             yield f"unsupported datatype {datatype}: {prefix}"
-        dims = tensor["reshape"].get("shape", ()) if "reshape" in tensor else tensor.get("dims", ())
-        if datatype == "TYPE_STRING" and num_batch_dims + len(dims) > 1:
-            yield f"Triton only supports 1 dimensional List of String: {prefix} has {num_batch_dims + len(dims)} dims"
+        num_dims = num_batch_dims + len(model_dims(tensor))
+        if datatype == "TYPE_STRING" and num_dims > 1:
+            yield f"Triton only supports 1 dimensional List of String: {prefix} has {num_dims} dims"
 
 
 def _suggestion(platform: str) -> str:

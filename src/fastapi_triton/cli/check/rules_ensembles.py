@@ -4,12 +4,12 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi_triton.cli.check.ensemble import Ensemble, in_order, is_complete
 from fastapi_triton.cli.check.ensemble_steps import NEWEST, Step
-from fastapi_triton.cli.check.repository import ModelFolder, broken_tensors
+from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, NOTE, Finding, Rules
+from fastapi_triton.cli.check.tensor import Tensor, is_broken, model_dims
 
 RULES: Rules[Ensemble] = Rules()
 _PLATFORM = "ensemble"
@@ -68,8 +68,8 @@ def _foreign_settings(ensemble: Ensemble) -> Iterator[str]:
 
 def _data_flow(ensemble: Ensemble) -> Iterator[str]:
     """Tensors without a source or a destination."""
-    inputs = [each.get("name", "") for each in ensemble.inputs]
-    outputs = [each.get("name", "") for each in ensemble.outputs]
+    inputs = [each.get("name", "") for each in ensemble.folder.inputs]
+    outputs = [each.get("name", "") for each in ensemble.folder.outputs]
     written = Counter(tensor for step in ensemble.steps for tensor in step.outputs.values())
     read = {tensor for step in ensemble.steps for tensor in step.inputs.values()}
     for tensor, count in written.items():
@@ -83,7 +83,7 @@ def _data_flow(ensemble: Ensemble) -> Iterator[str]:
     for tensor in outputs:
         if tensor not in written and tensor not in inputs:
             yield f"ensemble output `{tensor}` is not written by any step"
-    waiting = _steps_that_never_run(ensemble, inputs)
+    _, waiting = ensemble.run_order()
     has_no_source = [
         (step, tensor)
         for step in waiting
@@ -94,14 +94,6 @@ def _data_flow(ensemble: Ensemble) -> Iterator[str]:
         yield f"{step} reads ensemble tensor `{tensor}`, which is not connected: no step writes it, nor is it an input"
     if waiting and not has_no_source:
         yield f"the outputs of {' and '.join(map(str, waiting))} are not written: these steps wait for each other"
-
-
-def _steps_that_never_run(ensemble: Ensemble, inputs: Sequence[str]) -> list[Step]:
-    ready, waiting = set(inputs), list(ensemble.steps)
-    while runs := [step for step in waiting if ready.issuperset(step.inputs.values())]:
-        ready.update(tensor for step in runs for tensor in step.outputs.values())
-        waiting = [step for step in waiting if step not in runs]
-    return waiting
 
 
 @RULES.add(
@@ -142,17 +134,17 @@ def tensor_mismatch(ensemble: Ensemble) -> Iterator[str]:
 
 
 def _batch_size(ensemble: Ensemble, step: Step, model: ModelFolder) -> Iterator[str]:
-    allowed = int(model.settings.get("max_batch_size", 0))
-    if 0 < allowed < ensemble.max_batch_size:
+    allowed = model.max_batch_size
+    if 0 < allowed < ensemble.folder.max_batch_size:
         yield (
-            f"the ensemble allows maximum batch size {ensemble.max_batch_size}, "
+            f"the ensemble allows maximum batch size {ensemble.folder.max_batch_size}, "
             f"but {step} only allows maximum batch size to be {allowed}"
         )
 
 
 def _maps(step: Step, model: ModelFolder) -> Iterator[str]:
-    inputs = {each["name"]: each for each in model.settings.get("input", ())}
-    outputs = Counter(each["name"] for each in model.settings.get("output", ()))
+    inputs = {each["name"]: each for each in model.inputs}
+    outputs = Counter(each["name"] for each in model.outputs)
     for name, tensor in step.inputs.items():
         if name not in inputs:
             yield f"ensemble tensor `{tensor}` is mapping to non-existing input `{name}` of {step}"
@@ -175,13 +167,13 @@ class _End:
 
     owner: str
     datatype: str
-    dims: tuple[int, ...]
-    shape: tuple[int, ...]
+    dims: Sequence[int]
+    shape: Sequence[int]
 
     @classmethod
-    def of(cls, owner: str, tensor: Mapping[str, Any], dims: Sequence[int], max_batch_size: int) -> "_End":
-        batch = (-1,) if max_batch_size > 0 else ()
-        return cls(owner, tensor["data_type"], tuple(dims), (*batch, *dims))
+    def of(cls, owner: str, model: ModelFolder, tensor: Tensor, dims: Sequence[int]) -> "_End":
+        batch = (-1,) if model.max_batch_size > 0 else ()
+        return cls(owner, tensor["data_type"], dims, (*batch, *dims))
 
     def mismatch(self, other: "_End") -> str:
         """Triton accepts equal dims, or equal shapes: with a free batch dimension a step may batch rows by itself."""
@@ -199,13 +191,11 @@ def _fit(one: Sequence[int], other: Sequence[int]) -> bool:
 def _datatypes_and_shapes(ensemble: Ensemble) -> Iterator[str]:
     """Triton compares each end of a tensor with the first one: the ensemble's own, else that of the earliest step."""
     first: dict[str, _End | None] = {}  # None: it cannot be known offline
-    for side, tensors in (("input", ensemble.inputs), ("output", ensemble.outputs)):
+    own = ensemble.folder
+    for owner, tensors in (("the ensemble's input", own.inputs), ("the ensemble's output", own.outputs)):
         for tensor in tensors:
-            name = tensor.get("name", "")
-            dims = tensor["reshape"].get("shape", ()) if "reshape" in tensor else tensor.get("dims", ())
-            is_known = name not in broken_tensors({side: [tensor]})
-            end = _End.of(f"the ensemble's {side}", tensor, dims, ensemble.max_batch_size) if is_known else None
-            first.setdefault(name, end)
+            end = None if is_broken(tensor) else _End.of(owner, own, tensor, model_dims(tensor))
+            first.setdefault(tensor.get("name", ""), end)
     for step in ensemble.steps:
         for ensemble_tensor, end in _ends(ensemble, step):
             known = first.setdefault(ensemble_tensor, end)
@@ -216,13 +206,14 @@ def _datatypes_and_shapes(ensemble: Ensemble) -> Iterator[str]:
 def _ends(ensemble: Ensemble, step: Step) -> Iterator[tuple[str, _End | None]]:
     """The ensemble tensors of a step, in the order of its model's tensors. None: it cannot be known offline."""
     model = ensemble.model_of(step)
-    settings = model.settings if model else {}
-    for side, names in (("input", step.inputs), ("output", step.outputs)):
-        known = [each for each in settings.get(side, ()) if each["name"] in names]
-        for tensor in known:
-            owner, batch_size = f"{side} `{tensor['name']}` of {step}", int(settings.get("max_batch_size", 0))
-            yield names[tensor["name"]], _End.of(owner, tensor, tensor["dims"], batch_size)
-        for name in names.keys() - {each["name"] for each in known}:
+    if model is None:
+        yield from ((tensor, None) for tensor in (*step.inputs.values(), *step.outputs.values()))
+        return
+    for side, names, tensors in (("input", step.inputs, model.inputs), ("output", step.outputs, model.outputs)):
+        for tensor in tensors:
+            if (name := tensor["name"]) in names:
+                yield names[name], _End.of(f"{side} `{name}` of {step}", model, tensor, tensor["dims"])
+        for name in names.keys() - {each["name"] for each in tensors}:
             yield names[name], None
 
 
@@ -230,16 +221,13 @@ def _decoupled_sources(ensemble: Ensemble) -> Iterator[str]:
     """A step cannot join responses of different decoupled models: their numbers differ."""
     if not all(ensemble.model_of(step) for step in ensemble.steps):
         return
-    sources = {each.get("name", ""): "the ensemble's request" for each in ensemble.inputs}
-    waiting = list(ensemble.steps)
-    while runs := [step for step in waiting if sources.keys() >= set(step.inputs.values())]:
-        for step in runs:
-            source = next((sources[tensor] for tensor in step.inputs.values()), "")
-            yield from _joined(str(step), "inputs", step.inputs.values(), sources)
-            for tensor in step.outputs.values():
-                sources.setdefault(tensor, str(step) if ensemble.models[step.model].is_decoupled else source)
-        waiting = [step for step in waiting if step not in runs]
-    outputs = [each.get("name", "") for each in ensemble.outputs]
+    sources = {each.get("name", ""): "the ensemble's request" for each in ensemble.folder.inputs}
+    for step in ensemble.run_order()[0]:
+        source = next((sources[tensor] for tensor in step.inputs.values()), "")
+        yield from _joined(str(step), "inputs", step.inputs.values(), sources)
+        for tensor in step.outputs.values():
+            sources.setdefault(tensor, str(step) if ensemble.models[step.model].is_decoupled else source)
+    outputs = [each.get("name", "") for each in ensemble.folder.outputs]
     yield from _joined("the ensemble", "outputs", outputs, sources)
 
 

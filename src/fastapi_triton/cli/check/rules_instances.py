@@ -9,7 +9,6 @@ from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
 
 RULES: Rules[ModelFolder] = Rules()
-_TENSORRT = "tensorrt_plan"
 _ACCELERATORS = ("tensorrt", "cuda")
 
 
@@ -31,9 +30,9 @@ def invalid_instance_group(model: ModelFolder) -> Iterator[str]:
         elif any(gpu < 0 for gpu in gpus):
             yield f"instance group {name} specifies invalid or unsupported gpu id {min(gpus)}"
         profiles: Sequence[str] = group.get("profile", ())
-        if profiles and model.backend.platform != _TENSORRT:
+        if profiles and not model.is_tensorrt:
             yield f"instance group {name} specifies profile field which is only supported for TensorRT models"
-        for profile in profiles if model.backend.platform == _TENSORRT else ():
+        for profile in profiles if model.is_tensorrt else ():
             if not (profile.isascii() and profile.isdigit()):
                 yield f"instance group {name} specifies invalid profile '{profile}', not a non-negative integer"
 

@@ -26,7 +26,7 @@ def output_not_returned(model: ModelFolder) -> Iterator[str]:
         nodes = [each for module in model.modules for each in ast.walk(module)]
         mentioned = {each.value for each in nodes if isinstance(each, ast.Constant)}
         mentioned |= {each.arg for each in nodes if isinstance(each, ast.keyword)}  # send(event="progress")
-        for output in model.settings.get("output", ()):
+        for output in model.outputs:
             if output.get("name") not in mentioned:
                 yield f"the Python model never mentions the output `{output.get('name')}`"
 
@@ -34,7 +34,7 @@ def output_not_returned(model: ModelFolder) -> Iterator[str]:
 @RULES.add("output-undeclared", WARNING, advice="Declare the output, or correct its name.")
 def output_undeclared(model: ModelFolder) -> Iterator[str]:
     """Triton drops or rejects outputs that the config does not declare."""
-    declared = {each.get("name") for each in model.settings.get("output", ())}
+    declared = {each.get("name") for each in model.outputs}
     if model.is_python and declared:
         for each in _output_tensors(model):
             if each.name not in declared:
@@ -48,12 +48,11 @@ def output_undeclared(model: ModelFolder) -> Iterator[str]:
 )
 def output_dims(model: ModelFolder) -> Iterator[str]:
     """Triton does not check shapes, so clients that rely on the config fail."""
-    is_batched = bool(model.settings.get("max_batch_size"))
-    declared = {each.get("name"): tuple(each.get("dims", ())) for each in model.settings.get("output", ())}
+    declared = {each.get("name"): tuple(each.get("dims", ())) for each in model.outputs}
     for each in _output_tensors(model) if model.is_python else ():
         if each.shape is None or each.name not in declared:
             continue
-        expected = ((-1,) if is_batched else ()) + declared[each.name]
+        expected = ((-1,) if model.max_batch_size > 0 else ()) + declared[each.name]
         if not _fits(each.shape, expected):
             shown = ["?" if size is None else size for size in each.shape]
             yield f"`{each.name}` is returned with the shape {shown}, but the config declares {list(expected)}"

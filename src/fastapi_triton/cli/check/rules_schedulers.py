@@ -13,8 +13,8 @@ RULES: Rules[ModelFolder] = Rules()
 @RULES.add("invalid-max-batch-size", ERROR, advice="Use 0 for a model without a batch dimension, else 1 or more.")
 def invalid_max_batch_size(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a negative `max_batch_size`."""
-    if (size := max_batch_size(model)) < 0:
-        yield f"'max_batch_size' must be non-negative value: it is {size}"
+    if model.max_batch_size < 0:
+        yield f"'max_batch_size' must be non-negative value: it is {model.max_batch_size}"
 
 
 @RULES.add(
@@ -56,15 +56,11 @@ def invalid_response_cache(model: ModelFolder) -> Iterator[str]:
             yield "Response Cache does not currently support a model with sequence batching scheduler"
 
 
-def max_batch_size(model: ModelFolder) -> int:
-    return int(model.settings.get("max_batch_size", 0))
-
-
 def preferred_batch_sizes(model: ModelFolder, batching: Mapping[str, Any], subject: str) -> Iterator[str]:
     """What is wrong with a scheduler's `preferred_batch_size`. `subject` is Triton's term for it."""
     sizes: Iterable[int] = batching.get("preferred_batch_size", ())
     for size in sizes:
         if size <= 0:
             yield f"{subject} must be positive: {size}"
-        elif size > (limit := max_batch_size(model)):
-            yield f"{subject} must be <= max batch size: {size} is over max_batch_size {limit}"
+        elif size > model.max_batch_size:
+            yield f"{subject} must be <= max batch size: {size} is over max_batch_size {model.max_batch_size}"

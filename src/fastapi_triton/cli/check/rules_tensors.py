@@ -2,23 +2,21 @@
 """Rules for inputs and outputs. Triton checks them after the backend has completed the config."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import prod
-from typing import Any
 
 from fastapi_triton.cli.check import named_files
-from fastapi_triton.cli.check.repository import ModelFolder, missing_fields
+from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
+from fastapi_triton.cli.check.tensor import Tensor, missing_fields
 
 RULES: Rules[ModelFolder] = Rules()
-Tensor = Mapping[str, Any]
 SIDES = ("input", "output")
 FREE = -1
 _MAX_COUNT = 2**63 - 1
 _SIZE = "integer >= 1, or -1 to indicate a variable-size dimension"
 _IMAGE_FORMATS = ("FORMAT_NHWC", "FORMAT_NCHW")
-_TENSORRT = "tensorrt_plan"
 
 
 @RULES.add("auto-completed", NOTE, advice="Declare them in config.pbtxt, or check with --triton.")
@@ -70,7 +68,7 @@ def invalid_dims(model: ModelFolder) -> Iterator[str]:
 )
 def invalid_reshape(model: ModelFolder) -> Iterator[str]:
     """Triton rejects a reshape that changes the number of values."""
-    is_batched = model.settings.get("max_batch_size") != 0 or model.completion.batch_size
+    is_batched = model.max_batch_size != 0 or model.completion.batch_size
     for prefix, tensor in tensors(model):
         dims, reshape = tensor.get("dims", ()), tensor.get("reshape")
         if reshape is None or not dims or _not_sizes(dims):
@@ -87,12 +85,11 @@ def invalid_reshape(model: ModelFolder) -> Iterator[str]:
 @RULES.add("tensorrt-only", ERROR, advice='Remove it, or set `platform: "tensorrt_plan"` for a TensorRT model.')
 def tensorrt_only(model: ModelFolder) -> Iterator[str]:
     """Only TensorRT has shape tensors and non-linear formats."""
-    is_tensorrt = model.backend.platform == _TENSORRT
     for prefix, tensor in tensors(model):
-        if tensor.get("is_shape_tensor") and not is_tensorrt:
+        if tensor.get("is_shape_tensor") and not model.is_tensorrt:
             yield f"shape tensors are only supported for TensorRT platform: {prefix}"
         if tensor.get("is_non_linear_format_io"):
-            if not is_tensorrt:
+            if not model.is_tensorrt:
                 yield f"Non-linear IO format is only supported for the TensorRT platform: {prefix}"
             elif tensor.get("dims") and len(tensor["dims"]) != 3:
                 yield f"Non-linear IO format requires 3 dims, but {prefix} has {len(tensor['dims'])}"
@@ -101,9 +98,8 @@ def tensorrt_only(model: ModelFolder) -> Iterator[str]:
 @RULES.add("duplicate-input", ERROR, advice="Declare each input once.")
 def duplicate_input(model: ModelFolder) -> Iterator[str]:
     """Triton counts the inputs of a request, so no request can be complete."""
-    inputs = model.settings.get("input", ())
-    names = Counter(each.get("name") for each in inputs)
-    num_required = sum(not each.get("optional") for each in inputs)
+    names = Counter(each.get("name") for each in model.inputs)
+    num_required = sum(not each.get("optional") for each in model.inputs)
     if num_required > len(names):
         repeated = ", ".join(f"`{name}` {count} times" for name, count in names.items() if count > 1)
         yield f"expected {num_required} inputs but got {len(names)} inputs: the config declares {repeated}"
@@ -112,7 +108,7 @@ def duplicate_input(model: ModelFolder) -> Iterator[str]:
 @RULES.add("duplicate-output", WARNING, advice="Declare each output once.")
 def duplicate_output(model: ModelFolder) -> Iterator[str]:
     """Triton uses the first one."""
-    for name, count in Counter(each.get("name") for each in model.settings.get("output", ())).items():
+    for name, count in Counter(each.get("name") for each in model.outputs).items():
         if count > 1:
             yield f"the output `{name}` is declared {count} times"
 

@@ -6,14 +6,14 @@ from math import prod
 from typing import Any
 
 from fastapi_triton.cli.check import data_files, named_files
-from fastapi_triton.cli.check.repository import ModelFolder, missing_fields
+from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, Rules
+from fastapi_triton.cli.check.tensor import Tensor, missing_fields
 
 RULES: Rules[ModelFolder] = Rules()
 _SOURCES = ("zero_data", "random_data", "input_data_file")
 # More texts are not counted.
 _MAX_TEXTS = 1_000_000
-_Tensor = Mapping[str, Any]
 
 
 @RULES.add(
@@ -26,13 +26,13 @@ def invalid_warmup(model: ModelFolder) -> Iterator[str]:
     """Triton rejects warm-up requests that do not fit the inputs."""
     if model.is_ensemble or _are_all_passive(model):
         return
-    inputs = {each.get("name", ""): each for each in model.settings.get("input", ())}
+    inputs = {each.get("name", ""): each for each in model.inputs}
     num_required = sum(not each.get("optional") for each in inputs.values())
-    samples: Sequence[_Tensor] = model.settings.get("model_warmup", ())
+    samples: Sequence[Tensor] = model.settings.get("model_warmup", ())
     for sample in samples:
         if not sample.get("batch_size"):
             continue  # Triton skips it
-        given: Mapping[str, _Tensor] = sample.get("inputs") or {}
+        given: Mapping[str, Tensor] = sample.get("inputs") or {}
         for name, tensor in given.items():
             for problem in (*_problems(model, tensor), *_mismatches(model, tensor, inputs.get(name))):
                 yield f"warmup setting `{sample.get('name')}`, input '{name}': {problem}"
@@ -44,7 +44,7 @@ def invalid_warmup(model: ModelFolder) -> Iterator[str]:
             )
 
 
-def _problems(model: ModelFolder, tensor: _Tensor) -> Iterator[str]:
+def _problems(model: ModelFolder, tensor: Tensor) -> Iterator[str]:
     dims = list(tensor.get("dims", ()))
     if -1 in dims:
         yield f"expects all variable-size dimensions are specified: dims are {dims}"
@@ -56,7 +56,7 @@ def _problems(model: ModelFolder, tensor: _Tensor) -> Iterator[str]:
         yield from data_files.problems(model.path / "warmup", tensor["input_data_file"], tensor)
 
 
-def _mismatches(model: ModelFolder, tensor: _Tensor, declared: _Tensor | None) -> Iterator[str]:
+def _mismatches(model: ModelFolder, tensor: Tensor, declared: Tensor | None) -> Iterator[str]:
     """How it differs from the config's input. Other names are accepted: they may be control tensors."""
     if declared is None or declared.get("is_shape_tensor") or missing_fields(declared):
         return
