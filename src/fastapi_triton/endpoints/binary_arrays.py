@@ -22,17 +22,12 @@ from fastapi_triton.core.errors import shown
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.value_errors import from_base64, invalid_value
-from fastapi_triton.triton.model_config import TensorConfig
+from fastapi_triton.triton.model_config import TensorConfig, fits
 
 NPY, BASE64, SHAPE = "npy", "base64", "shape"
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 # Longer than any tensor that fits into a body. Larger numbers overflow inside numpy.
 _MAX_DIM = 2**31 - 1
-
-
-def fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
-    """Whether the dims of a config allow the shape."""
-    return len(shape) == len(dims) and all(dim in (-1, size) for size, dim in zip(shape, dims, strict=True))
 
 
 def npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -30,7 +30,7 @@ from fastapi_triton.endpoints.value_errors import (
     invalid_value,
 )
 from fastapi_triton.triton.datatypes import Datatype
-from fastapi_triton.triton.model_config import TensorConfig
+from fastapi_triton.triton.model_config import TensorConfig, fits
 
 Arrays = Literal["list", "npy", "base64", "png"]
 """The form of arrays of numbers in a response. `png` is for arrays that hold pictures; the others are lists."""
@@ -269,7 +269,7 @@ def _bytes_of_json(item: Any, tensor: TensorConfig, limits: images.ImageLimits) 
 def shaped(array: npt.NDArray[Any], tensor: TensorConfig) -> npt.NDArray[Any]:
     """The array in the config's dims. A Python model may return fewer or more dimensions than its config has."""
     dims = tensor.dims
-    if binary_arrays.fits(array.shape, dims):
+    if fits(array.shape, dims):
         return array
     known = math.prod(dim for dim in dims if dim >= 0)
     num_free = dims.count(-1)

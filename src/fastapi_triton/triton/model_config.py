@@ -146,6 +146,13 @@ class ModelConfig:
         return tuple(problem for problem in problems if problem)
 
 
+def fits(shape: Sequence[int | None], dims: Sequence[int]) -> bool:
+    """Whether the dims of a config allow the shape. None: a size that is not known."""
+    return len(shape) == len(dims) and all(
+        size is None or dim in (-1, size) for size, dim in zip(shape, dims, strict=True)
+    )
+
+
 def _problem_of_hint(key: str, value: str, tensors: Mapping[str, TensorConfig]) -> str:
     """The problem of one parameter. "": it has none, or is not a hint."""
     hint = next((each for each in (HINT, NORMALIZE_HINT) if key.startswith(each)), None)

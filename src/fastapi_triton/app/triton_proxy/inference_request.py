@@ -11,7 +11,7 @@ from fastapi_triton.app.triton_proxy.json_outline import CUT
 from fastapi_triton.core.errors import NotAllowedError, UnreadableRequestError, shown
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.triton.datatypes import BY_WIRE, Datatype
-from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig, fits
 
 CODE = "invalid_inference_request"
 # The limit of numpy, and so of every Python model.
@@ -294,7 +294,7 @@ def _require_declared(one: RequestedInput, declared: TensorConfig, config: Model
             f"Input `{one.name}` is {one.datatype.wire}, but the model {config.name} expects {declared.datatype.wire}."
         )
     expected = (-1, *declared.dims) if config.is_batched else declared.dims
-    if one.shape != expected and not _matches(one.shape, expected):
+    if one.shape != expected and not fits(one.shape, expected):
         raise invalid(
             f"Input `{one.name}`: unexpected shape for the model {config.name}. "
             f"Expected {_shown_shape(expected)}, got {_shown_shape(one.shape)}."
@@ -304,12 +304,6 @@ def _require_declared(one: RequestedInput, declared: TensorConfig, config: Model
             f"Input `{one.name}`: the batch size is {one.shape[0]}; for the model {config.name} it must be <= "
             f"{config.max_batch_size}."
         )
-
-
-def _matches(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
-    if len(shape) != len(expected):
-        return False
-    return all(allowed in (-1, size) for size, allowed in zip(shape, expected, strict=True))
 
 
 def _require_classes(name: str, config: ModelConfig) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import WARNING, Rules
+from fastapi_triton.triton.model_config import fits
 
 RULES: Rules[ModelFolder] = Rules()
 
@@ -53,15 +54,9 @@ def output_dims(model: ModelFolder) -> Iterator[str]:
         if each.shape is None or each.name not in declared:
             continue
         expected = ((-1,) if model.max_batch_size > 0 else ()) + declared[each.name]
-        if not _fits(each.shape, expected):
+        if not fits(each.shape, expected):
             shown = ["?" if size is None else size for size in each.shape]
             yield f"`{each.name}` is returned with the shape {shown}, but the config declares {list(expected)}"
-
-
-def _fits(shape: tuple[int | None, ...], expected: tuple[int, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        size is None or dim in (-1, size) for size, dim in zip(shape, expected, strict=True)
-    )
 
 
 def _output_tensors(model: ModelFolder) -> Iterator[OutputTensor]:

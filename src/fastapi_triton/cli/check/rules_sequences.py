@@ -9,6 +9,7 @@ from fastapi_triton.cli.check import data_files
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, Rules
 from fastapi_triton.cli.check.rules_schedulers import preferred_batch_sizes
+from fastapi_triton.triton.model_config import fits
 
 RULES: Rules[ModelFolder] = Rules()
 _VALUES = ("int32_false_true", "fp32_false_true", "bool_false_true")
@@ -108,7 +109,7 @@ def _shape(state: Mapping[str, Any], initial: Mapping[str, Any]) -> Iterator[str
         yield f"dims {dims} contains variable dimensions"
     elif len(dims) != len(of_state):
         yield f"Number of dimensions doesn't match the size of 'state' dimensions: {dims} and {of_state}"
-    elif any(expected not in (-1, dim) for dim, expected in zip(dims, of_state, strict=True)):
+    elif not fits(dims, of_state):
         yield f"dims {dims} doesn't match 'state' dim description {of_state}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi_triton.cli.check.rule import ERROR, NOTE, WARNING, Rules
 from fastapi_triton.core.settings import Settings
-from fastapi_triton.triton.model_config import ModelConfig, from_server
+from fastapi_triton.triton.model_config import ModelConfig, fits, from_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +165,7 @@ def reply_mismatch(model: ServedModel) -> Iterator[str]:
             yield f"`{output.name}` is missing from the response"
         elif returned.wire != output.datatype.wire:
             yield f"`{output.name}` has the datatype {returned.wire}, but the config declares {output.datatype.config}"
-        elif len(returned.shape) != len(expected) or any(
-            dim not in (-1, size) for size, dim in zip(returned.shape, expected, strict=True)
-        ):
+        elif not fits(returned.shape, expected):
             yield f"`{output.name}` has the shape {list(returned.shape)}, but the config declares {list(expected)}"
 
 

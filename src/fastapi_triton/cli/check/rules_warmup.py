@@ -9,6 +9,7 @@ from fastapi_triton.cli.check import data_files, named_files
 from fastapi_triton.cli.check.repository import ModelFolder
 from fastapi_triton.cli.check.rule import ERROR, Rules
 from fastapi_triton.cli.check.tensor import Tensor, missing_fields
+from fastapi_triton.triton.model_config import fits
 
 RULES: Rules[ModelFolder] = Rules()
 _SOURCES = ("zero_data", "random_data", "input_data_file")
@@ -63,7 +64,7 @@ def _mismatches(model: ModelFolder, tensor: Tensor, declared: Tensor | None) -> 
     if (given := tensor.get("data_type")) != (expected := declared.get("data_type")):
         yield f"data-type is '{given}', but the model expects '{expected}'"
     dims, allowed = list(tensor.get("dims", ())), list(declared.get("dims", ()))
-    if len(dims) != len(allowed) or any(limit not in (-1, dim) for dim, limit in zip(dims, allowed, strict=True)):
+    if not fits(dims, allowed):
         yield f"unexpected shape: expected dims {allowed}, got {dims}"
     elif given == "TYPE_STRING" and "input_data_file" in tensor:
         path, expected = named_files.joined(model.path / "warmup", tensor["input_data_file"]), prod(dims)
