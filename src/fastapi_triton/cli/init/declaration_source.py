@@ -54,17 +54,12 @@ class DeclarationSource:
                 response.lines.append(f"    # {quoted(tensor.name)} holds bytes; {generated} returns them in base64.")
             else:
                 response.add(tensor)
-        models = f"model={quoted(config.name)}, "
+        arguments = [quoted(path), f"model={quoted(config.name)}"]
         if stream_model is not None:
-            models += f"stream_model={quoted(stream_model.name)}, "
-        call = f"app.infer({quoted(path)}, {models}request={request.name}, response={response.name})"
+            arguments.append(f"stream_model={quoted(stream_model.name)}")
+        arguments += [f"request={request.name}", f"response={response.name}"]
+        call = f"app.infer({', '.join(arguments)})"
         if len(call) > _MAX_COLUMN:
-            arguments = [
-                quoted(path),
-                *models.removesuffix(", ").split(", "),
-                f"request={request.name}",
-                f"response={response.name}",
-            ]
             call = "app.infer(\n" + "".join(f"    {each},\n" for each in arguments) + ")"
         return cls(f"{request.text()}\n\n{response.text()}\n\n{call}\n", request.names | response.names)
 
