@@ -97,6 +97,7 @@ async def test_disconnects_cancel_requests_in_the_model_and_free_all_slots(clien
 
     for _ in range(5):
         await asyncio.gather(*(disconnect(number) for number in range(MAX_IN_FLIGHT)))
+        await until(client, in_flight=0, waiting=0)  # or the queue of the next round could be full
     waiting = asyncio.create_task(client.post(CANCELLABLE, json=LONG))
     await until(client, in_flight=1, waiting=0)
     waiting.cancel()
