@@ -137,3 +137,20 @@ def test_members_that_are_not_outputs_are_ignored() -> None:
 def test_a_value_of_the_wrong_type_for_its_output_is_an_error(value: object) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
         generate_codec.tensors({"x": value}, config("TYPE_INT32"))
+
+
+@pytest.mark.parametrize(
+    ("empty", "text", "code"),
+    [
+        (True, "unexpected shape for input 'x' for model 'm'. Expected [-1], got [].", "empty_list"),
+        (True, "unexpected shape for input 'y' for model 'm'. Expected [-1], got [].", "invalid_request"),
+        (False, "unexpected shape for input 'x' for model 'm'. Expected [-1], got [].", "invalid_request"),
+        (True, "unexpected shape for input 'x' for model 'm'. Expected [-1], got [2,2].", "invalid_request"),
+    ],
+)
+def test_the_error_of_an_empty_list_names_its_field(*, empty: bool, text: str, code: str) -> None:
+    error = InvalidRequestError(text)
+    found = generate_codec.no_empty_list({"x": tensor("FP32", [] if empty else [1.0])}, error)
+    assert found.code == (error.code if code == "invalid_request" else code)
+    assert (found is error) == (code == "invalid_request")
+    assert [each.pointer for each in found.problems] == (["#/x"] if code == "empty_list" else [])

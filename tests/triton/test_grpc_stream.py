@@ -183,8 +183,11 @@ async def test_closing_the_stream_cancels_the_call(triton: ScriptedGRPC) -> None
 
 @pytest.mark.parametrize("is_reading", [False, True])
 async def test_an_old_triton_which_may_crash_when_a_stream_is_cancelled_ends_it_itself(
-    triton: ScriptedGRPC, *, is_reading: bool
+    triton: ScriptedGRPC, monkeypatch: pytest.MonkeyPatch, *, is_reading: bool
 ) -> None:
+    is_warned = asyncio.Event()
+    monkeypatch.setattr(grpc_stream, "_LONG_S", 0.01)
+    monkeypatch.setattr(grpc_stream.logger, "warning", lambda *_: is_warned.set())
     may_end = asyncio.Event()
 
     async def answer(request: service_pb2.ModelInferRequest, _: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
@@ -203,6 +206,7 @@ async def test_an_old_triton_which_may_crash_when_a_stream_is_cancelled_ends_it_
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(responses), 0.1)
         slot.release()
+        await asyncio.wait_for(is_warned.wait(), 10)
         assert not released.is_set()
         may_end.set()
         await asyncio.wait_for(released.wait(), 10)

@@ -47,6 +47,12 @@ _DENIED = {grpc.StatusCode.UNAUTHENTICATED: 401, grpc.StatusCode.PERMISSION_DENI
 _CANCELLABLE = (2, 59)
 # How long closing the channel waits for running streams.
 _CLOSE_S = 2.0
+# A stream that is read for longer after its client disconnected is logged.
+_LONG_S = 60.0
+_STILL_RUNS = (
+    "model %s: a stream still runs %g s after its client disconnected, and holds its slot: a Triton before 25.06 may "
+    "crash if it is cancelled"
+)
 
 
 class _Call:
@@ -152,9 +158,9 @@ class GRPCStreams:
             raise _error(config.name, error) from None
         finally:
             if not call.is_done:
-                self._abandon(call)
+                self._abandon(call, config.name)
 
-    def _abandon(self, call: _Call) -> None:
+    def _abandon(self, call: _Call, model: str) -> None:
         """Cancel a stream; of an old Triton, read it to its end. The request holds its slot until then."""
         if self._may_cancel:
             call.cancel()
@@ -163,6 +169,8 @@ class GRPCStreams:
         draining = asyncio.ensure_future(call.drain())
         self._draining.add(draining)
         draining.add_done_callback(self._draining.discard)
+        warning = asyncio.get_running_loop().call_later(_LONG_S, logger.warning, _STILL_RUNS, model, _LONG_S)
+        draining.add_done_callback(lambda _: warning.cancel())
         if slot is not None and slot.is_taken:
             slot.hold()
             draining.add_done_callback(lambda _: slot.release(is_completed=False))

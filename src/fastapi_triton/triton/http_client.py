@@ -9,6 +9,7 @@ the CPU for a picture), and does not wrap errors.
 import asyncio
 import functools
 import logging
+import os
 import struct
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -86,6 +87,8 @@ class HTTPTriton:
         self._process_check = ProcessCheck(self.processes, self.status_request)
         self._grpc = None
         if grpc_url is not None:
+            # Otherwise gRPC logs that it skips its fork handlers when the embedded Triton is started again.
+            os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
             try:
                 from fastapi_triton.triton.grpc_stream import GRPCStreams  # needs the extra
             except ModuleNotFoundError:
