@@ -257,6 +257,6 @@ def test_an_output_without_pixels_is_an_error_of_the_model() -> None:
 def test_a_request_has_a_budget() -> None:
     budget = image_tensors.budget(ImageLimits(1000))
     for _ in range(image_tensors.MAX_FULL_SIZE_PICTURES):
-        budget.spend(1000, 10)
+        budget.spend(1000, 10, is_normalized=True)
     with pytest.raises(TooLargeError):
-        budget.spend(1, 10)
+        budget.spend(1, 10, is_normalized=True)

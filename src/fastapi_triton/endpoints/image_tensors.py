@@ -126,7 +126,8 @@ def _read_one(text: str, tensor: TensorConfig, image: ImageDims, limits: images.
     size = _size(structure, image)
     if limits.budget is not None:
         num_values = size[0] * size[1] * image.num_channels
-        limits.budget.spend(structure.width * structure.height, num_values * tensor.datatype.numpy.itemsize)
+        num_bytes = num_values * tensor.datatype.numpy.itemsize
+        limits.budget.spend(structure.width * structure.height, num_bytes, is_normalized=bool(image.normalizations))
     is_large = structure.width * structure.height > _LARGE_PIXELS
     with _one_at_a_time if is_large else nullcontext():
         picture = _decoded(data, structure, "L" if image.num_channels == 1 else "RGB")

@@ -40,15 +40,16 @@ class PictureBudget:
     def __init__(self, max_pixels: int, max_bytes: int) -> None:
         self._max_pixels = self._pixels_left = max_pixels
         self._max_bytes = self._bytes_left = max_bytes
-        self.num_pictures = 0
+        # The pictures whose values were normalized.
+        self.num_normalized = 0
 
-    def spend(self, pixels: int, num_bytes: int) -> None:
+    def spend(self, pixels: int, num_bytes: int, *, is_normalized: bool) -> None:
         """Account for one more picture.
 
         Raises:
             TooLargeError: the pictures exceed the budget.
         """
-        self.num_pictures += 1
+        self.num_normalized += is_normalized
         self._pixels_left -= pixels
         self._bytes_left -= num_bytes
         if self._pixels_left < 0:

@@ -284,6 +284,18 @@ async def test_a_normalization_that_has_no_effect_is_rejected(
     assert reason in problem["detail"]
 
 
+async def test_a_normalization_needs_a_picture_of_floats(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    inputs = tensor("f", "FP32", (3, 6, 4), optional=True), tensor("u", "UINT8", (6, 4, 3), optional=True)
+    grey = TensorConfig("g", BY_WIRE["FP32"], (1, 2, 2), normalize="none")
+    triton.add(ModelConfig("both", 0, inputs, (grey,)), lambda _: {"g": np.full((1, 2, 2), 7)})
+    await http._transport.app.registry.poll()  # type: ignore[attr-defined]
+    path = "/models/both/infer?arrays=png&normalize=imagenet"
+    problem = problem_of(await http.post(path, json={"u": TEXT}), 422)
+    assert "the request has none" in problem["detail"]
+    png = (await http.post(path, json={"f": TEXT, "u": TEXT})).json()["g"]
+    assert (pixels(base64.b64decode(png)) == 7).all()  # ImageNet's normalization is not for grey
+
+
 async def test_an_output_of_bytes_does_not_use_a_normalization(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
     inputs, outputs = (tensor("x", "FP32", (3, 2, 2)),), (tensor("y", "UINT8", (2, 2, 3)),)
     triton.add(ModelConfig("mixed", 0, inputs, outputs), echo)

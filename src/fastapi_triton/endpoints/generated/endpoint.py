@@ -150,15 +150,15 @@ class GeneratedTranslation(Translation):
         config, limits = self._model.config, self._services.image_limits
         if not config.image_inputs:
             inputs = await in_thread_if_long(len(self.body), self._model.read, self.body, limits)
-            num_pictures = 0
+            num_normalized = 0
         else:
             budget = image_tensors.budget(limits)
             with pictures.explained_limits(config):
                 inputs = await image_tensors.in_thread(self._model.read, self.body, replace(limits, budget=budget))
-            num_pictures = budget.num_pictures
+            num_normalized = budget.num_normalized
         self.media_type = pictures.media_type_of_rows(self.media_type, inputs.num_rows, self._accept)
         returns_png = self.media_type == pictures.PNG or self._address.options.arrays == "png"
-        pictures.require_used(self._address.options.normalize, num_pictures, config, returns_png=returns_png)
+        pictures.require_used(self._address.options.normalize, num_normalized, config, returns_png=returns_png)
         return inputs
 
     async def infer(self, inputs: Inputs) -> bytes:

@@ -52,7 +52,9 @@ def _normalized(model: GeneratedModel, normalize: Normalize) -> GeneratedModel:
         raise invalid_field("normalize", "unsupported_parameter", names if possible else takes_none)
     inputs, outputs = (
         tuple(
-            replace(tensor, normalize=normalize) if tensor.image and tensor.image.normalizations else tensor
+            replace(tensor, normalize=normalize)
+            if tensor.image and normalize in tensor.image.normalizations
+            else tensor
             for tensor in tensors
         )
         for tensors in (config.inputs, config.outputs)
@@ -120,16 +122,21 @@ def as_png(config: ModelConfig, outputs: Mapping[str, Tensor]) -> bytes:
     return image_tensors.as_png(array, tensor, tensor.image)
 
 
-def require_used(normalize: Normalize | None, num_pictures: int, config: ModelConfig, *, returns_png: bool) -> None:
+def require_used(normalize: Normalize | None, num_normalized: int, config: ModelConfig, *, returns_png: bool) -> None:
     """Check that a request's normalization applied to a picture.
 
     Raises:
-        InvalidRequestError: it sent none, and gets none.
+        InvalidRequestError: it sent none of floats, and gets none.
     """
-    is_used_by_output = any(tensor.image and tensor.image.normalizations for tensor in config.image_outputs)
-    if normalize is None or num_pictures or (returns_png and is_used_by_output):
+    if normalize is None or num_normalized:
         return
-    detail = "`normalize` is for pictures, but the request has none: arrays of numbers are not changed. Omit it."
+    if returns_png and any(
+        tensor.image and normalize in tensor.image.normalizations for tensor in config.image_outputs
+    ):
+        return
+    detail = (
+        "`normalize` is for pictures of floats, but the request has none: arrays of numbers are not changed. Omit it."
+    )
     raise invalid_field("normalize", "unsupported_parameter", detail)
 
 
