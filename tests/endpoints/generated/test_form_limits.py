@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory of a form is limited before its JSON is parsed and before a field is copied; files without filename."""
+"""The memory of a form is limited before its JSON is parsed and before a field is copied; files that are explained."""
 
 from typing import Any
 
@@ -45,3 +45,9 @@ def test_a_file_without_a_filename_is_explained() -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="image"\r\nContent-Type: image/png\r\n\r\n\x89PNG\r\n--x--\r\n'
     with pytest.raises(InvalidRequestError, match="A file needs a filename in its part"):
         forms.as_json(part, "multipart/form-data; boundary=x", UPSCALER, LIMITS)
+
+
+def test_a_picture_for_an_array_is_explained() -> None:
+    request = httpx2.Request("POST", "http://test", files={"boxes": ("a.png", b"\x89PNG")})
+    with pytest.raises(InvalidRequestError, match=r"`boxes` is a file, but the model takes FP32 \[-1\] from a `.npy`"):
+        forms.as_json(request.read(), request.headers["content-type"], UPSCALER, LIMITS)

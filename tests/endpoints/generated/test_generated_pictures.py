@@ -290,19 +290,17 @@ async def test_a_normalization_needs_a_picture_of_floats(http: httpx2.AsyncClien
     triton.add(ModelConfig("both", 0, inputs, (grey,)), lambda _: {"g": np.full((1, 2, 2), 7)})
     await http._transport.app.registry.poll()  # type: ignore[attr-defined]
     path = "/models/both/infer?arrays=png&normalize=imagenet"
-    problem = problem_of(await http.post(path, json={"u": TEXT}), 422)
-    assert "the request has none" in problem["detail"]
+    assert "the request has none" in problem_of(await http.post(path, json={"u": TEXT}), 422)["detail"]
     png = (await http.post(path, json={"f": TEXT, "u": TEXT})).json()["g"]
     assert (pixels(base64.b64decode(png)) == 7).all()  # ImageNet's normalization is not for grey
 
 
 async def test_an_output_of_bytes_does_not_use_a_normalization(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    inputs, outputs = (tensor("x", "FP32", (3, 2, 2)),), (tensor("y", "UINT8", (2, 2, 3)),)
-    triton.add(ModelConfig("mixed", 0, inputs, outputs), echo)
+    x, y = tensor("x", "FP32", (3, 2, 2)), tensor("y", "UINT8", (2, 2, 3))
+    triton.add(ModelConfig("mixed", 0, (x,), (y,)), echo)
     await http._transport.app.registry.poll()  # type: ignore[attr-defined]
-    problem = problem_of(
-        await http.post("/models/mixed/infer?arrays=png&normalize=unit", json={"x": np.zeros((3, 2, 2)).tolist()}), 422
-    )
+    body = {"x": np.zeros((3, 2, 2)).tolist()}
+    problem = problem_of(await http.post("/models/mixed/infer?arrays=png&normalize=unit", json=body), 422)
     assert "the request has none" in problem["detail"]
 
 

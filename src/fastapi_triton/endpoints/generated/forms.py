@@ -135,7 +135,14 @@ def _value_of_file(part: Part, tensor: TensorConfig, limits: ImageLimits) -> byt
         return orjson.dumps({binary_arrays.NPY: part.base64()})
     if tensor.image is not None:
         return orjson.dumps(part.base64())
-    return _checked_json(part.name, part.text().encode(), limits)
+    try:
+        text = part.text()
+    except InvalidRequestError:
+        reason = (
+            f"is a file, but the model takes {tensor_schemas.describe(tensor)} from a `.npy` file or JSON, no picture"
+        )
+        raise invalid_field(part.name, "wrong_type", f"`{part.name}` {reason}.") from None
+    return _checked_json(part.name, text.encode(), limits)
 
 
 def _checked_json(name: str, text: bytes, limits: ImageLimits) -> bytes:
