@@ -50,7 +50,7 @@ def shell_patterns(model: ModelFolder) -> Iterator[str]:
 def no_version(model: ModelFolder) -> Iterator[str]:
     """Triton loads only version folders, whose names are numbers. An ensemble's may be empty."""
     if not model.versions:
-        yield "there is no version folder"
+        yield "at least one version must be available under the version policy: there is no version folder"
         for each in sorted(model.path.iterdir()):
             if each.is_dir() and has_leading_zero(each.name):
                 yield f"Triton ignores `{each.name}`, which has leading zeros"

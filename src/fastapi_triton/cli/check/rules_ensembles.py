@@ -13,7 +13,13 @@ from fastapi_triton.cli.check.tensor import Tensor, is_broken, model_dims
 
 RULES: Rules[Ensemble] = Rules()
 _PLATFORM = "ensemble"
-_FIELDS_OF_OTHERS = ("instance_group", "optimization", "model_warmup")
+# Field → the beginning of Triton's sentence about it.
+_FIELDS_OF_OTHERS = {
+    "instance_group": "instance group should not be",
+    "optimization": "optimization should not be",
+    "model_warmup": "model_warmup can not be",
+}
+_NO_BACKEND = "an ensemble model must have platform type 'ensemble' and empty backend type"
 
 
 def findings(folders: Sequence[ModelFolder], found: Sequence[Finding]) -> list[Finding]:
@@ -54,16 +60,14 @@ def _foreign_settings(ensemble: Ensemble) -> Iterator[str]:
     raw = ensemble.folder.settings
     platform, backend = raw.get("platform", ""), raw.get("backend", "")
     if platform != _PLATFORM:
-        yield f"ensemble scheduling cannot be set for a model whose platform is not ensemble: it is `{platform}`"
+        yield f"ensemble scheduling cannot be set for a model whose platform is not ensemble: it is '{platform}'"
     if backend:
-        yield f"an ensemble must have an empty backend type, but `backend` is `{backend}`"
+        yield f"{_NO_BACKEND}: `backend` is `{backend}`"
     elif implied := ensemble.folder.backend.name:
-        yield f"`default_model_filename` makes {implied} the backend, but an ensemble must have an empty backend type"
-    for field in _FIELDS_OF_OTHERS:
+        yield f"{_NO_BACKEND}: `default_model_filename` makes {implied} the backend"
+    for field, words in _FIELDS_OF_OTHERS.items():
         if raw.get(field) not in (None, []):
-            yield f"`{field}` cannot be specified for an ensemble"
-    if ensemble.folder.is_decoupled and (raw.get("response_cache") or {}).get("enable"):
-        yield "Response Cache does not support an ensemble with a decoupled step"
+            yield f"{words} specified for ensemble: the config has `{field}`"
 
 
 def _data_flow(ensemble: Ensemble) -> Iterator[str]:

@@ -50,8 +50,10 @@ def invalid_dynamic_batching(model: ModelFolder) -> Iterator[str]:
 def invalid_response_cache(model: ModelFolder) -> Iterator[str]:
     """Triton's response cache supports neither decoupled models nor sequences."""
     if (model.settings.get("response_cache") or {}).get("enable"):
-        if (model.settings.get("model_transaction_policy") or {}).get("decoupled"):
-            yield "Response Cache does not currently support a model with 'decoupled' transaction policy"
+        is_declared = (model.settings.get("model_transaction_policy") or {}).get("decoupled")
+        if is_declared or model.is_decoupled:
+            where = "" if is_declared else ": a step is decoupled"
+            yield f"Response Cache does not currently support a model with 'decoupled' transaction policy{where}"
         if "sequence_batching" in model.settings:
             yield "Response Cache does not currently support a model with sequence batching scheduler"
 

@@ -36,11 +36,11 @@ def invalid_warmup(model: ModelFolder) -> Iterator[str]:
         given: Mapping[str, Tensor] = sample.get("inputs") or {}
         for name, tensor in given.items():
             for problem in (*_problems(model, tensor), *_mismatches(model, tensor, inputs.get(name))):
-                yield f"warmup setting `{sample.get('name')}`, input '{name}': {problem}"
+                yield f"warmup setting '{sample.get('name')}', input '{name}': {problem}"
         if (num_given := len(inputs.keys() & given.keys())) < num_required:
             missing = ", ".join(name for name in inputs if name not in given)
             yield (
-                f"warmup setting `{sample.get('name')}`: expected {num_required} inputs but got {num_given} inputs; "
+                f"warmup setting '{sample.get('name')}': expected {num_required} inputs but got {num_given} inputs; "
                 f"missing: {missing}"
             )
 
@@ -64,6 +64,8 @@ def _mismatches(model: ModelFolder, tensor: Tensor, declared: Tensor | None) -> 
     if (given := tensor.get("data_type")) != (expected := declared.get("data_type")):
         yield f"data-type is '{given}', but the model expects '{expected}'"
     dims, allowed = list(tensor.get("dims", ())), list(declared.get("dims", ()))
+    if -1 in dims:
+        return
     if not fits(dims, allowed):
         yield f"unexpected shape: expected dims {allowed}, got {dims}"
     elif given == "TYPE_STRING" and "input_data_file" in tensor:

@@ -36,7 +36,7 @@ CASES = [
     _warmup("warm-up without batching", _input(), more=""),
     _warmup("warm-up over max_batch_size", _input(), batch_size=9),
     _warmup("warm-up of 0 requests", _input(name="z"), batch_size=0),
-    _warmup("warm-up without inputs", "", "warmup setting `w`: expected 1 inputs but got 0 inputs; missing: x"),
+    _warmup("warm-up without inputs", "", "warmup setting 'w': expected 1 inputs but got 0 inputs; missing: x"),
     _warmup("warm-up of another input", _input(name="z"), "missing: x"),
     _warmup("warm-up of one more input", _input() + _input(name="z")),
     _warmup("warm-up of a free input", _input() + _input("dims: -1", name="z"), "variable-size dimensions"),
