@@ -206,9 +206,21 @@ def test_an_app_without_a_model_repository_exits_with_2(folder: Path) -> None:
     assert run("check", "elsewhere").exit_code == 0
 
 
-def test_without_the_extra_check_prints_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
+def test_a_folder_that_cannot_be_read_exits_with_2(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(folder: Path) -> tuple[int, ...]:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("fastapi_triton.cli.check.versions.find", find)
     result = run("check")
+    assert (result.exit_code, result.output) == (2, "models/mood cannot be read: Permission denied\n")
+
+
+@pytest.mark.parametrize("command", ["check", "openapi"])
+def test_without_the_extra_the_command_prints_how_to_install_it(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
+    result = run(command)
     assert result.exit_code == 2
     assert "pip install 'fastapi-triton[check]'" in result.output
 

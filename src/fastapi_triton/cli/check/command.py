@@ -60,8 +60,6 @@ def check_command(
     if app is not None and models is None and triton is None:
         fail("There are no models to check the app against. Name a model repository (models/) or --triton URL.")
     try:
-        if models is not None:
-            config_text.definitions()
         findings = asyncio.run(runner.check(runner.Subject(models, app, triton, trial)))
     except (config_text.ConfigTextError, FastAPITritonError, ValidationError) as error:
         fail(str(error))

@@ -65,7 +65,7 @@ class ModelFolder:
 
     @property
     def modules(self) -> tuple[ast.Module, ...]:
-        """The Python files. None if one of them cannot be read, because that one may create the model's outputs."""
+        """The Python files. Empty if one of them cannot be read, because that one may create the model's outputs."""
         trees = [each.tree for each in self.python_files if each.tree is not None]
         return tuple(trees) if len(trees) == len(self.python_files) else ()
 
@@ -112,8 +112,17 @@ def queue_policy(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read(repository: Path) -> list[ModelFolder]:
-    """All models of the repository: every folder that is not hidden."""
-    models = [_read_model(each) for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
+    """All models of the repository: every folder that is not hidden.
+
+    Raises:
+        ConfigTextError: a folder cannot be read, or the extra is not installed.
+    """
+    config_text.definitions()
+    try:
+        folders = [each for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
+        models = [_read_model(each) for each in folders]
+    except OSError as error:  # such as lost+found, which only root can enter
+        raise config_text.ConfigTextError(f"{error.filename} cannot be read: {error.strerror}") from None
     decoupled = ensemble_steps.decoupled_models({each.name: each.settings for each in models})
     return [replace(each, is_decoupled=each.name in decoupled) for each in models]
 

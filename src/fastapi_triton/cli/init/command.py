@@ -134,7 +134,6 @@ def _of_repository(folder: Path) -> Found:
     """The models whose config.pbtxt can be read and is complete."""
     if not folder.is_dir():
         fail(f"There is no model repository at {folder}.")
-    config_text.definitions()
     configs: list[ModelConfig] = []
     left_out: list[tuple[str, str]] = []
     for each in repository.read(folder):
