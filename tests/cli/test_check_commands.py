@@ -76,6 +76,8 @@ def config_of(folder: Path, text: str) -> None:
 
 
 def test_a_clean_app_exits_with_0(folder: Path) -> None:
+    for no_model in (".git", "__pycache__"):
+        (folder / "models" / no_model).mkdir()
     result = run("check")
     assert (result.exit_code, result.output) == (0, "Nothing found.\n")
 

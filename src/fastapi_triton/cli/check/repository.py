@@ -15,6 +15,7 @@ from fastapi_triton.triton import config_text
 from fastapi_triton.triton.model_config import ModelConfig, from_server
 
 WAIVE = "waive."
+_CONFIG = "config.pbtxt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +113,15 @@ def queue_policy(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read(repository: Path) -> list[ModelFolder]:
-    """All models of the repository: every folder that is not hidden.
+    """All models of the repository: every folder, except `.git`, `__pycache__` and the like without a config.pbtxt.
 
     Raises:
         ConfigTextError: a folder cannot be read, or the extra is not installed.
     """
     config_text.definitions()
     try:
-        folders = [each for each in sorted(repository.iterdir()) if each.is_dir() and each.name[0] not in "._"]
-        models = [_read_model(each) for each in folders]
+        folders = [each for each in sorted(repository.iterdir()) if each.is_dir()]
+        models = [_read_model(each) for each in folders if each.name[0] not in "._" or (each / _CONFIG).is_file()]
     except OSError as error:  # such as lost+found, which only root can enter
         raise config_text.ConfigTextError(f"{error.filename} cannot be read: {error.strerror}") from None
     decoupled = ensemble_steps.decoupled_models({each.name: each.settings for each in models})
@@ -130,7 +131,7 @@ def read(repository: Path) -> list[ModelFolder]:
 def _read_model(folder: Path) -> ModelFolder:
     raw: dict[str, Any] | None = {"name": folder.name}
     error = None
-    path = folder / "config.pbtxt"
+    path = folder / _CONFIG
     if path.is_file():
         try:
             raw = config_text.read(path)

@@ -99,6 +99,7 @@ STEPS = [
     case("no input_map", ensemble(step(), step(inputs="", outputs="y=z")), INVALID, "'input_map' in step 1"),
     case("no output_map", ensemble(step(outputs="")), INVALID, "must specify 'output_map' in step 0"),
     case("the last of two equal keys counts", ensemble(step(inputs="x=other x=x"))),
+    *(case(f"runs {name}", ensemble(step(name)), models={name: inert()}) for name in ("_s", ".s")),
     case("the namespace is ignored", ensemble(step(version='-1 model_namespace: "elsewhere"'))),
     case("input unused", ensemble(io=tensors(X, tensor("u", "1"))), INVALID, "ensemble input `u` is not used"),
     case("output unwritten", ensemble(io=tensors(X, outputs=[Y, tensor("u", "1")])), INVALID, "`u` is not written"),
