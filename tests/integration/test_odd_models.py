@@ -233,7 +233,7 @@ def test_grpc_carries_requests_that_http_cannot(odd_server: Server) -> None:
     data = events(infer(odd_server, "repeat_batched", body))[0][1]
     assert (data["text"], data["values"]) == (body["text"], body["values"])
     assert json.loads(data["shapes"])["half"] == [1, 1]
-    assert {each["left_out"] for each in odd_server.get("/models/repeat_batched").json()["inputs"]} == {None}
+    assert not any("left_out" in each for each in odd_server.get("/models/repeat_batched").json()["inputs"])
 
 
 def test_failing_grpc_stream_ends_with_an_error_event_or_a_status(odd_server: Server) -> None:

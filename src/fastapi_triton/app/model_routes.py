@@ -27,7 +27,7 @@ class Version(BaseModel):
 
     version: str
     state: str
-    reason: str
+    reason: str = ""
 
 
 class ModelSummary(BaseModel):
@@ -49,58 +49,69 @@ class Models(BaseModel):
 class ImageContract(BaseModel):
     """The picture in a tensor of numbers. `layout` is CHW or HWC; sides of -1 are of any length.
 
-    `normalize` is the default of the query option, of which `normalizations` lists the values. `use` says how a client
-    may send or get the tensor.
+    For floats, `normalize` is the default of the query option, of which `normalizations` lists the values. `use` says
+    how a client may send or get the tensor.
     """
 
     layout: str
     channels: int
     height: int
     width: int
-    normalize: Normalize | None
-    normalizations: list[Normalize]
+    normalize: Normalize | None = None
+    normalizations: list[Normalize] = []
     use: str
 
 
 class TensorContract(BaseModel):
     """One input or output. `dims` do not include the batch dimension; -1 means any length.
 
-    `left_out` is the reason why the endpoint does not take this optional input. `allow_ragged_batch`: its shape may
-    differ in the rows of a batch. `is_shape_tensor`: it is equal in all rows. `max_classes` is the highest value of the
-    query option `classes`; null: the option does not apply to the tensor.
+    `content` is what a BYTES tensor holds. A shape tensor is equal in all rows of a batch.
     """
 
     name: str
     datatype: str
     dims: list[int]
-    optional: bool
-    content: Content | None
-    allow_ragged_batch: bool
-    is_shape_tensor: bool
-    max_classes: int | None = None
-    left_out: str | None = None
-    image: ImageContract | None
     example: Any
+    content: Content | None = None
+    is_shape_tensor: bool = False
+    image: ImageContract | None = None
+
+
+class InputContract(TensorContract):
+    """An input. `left_out` is the reason why the endpoint does not take this optional input.
+
+    `allow_ragged_batch`: its shape may differ in the rows of a batch.
+    """
+
+    optional: bool
+    allow_ragged_batch: bool = False
+    left_out: str | None = None
+
+
+class OutputContract(TensorContract):
+    """An output. `max_classes` is the highest value of the query option `classes`, if it applies to the output."""
+
+    max_classes: int | None = None
 
 
 class SequenceContract(BaseModel):
-    """The sequences of a model that keeps state. Ids are whole numbers or text; `id_datatype` is null if both are."""
+    """The sequences of a model that keeps state. Ids are of `id_datatype`; without it, whole numbers or text."""
 
-    id_datatype: str | None
+    id_datatype: str | None = None
     max_idle_s: float
 
 
 class ModelContract(ModelSummary):
     """A model's inputs and outputs. `warnings` lists the hints in its config that have no effect.
 
-    `sequences` is null unless requests need a sequence id.
+    `sequences` says that requests need a sequence id. A model that is not ready has only the members of its summary.
     """
 
     max_batch_size: int | None = None
     decoupled: bool | None = None
     sequences: SequenceContract | None = None
-    inputs: list[TensorContract] = []
-    outputs: list[TensorContract] = []
+    inputs: list[InputContract] = []
+    outputs: list[OutputContract] = []
     warnings: list[str] = []
 
 
@@ -108,12 +119,23 @@ def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter
     """The routes under `/models`; requests for all models go to `endpoint`."""
     routes = APIRouter(prefix=paths.MODELS, tags=["models"])
 
-    @routes.get("", summary="List the models of Triton", responses=openapi.errors(502, 503, 504))
+    # Members that do not apply are omitted.
+    @routes.get(
+        "",
+        summary="List the models of Triton",
+        responses=openapi.errors(502, 503, 504),
+        response_model_exclude_defaults=True,
+    )
     async def models() -> Models:
         generated.require_read()
         return Models(models=[ModelSummary(**_summary(entry)) for entry in generated.entries])
 
-    @routes.get("/{name}", summary="Inputs and outputs of a model", responses=openapi.errors(404, 502, 503, 504))
+    @routes.get(
+        "/{name}",
+        summary="Inputs and outputs of a model",
+        responses=openapi.errors(404, 502, 503, 504),
+        response_model_exclude_defaults=True,
+    )
     async def model(name: str) -> ModelContract:
         await generated.confirm(name)
         return _contract(generated.entry(name))
@@ -176,10 +198,8 @@ def _contract(entry: Entry) -> ModelContract:
         max_batch_size=config.max_batch_size,
         decoupled=config.decoupled,
         sequences=_sequences(config.sequences),
-        inputs=[
-            _tensor(config, tensor, is_output=False, left_out=left_out.get(tensor.name)) for tensor in config.inputs
-        ],
-        outputs=[_tensor(config, tensor, is_output=True) for tensor in config.outputs],
+        inputs=[_input(config, tensor, left_out.get(tensor.name)) for tensor in config.inputs],
+        outputs=[_output(config, tensor) for tensor in config.outputs],
         warnings=list(config.useless_hints),
     )
 
@@ -210,19 +230,27 @@ def _sequences(batching: SequenceBatching | None) -> SequenceContract | None:
     return SequenceContract(id_datatype=None if datatype is None else datatype.wire, max_idle_s=batching.max_idle_s)
 
 
-def _tensor(
-    config: ModelConfig, tensor: TensorConfig, *, is_output: bool, left_out: str | None = None
-) -> TensorContract:
-    return TensorContract(
-        name=tensor.name,
-        datatype=tensor.datatype.wire,
-        dims=list(tensor.dims),
+def _input(config: ModelConfig, tensor: TensorConfig, left_out: str | None) -> InputContract:
+    return InputContract(
+        **_tensor(config, tensor, is_output=False),
         optional=tensor.optional,
-        content=tensor.content,
         allow_ragged_batch=tensor.allow_ragged_batch,
-        is_shape_tensor=tensor.is_shape_tensor,
-        max_classes=classification.max_classes(config).get(tensor.name) if is_output else None,
         left_out=left_out,
-        image=_image(config, tensor, is_output=is_output),
-        example=schemas.example(tensor, is_output=is_output),
     )
+
+
+def _output(config: ModelConfig, tensor: TensorConfig) -> OutputContract:
+    max_classes = classification.max_classes(config).get(tensor.name)
+    return OutputContract(**_tensor(config, tensor, is_output=True), max_classes=max_classes)
+
+
+def _tensor(config: ModelConfig, tensor: TensorConfig, *, is_output: bool) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "datatype": tensor.datatype.wire,
+        "dims": list(tensor.dims),
+        "example": schemas.example(tensor, is_output=is_output),
+        "content": tensor.content,
+        "is_shape_tensor": tensor.is_shape_tensor,
+        "image": _image(config, tensor, is_output=is_output),
+    }

@@ -336,7 +336,7 @@ async def test_a_model_describes_its_pictures(http: httpx2.AsyncClient) -> None:
         "normalizations": ["none", "unit", "inception", "imagenet"],
         "use": "a file in a form (curl -F data_0=@photo.jpg), base64 text in JSON, or an array",
     }
-    assert [each["image"] for each in described[1:]] == [None, None]
+    assert not any("image" in each for each in described[1:])
     for name in ("classifier", "upscaler", "styles"):
         inputs = (await http.get(f"/models/{name}")).json()["inputs"]
         body = {each["name"]: each["example"] for each in inputs if not each["optional"]}

@@ -181,10 +181,10 @@ async def test_a_shape_tensor_is_sent_once_without_a_batch_dimension(
 
 async def test_the_description_of_a_model_says_which_inputs_are_uneven(http: httpx2.AsyncClient) -> None:
     ids, word, _ = (await http.get("/models/ragged")).json()["inputs"]
-    assert (ids["allow_ragged_batch"], word["allow_ragged_batch"]) == (True, False)
+    assert (ids["allow_ragged_batch"], "allow_ragged_batch" in word) == (True, False)
     assert (await http.get("/models/sized")).json()["inputs"][1]["is_shape_tensor"]
     paths = (await http.get("/openapi.json")).json()["paths"]
-    assert "Only the shape of `ids` may differ" in paths["/models/ragged/infer"]["post"]["description"]
+    assert "The shape of `ids` may differ" in paths["/models/ragged/infer"]["post"]["description"]
     assert "`size` must be the same in all rows" in paths["/models/sized/infer"]["post"]["description"]
 
 

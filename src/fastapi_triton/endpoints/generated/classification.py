@@ -47,7 +47,8 @@ def _candidates(config: ModelConfig) -> list[TensorConfig]:
 
 def _is_classifiable(tensor: TensorConfig) -> bool:
     is_number = tensor.datatype.kind == "integer" or tensor.datatype.wire in _FLOATS
-    return is_number and all(dim > 0 for dim in tensor.dims) and not tensor.is_shape_tensor
+    has_fixed_dims = all(dim > 0 for dim in tensor.dims)
+    return is_number and has_fixed_dims and not tensor.is_single and not tensor.is_shape_tensor
 
 
 def requested(config: ModelConfig, num_classes: int) -> Mapping[str, int]:
@@ -71,7 +72,7 @@ def _unsupported(config: ModelConfig) -> InvalidRequestError:
         why = f"{config.name} is decoupled, and Triton's generate_stream has no classification"
     else:
         found = ", ".join(f"`{each.name}` is {each.datatype.wire} {list(each.dims)}" for each in _candidates(config))
-        why = f"it needs an output of integers, FP32 or FP64 whose dims the model's config fixes, but {found}"
+        why = f"it needs an output of several integers, FP32 or FP64 whose dims the model's config fixes, but {found}"
     return invalid_field(OPTION, "unsupported_parameter", f"Omit `{OPTION}`: {why}.")
 
 

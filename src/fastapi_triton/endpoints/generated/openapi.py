@@ -55,7 +55,7 @@ def _of_model(config: ModelConfig, has_jobs: bool) -> tuple[dict[str, Any], dict
     key = _component_name(config.name)
     schemas = {
         f"{key}.Request": {**_request_schema(config), "example": _request_example(config)},
-        f"{key}.Answer": {
+        f"{key}.Response": {
             **_response_schema(config),
             "example": {each.name: tensor_schemas.example(each, is_output=True) for each in config.outputs},
         },
@@ -95,7 +95,7 @@ def _component_name(model: str) -> str:
 
 def _operation(config: ModelConfig, key: str) -> dict[str, Any]:
     request: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Request")}
-    response: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Answer")}
+    response: dict[str, Any] = {"$ref": REF.format(model=f"{key}.Response")}
     row = _request_example(config)
     examples: dict[str, Any] = {"one": {"summary": "One request", "value": row}}
     if config.takes_batches:
@@ -151,11 +151,9 @@ def _parameters(config: ModelConfig) -> list[dict[str, Any]]:
 def _description(config: ModelConfig) -> str:
     sentences = ["The request has a member per input tensor, and the response a member per output tensor."]
     if config.takes_batches:
-        sentences.append(
-            f"A list of such objects is a batch of up to {config.max_batch_size} rows, and its response is a list too. "
-            "Each tensor must have the same shape in all rows."
-        )
-        sentences += _exceptions_in_batches(config)
+        rows = "1 row" if config.max_batch_size == 1 else f"up to {config.max_batch_size} rows"
+        sentences.append(f"A list of such objects is a batch of {rows}, and its response is a list too.")
+        sentences += _rules_of_batches(config) if config.max_batch_size > 1 else []
     if config.decoupled:
         sentences.append("The model is decoupled: it sends any number of responses, as server-sent events.")
     if config.sequences is not None:
@@ -164,15 +162,17 @@ def _description(config: ModelConfig) -> str:
     return " ".join(sentences)
 
 
-def _exceptions_in_batches(config: ModelConfig) -> list[str]:
-    """What is different for some inputs in the rows of a batch."""
+def _rules_of_batches(config: ModelConfig) -> list[str]:
+    """What must be the same in all rows of a batch."""
     ragged = [f"`{tensor.name}`" for tensor in config.inputs if tensor.allow_ragged_batch]
     shapes = [f"`{tensor.name}`" for tensor in config.inputs if tensor.is_shape_tensor]
+    has_free_dims = any(-1 in tensor.dims and not tensor.allow_ragged_batch for tensor in config.inputs)
     sentences = []
+    if has_free_dims:
+        sentences.append(f"Each {'other ' * bool(ragged)}tensor must have the same shape in all rows.")
     if ragged:
         sentences.append(
-            f"Only the shape of {', '.join(ragged)} may differ: these rows are requests of their own, which Triton "
-            "batches."
+            f"The shape of {', '.join(ragged)} may differ: these rows are requests of their own, which Triton batches."
         )
     if shapes:
         sentences.append(f"The value of {', '.join(shapes)} must be the same in all rows.")
