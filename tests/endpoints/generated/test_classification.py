@@ -37,7 +37,7 @@ def triton() -> FakeTriton:
     fake.add(model("plain", PROBS, GRID, NAME), echo)
     fake.add(model("batched", PROBS, GRID, batch=4), echo)
     fake.add(model("labelled", PROBS, replace(GRID, has_labels=True), batch=4), echo)
-    fake.add(model("texts", NAME, tensor("free", dims=(-1,)), tensor("half", "FP16", (3,))), echo)
+    fake.add(model("texts", NAME, tensor("free", dims=(-1,)), tensor("half", "FP16", (3,)), tensor("one")), echo)
     fake.add(model("stream", PROBS, decoupled=True), respond_stream=stream)
     return fake
 
