@@ -195,6 +195,18 @@ def test_invalid_settings_exit_with_2_and_their_names(folder: Path, monkeypatch:
     assert result.output.startswith('FASTAPI_TRITON_MAX_IN_FLIGHT is "0"; it must be above 0.')
 
 
+def test_a_model_whose_name_is_not_utf_8_has_no_endpoint(folder: Path) -> None:
+    (folder / "models" / "mood").rename(folder / "models" / "mood\udcff")
+    (found,) = [each for each in report("models")["findings"] if each["where"] == "mood\udcff"]
+    assert (found["code"], found["severity"]) == ("unreadable-config", "error")
+    assert "the name of its folder is not UTF-8" in found["detail"]
+    openapi = run("openapi", "models")
+    assert openapi.exit_code == 0
+    assert not [path for path in json.loads(openapi.output)["paths"] if path.startswith("/models/")]
+    assert run("init", "app", "--from-repository", "models").exit_code == 0
+    assert '# "mood\\udcff": its config.pbtxt cannot be read.' in (folder / "app" / "main.py").read_text()
+
+
 def test_an_empty_folder_exits_with_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("check")

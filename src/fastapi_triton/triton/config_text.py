@@ -30,8 +30,11 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
+        path.parent.name.encode()
     except OSError as error:
         raise ConfigTextError(f"{path} cannot be read: {error}") from None
+    except UnicodeEncodeError:  # Triton loads the model, but no request can name it
+        raise ConfigTextError(f"{path}: the name of its folder is not UTF-8") from None
     if len(content) > _MAX_BYTES:
         raise ConfigTextError(f"{path} has over {_MAX_BYTES:,} bytes")
     text = content.decode("utf-8", "surrogateescape")  # strings and comments may have any bytes

@@ -11,6 +11,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
+from fastapi_triton.observability.logging_config import printable
 from fastapi_triton.triton.model_config import TIMEOUT_INPUT, Content, ModelConfig, TensorConfig
 
 _PLAIN = {"bool": "bool", "integer": "int", "float": "float", "bytes": "str"}
@@ -26,8 +27,8 @@ _MAX_COLUMN = 100
 
 
 def quoted(text: str) -> str:
-    """The text as a Python literal on one line, in double quotes."""
-    return json.dumps(text, ensure_ascii=False)
+    """The text as a Python literal on one line, in double quotes, without invisible characters."""
+    return printable(json.dumps(text, ensure_ascii=False))
 
 
 @dataclass(frozen=True, slots=True)
