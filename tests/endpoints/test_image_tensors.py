@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Picture files as tensors, and tensors as PNG files, compared with Pillow and numpy."""
 
+import asyncio
 import base64
 import io
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -227,19 +229,38 @@ def test_large_pictures_are_rejected_before_they_are_decoded() -> None:
             json_codec.decode([pictures] * 2, tensor("FP32", -1, 3, 20, 30), ImageLimits(10**6, budget=budget))
 
 
-@pytest.mark.parametrize("is_large", [False, True])
-def test_large_pictures_are_decoded_one_at_a_time(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    was_locked = []
+async def test_large_pictures_are_decoded_one_at_a_time_and_keep_no_thread_from_small_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting, may_end = threading.Semaphore(0), threading.Event()
+    decoding: list[int] = []
 
     def decoded(*arguments: Any) -> Image.Image:
-        was_locked.append(image_tensors._one_at_a_time.locked())
+        width = arguments[1].width
+        decoding.append(width)
+        if width == 53:
+            waiting.release()
+            assert may_end.wait(10)
+            assert decoding.count(53) == 1
+            decoding.remove(53)
         return COLOURS
 
+    def work(body: bytes, limits: ImageLimits) -> npt.NDArray[Any]:
+        return read(body, tensor("UINT8", -1, -1, 3), limits)
+
     monkeypatch.setattr(image_tensors, "_decoded", decoded)
-    monkeypatch.setattr(image_tensors, "_LARGE_PIXELS", 37 * 53 - is_large)
-    read(as_file(COLOURS), tensor("UINT8", -1, -1, 3))
-    assert was_locked == [is_large]
-    assert not image_tensors._one_at_a_time.locked()
+    monkeypatch.setattr(image_tensors, "_LARGE_PIXELS", 37 * 53 - 1)
+    large, small = as_file(COLOURS), as_file(COLOURS.resize((5, 5)))
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(image_tensors.read_in_thread(work, large, LIMITS))
+            for _ in range(image_tensors._MAX_THREADS + 1)
+        ]
+        await asyncio.to_thread(waiting.acquire)
+        await image_tensors.read_in_thread(work, small, LIMITS)
+        may_end.set()
+    assert [task.result()[1].num_normalized for task in tasks] == [0] * len(tasks)
+    assert decoding == [5]
 
 
 def test_a_file_that_pillow_reads_as_another_size_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +275,8 @@ def test_an_output_without_pixels_is_an_error_of_the_model() -> None:
         json_codec.encode(np.zeros((0, 4, 3), np.uint8), tensor("UINT8", -1, -1, 3), "png")
 
 
-def test_a_request_has_a_budget() -> None:
-    budget = image_tensors.budget(ImageLimits(1000))
+async def test_a_request_has_a_budget() -> None:
+    _, budget = await image_tensors.read_in_thread(lambda body, _: body, b"", ImageLimits(1000))
     for _ in range(image_tensors.MAX_FULL_SIZE_PICTURES):
         budget.spend(1000, 10, is_normalized=True)
     with pytest.raises(TooLargeError):

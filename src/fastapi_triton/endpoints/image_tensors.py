@@ -11,11 +11,10 @@ import contextvars
 import io
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
@@ -39,10 +38,9 @@ T = TypeVar("T")
 # Of a request's pictures together: as tensors, and in pictures of the largest size.
 MAX_TENSOR_BYTES = 256 * 1024 * 1024
 MAX_FULL_SIZE_PICTURES = 4
-# Decoding takes a core and up to 20 bytes for each pixel. Of pictures with more pixels, one is decoded at a time.
+# Decoding takes a core and up to 20 bytes for each pixel. Requests with larger pictures have one thread.
 _MAX_THREADS = 4
 _LARGE_PIXELS = 16_000_000
-_one_at_a_time = threading.Lock()
 # The operation that turns a picture upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,22 +68,43 @@ _OFFSETS_AND_SCALES: dict[Normalize, tuple[Any, Any]] = {
 }
 
 
-def budget(limits: images.ImageLimits) -> images.PictureBudget:
-    """The budget of one request."""
-    return images.PictureBudget(MAX_FULL_SIZE_PICTURES * limits.max_pixels, MAX_TENSOR_BYTES)
+class _LargePictureError(Exception):
+    """The request has a large picture, so it is read in the thread for those."""
 
 
-async def in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
-    """Do work that decodes pictures in one of a few threads. So few pictures at once take memory."""
+async def read_in_thread(
+    work: Callable[[bytes, images.ImageLimits], T], body: bytes, limits: images.ImageLimits
+) -> tuple[T, images.PictureBudget]:
+    """Read a request that may have pictures, in one of a few threads. So few pictures at once take memory.
+
+    Returns its result, and what the pictures cost.
+    """
+    budget = images.PictureBudget(MAX_FULL_SIZE_PICTURES * limits.max_pixels, MAX_TENSOR_BYTES)
+    with suppress(_LargePictureError):
+        return await _in_thread(_threads(), work, body, replace(limits, budget=budget)), budget
+    # Not by a lock: a request that waits for it would keep a thread from the others.
+    budget = images.PictureBudget(budget.max_pixels, budget.max_bytes, takes_large=True)
+    return await _in_thread(_thread_for_large(), work, body, replace(limits, budget=budget)), budget
+
+
+async def write_in_thread(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Do work that encodes pictures in one of the threads."""
+    return await _in_thread(_threads(), work, *arguments, **options)
+
+
+async def _in_thread(threads: Executor, work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(
-        _threads(), partial(context.run, work, *arguments, **options)
-    )
+    return await asyncio.get_running_loop().run_in_executor(threads, partial(context.run, work, *arguments, **options))
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads() -> Executor:
     return ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="pictures")
+
+
+@cache
+def _thread_for_large() -> Executor:
+    return ThreadPoolExecutor(1, thread_name_prefix="large-pictures")
 
 
 def read(
@@ -125,14 +144,14 @@ def _read_one(text: str, tensor: TensorConfig, image: ImageDims, limits: images.
         raise invalid_value(error.type, error.message()) from None
     size = _size(structure, image)
     if limits.budget is not None:
+        if structure.width * structure.height > _LARGE_PIXELS and not limits.budget.takes_large:
+            raise _LargePictureError
         num_values = size[0] * size[1] * image.num_channels
         num_bytes = num_values * tensor.datatype.numpy.itemsize
         limits.budget.spend(structure.width * structure.height, num_bytes, is_normalized=bool(image.normalizations))
-    is_large = structure.width * structure.height > _LARGE_PIXELS
-    with _one_at_a_time if is_large else nullcontext():
-        picture = _decoded(data, structure, "L" if image.num_channels == 1 else "RGB")
-        if picture.size != size:
-            picture = picture.resize(size, Image.Resampling.BILINEAR)
+    picture = _decoded(data, structure, "L" if image.num_channels == 1 else "RGB")
+    if picture.size != size:
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
     return _pixels(picture, tensor, image)
 
 

@@ -37,9 +37,11 @@ _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "imag
 class PictureBudget:
     """What the pictures of one request may cost together, in image tensors: pixels to decode, and bytes of tensors."""
 
-    def __init__(self, max_pixels: int, max_bytes: int) -> None:
-        self._max_pixels = self._pixels_left = max_pixels
-        self._max_bytes = self._bytes_left = max_bytes
+    def __init__(self, max_pixels: int, max_bytes: int, *, takes_large: bool = False) -> None:
+        self.max_pixels = self._pixels_left = max_pixels
+        self.max_bytes = self._bytes_left = max_bytes
+        # Whether its thread is the one for large pictures.
+        self.takes_large = takes_large
         # The pictures whose values were normalized.
         self.num_normalized = 0
 
@@ -53,9 +55,9 @@ class PictureBudget:
         self._pixels_left -= pixels
         self._bytes_left -= num_bytes
         if self._pixels_left < 0:
-            problem = f"have more than {self._max_pixels:,} pixels"
+            problem = f"have more than {self.max_pixels:,} pixels"
         elif self._bytes_left < 0:
-            problem = f"become tensors of more than {self._max_bytes:,} bytes"
+            problem = f"become tensors of more than {self.max_bytes:,} bytes"
         else:
             return
         raise TooLargeError(f"The request's pictures {problem} together. Send fewer or smaller ones.", code=TOO_LARGE)

@@ -201,7 +201,7 @@ async def test_the_slots_are_free_after_a_batch_that_was_cancelled_by_its_deadli
         return dict(inputs)
 
     triton.models["ragged"].respond = reply
-    headers = {"X-Request-Timeout": "0.05"}
+    headers = {"X-Request-Timeout": "0.5"}
     late = await http.post("/models/ragged/infer", json=[row(1), row(1, 2), row(1, 2, 3)], headers=headers)
     assert "Row" in problem_of(late, 504)["detail"]
     assert running == 3

@@ -5,7 +5,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -152,9 +151,8 @@ class GeneratedTranslation(Translation):
             inputs = await in_thread_if_long(len(self.body), self._model.read, self.body, limits)
             num_normalized = 0
         else:
-            budget = image_tensors.budget(limits)
             with pictures.explained_limits(config):
-                inputs = await image_tensors.in_thread(self._model.read, self.body, replace(limits, budget=budget))
+                inputs, budget = await image_tensors.read_in_thread(self._model.read, self.body, limits)
             num_normalized = budget.num_normalized
         self.media_type = pictures.media_type_of_rows(self.media_type, inputs.num_rows, self._accept)
         returns_png = self.media_type == pictures.PNG or self._address.options.arrays == "png"
@@ -166,7 +164,7 @@ class GeneratedTranslation(Translation):
         if len(inputs.parts) == 1:
             outputs = await self._infer(inputs.parts[0], inputs.parameters)
             if self.media_type == pictures.PNG:
-                return await image_tensors.in_thread(pictures.as_png, self._model.config, outputs)
+                return await image_tensors.write_in_thread(pictures.as_png, self._model.config, outputs)
             return await self._json([outputs], inputs)
         return await self._json(await self._infer_parts(inputs), inputs)
 
