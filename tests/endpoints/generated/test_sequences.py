@@ -122,6 +122,19 @@ async def test_a_sequence_model_takes_one_row(http: httpx2.AsyncClient) -> None:
     assert "one row of a sequence" in problem["detail"]
 
 
+async def test_a_text_id_that_the_model_cannot_read_is_explained(http: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    def fail(_: Tensors) -> dict[str, Tensor]:
+        raise InvalidRequestError(
+            "Triton rejected the request: unexpected number of string elements 2 for inference input 'ID', expecting 1",
+            code="refused_by_triton",
+        )
+
+    triton.models["text"].respond = fail
+    response = await http.post("/models/text/infer", json={"x": 1, "sequence_id": "a", "sequence_start": True})
+    assert pointers(response) == [("#/sequence_id", "refused_by_triton")]
+    assert "use TYPE_UINT64" in response.json()["detail"]
+
+
 async def test_the_error_of_an_unknown_sequence_names_the_field_and_the_idle_time(
     http: httpx2.AsyncClient, triton: FakeTriton
 ) -> None:

@@ -20,6 +20,8 @@ from fastapi_triton.triton.model_config import ModelConfig, SequenceBatching
 ID, START, END = FIELDS = ("sequence_id", "sequence_start", "sequence_end")
 # The beginning and end of Triton's message for a sequence that has not begun, or was forgotten.
 _NOT_STARTED = "must specify the START flag on the first request of the sequence"
+# The beginning of the Python backend's message for text ids, of which it takes the padding for another text.
+_UNREADABLE_ID = "unexpected number of string elements"
 _NUMBER = re.compile(r"[1-9][0-9]{0,19}")
 # Triton's limits.
 _MAX_ID_BYTES = 128
@@ -108,7 +110,13 @@ def parameters(row: Mapping[str, Any]) -> Parameters:
 
 
 def explained(error: InvalidRequestError, batching: SequenceBatching) -> InvalidRequestError:
-    """The error, with the field and the reason if Triton does not know the sequence."""
+    """The error, with the field and the reason if Triton forgot the sequence, or the model cannot read its id."""
+    if _UNREADABLE_ID in error.detail and not batching.takes_number_ids:
+        detail = (
+            f"{error.detail}. The config shows the model the id as TYPE_STRING, which Triton's Python backend cannot "
+            "read; use TYPE_UINT64 there, and numbers as ids."
+        )
+        return invalid_field(ID, error.code, detail)
     if _NOT_STARTED not in error.detail:
         return error
     detail = (
