@@ -5,7 +5,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from functools import partial
+from functools import lru_cache, partial
 from typing import ParamSpec, TypeVar
 
 import orjson
@@ -26,7 +26,7 @@ from fastapi_triton.endpoints import content_negotiation, image_tensors
 from fastapi_triton.endpoints.generated import batches, forms, pictures, sequences
 from fastapi_triton.endpoints.generated.batches import Inputs, Part
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
-from fastapi_triton.endpoints.generated.infer_path import InferPath
+from fastapi_triton.endpoints.generated.infer_path import InferOptions, InferPath
 from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.endpoints.interfaces import COMPLETED, JobSubmitter, Services
 from fastapi_triton.endpoints.pipeline import Translation
@@ -69,10 +69,7 @@ class GeneratedEndpoint:
 
         Raises what `GeneratedModels.endpoint`, `pictures.with_options` and `GeneratedModel.with_classes` raise.
         """
-        model = self._models.endpoint(address.model, address.version)
-        options = address.options
-        model = pictures.with_options(model, options.arrays, options.normalize)
-        return model if options.classes is None else model.with_classes(options.classes)
+        return _with_options(self._models.endpoint(address.model, address.version), address.options)
 
     def is_unloaded(self, address: InferPath) -> bool:
         """Whether the model was unloaded on request. False for a model that is loading or failed to load."""
@@ -243,6 +240,12 @@ class GeneratedTranslation(Translation):
     async def _json(self, outputs: Sequence[Tensors], inputs: Inputs) -> bytes:
         num_bytes = sum(map(_num_bytes, outputs))
         return await in_thread_if_long(num_bytes, self._model.to_json, outputs, inputs, self._address.options.arrays)
+
+
+@lru_cache(maxsize=500)
+def _with_options(model: GeneratedModel, options: InferOptions) -> GeneratedModel:
+    model = pictures.with_options(model, options.arrays, options.normalize)
+    return model if options.classes is None else model.with_classes(options.classes)
 
 
 def _release(slot: Slot, task: asyncio.Task[None]) -> None:

@@ -4,7 +4,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 
 from fastapi_triton.core.errors import InferenceError, NotAcceptableError, TooLargeError, invalid_field
 from fastapi_triton.endpoints import content_negotiation, image_tensors, json_codec
@@ -39,7 +38,6 @@ def with_options(model: GeneratedModel, arrays: Arrays, normalize: Normalize | N
     return model if normalize is None else _normalized(model, normalize)
 
 
-@lru_cache(maxsize=500)
 def _normalized(model: GeneratedModel, normalize: Normalize) -> GeneratedModel:
     config = model.config
     takes_none = f"Omit `normalize`: no input or output of {config.name} holds a picture of floats."
