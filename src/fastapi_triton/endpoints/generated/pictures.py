@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a request says about pictures: their normalization, PNG in place of arrays, a PNG as the whole response."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from fastapi_triton.endpoints.generated import batches
 from fastapi_triton.endpoints.generated.codec import GeneratedModel
 from fastapi_triton.endpoints.json_codec import Arrays
 from fastapi_triton.triton.image_dims import Normalize
-from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 from fastapi_triton.triton.tensor import Tensor
 
 PNG = "image/png"
@@ -48,16 +48,16 @@ def _normalized(model: GeneratedModel, normalize: Normalize) -> GeneratedModel:
     if normalize not in possible:
         names = f"`normalize` is `{normalize}`; {config.name} takes one of {', '.join(possible)}."
         raise invalid_field("normalize", "unsupported_parameter", names if possible else takes_none)
-    inputs, outputs = (
-        tuple(
-            replace(tensor, normalize=normalize)
-            if tensor.image and normalize in tensor.image.normalizations
-            else tensor
-            for tensor in tensors
-        )
-        for tensors in (config.inputs, config.outputs)
-    )
+    inputs, outputs = (_with_normalization(tensors, normalize) for tensors in (config.inputs, config.outputs))
     return model.with_config(replace(config, inputs=inputs, outputs=outputs))
+
+
+def _with_normalization(tensors: Iterable[TensorConfig], normalize: Normalize) -> tuple[TensorConfig, ...]:
+    """The tensors. Those that cannot have the normalization keep their own."""
+    return tuple(
+        replace(tensor, normalize=normalize) if tensor.image and normalize in tensor.image.normalizations else tensor
+        for tensor in tensors
+    )
 
 
 def choose_media_type(config: ModelConfig, accept: str | None, *, has_classes: bool) -> str:
