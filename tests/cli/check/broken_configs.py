@@ -29,6 +29,11 @@ def rate_limited(*resources: tuple[str, bool]) -> str:
     return " ".join(groups)
 
 
+def corrid(data_type: str) -> str:
+    control = f"{{ kind: CONTROL_SEQUENCE_CORRID data_type: {data_type} }}"
+    return f'sequence_batching {{ control_input {{ name: "ID" control {control} }} }}'
+
+
 def inputs(tensors: str, more: str = "max_batch_size: 8 dynamic_batching { }") -> str:
     return f'backend: "python" input [ {tensors} ] output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ] {more}'
 
@@ -206,6 +211,13 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder(UNBATCHED), "max_batch_size is 0 and there is no dynamic_batching"),
         ],
         [Folder(queue("max_queue_size: 8")), Folder(f"{UNBATCHED} ensemble_scheduling {{ }}"), Folder(None)],
+    ),
+    "text-sequence-id": (
+        [(Folder(f"{BATCHED} {corrid('TYPE_STRING')}"), "'ID' shows the sequence id as TYPE_STRING")],
+        [
+            Folder(f"{BATCHED} {corrid('TYPE_UINT64')}"),
+            Folder(f"{BATCHED.replace('python', 'onnxruntime')} {corrid('TYPE_STRING')}"),
+        ],
     ),
     "unknown-accelerator": (
         [(Folder(accelerated("onnxruntime", "onnxruntime")), "unknown Execution Accelerator 'onnxruntime'")],

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi_triton.cli.check import data_files
 from fastapi_triton.cli.check.repository import ModelFolder
-from fastapi_triton.cli.check.rule import ERROR, Rules
+from fastapi_triton.cli.check.rule import ERROR, WARNING, Rules
 from fastapi_triton.cli.check.rules_schedulers import preferred_batch_sizes
 from fastapi_triton.triton.model_config import fits
 
@@ -59,6 +59,15 @@ def _correlation_id(control: Mapping[str, Any]) -> Iterator[str]:
     if (data_type := control.get("data_type")) not in _CORRELATION_ID_TYPES:
         allowed = ", ".join(_CORRELATION_ID_TYPES)
         yield f"unexpected data type for control {_CORRELATION_ID}: {data_type}. Allowed data types are {allowed}"
+
+
+@RULES.add("text-sequence-id", WARNING, advice="Use TYPE_UINT64, and numbers as ids.")
+def text_sequence_id(model: ModelFolder) -> Iterator[str]:
+    """With Triton 2.51, each request of such a Python model fails."""
+    for tensor in _batching(model).get("control_input", ()):
+        for control in tensor.get("control", ()):
+            if model.is_python and control["kind"] == _CORRELATION_ID and control.get("data_type") == "TYPE_STRING":
+                yield f"the control tensor '{tensor.get('name', '')}' shows the sequence id as TYPE_STRING"
 
 
 @RULES.add(
