@@ -71,15 +71,54 @@ def test_a_stream_model_is_found_by_the_parameter_that_names_it(tmp_path: Path) 
     assert check(tmp_path, ROOT / "models").returncode == 0
 
 
+def tensors(side: str, *names: str) -> str:
+    entries = (f'{{ name: "{name}" data_type: TYPE_STRING dims: 1 }}' for name in names)
+    return f"{side} [ {', '.join(entries)} ]"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "is_used"),
+    [
+        (("text",), ("event", "y"), True),
+        (("other",), ("event", "y"), False),  # the required input is missing
+        (("text",), ("event",), False),  # the output is missing
+        (("text",), ("y",), False),  # it has no events
+    ],
+)
+def test_a_stream_model_must_take_the_same_requests(
+    tmp_path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...], is_used: bool
+) -> None:
+    calls = 'parameters { key: "stream_model" value { string_value: "s" } }'
+    decoupled = "model_transaction_policy { decoupled: true }"
+    for name, config in (
+        ("m", f"{tensors('input', 'text')} {tensors('output', 'y')} {calls}"),
+        ("s", f"{tensors('input', *inputs)} {tensors('output', *outputs)} {decoupled}"),
+    ):
+        (tmp_path / "models" / name / "1").mkdir(parents=True)
+        (tmp_path / "models" / name / "config.pbtxt").write_text(f'backend: "onnxruntime" {config}')
+    assert init(tmp_path, "--from-repository", tmp_path / "models").exit_code == 0
+    (endpoint,) = runpy.run_path(str(tmp_path / "main.py"))["app"].endpoints
+    assert endpoint.declaration.models == (("m", "s") if is_used else ("m",))
+
+
+def test_the_remaining_time_is_no_field(tmp_path: Path) -> None:
+    timeout = 'input { name: "timeout_s" data_type: TYPE_FP32 dims: 1 optional: true }'
+    (tmp_path / "models" / "m" / "1").mkdir(parents=True)
+    config = f'backend: "onnxruntime" {tensors("input", "text")} {timeout} {tensors("output", "y")}'
+    (tmp_path / "models" / "m" / "config.pbtxt").write_text(config)
+    assert init(tmp_path, "--from-repository", tmp_path / "models").exit_code == 0
+    assert list(runpy.run_path(str(tmp_path / "main.py"))["MRequest"].model_fields) == ["text"]
+
+
 def test_names_that_are_equal_in_python_get_numbers(tmp_path: Path) -> None:
-    tensors = """
+    declared = """
         input [ { name: "a.b" data_type: TYPE_FP32 dims: 1 }, { name: "a b" data_type: TYPE_FP32 dims: 1 },
                 { name: "1" data_type: TYPE_FP32 dims: 1 }, { name: "_" data_type: TYPE_FP32 dims: 1 },
                 { name: "float" data_type: TYPE_FP32 dims: 1 }, { name: "a\\"\\n" data_type: TYPE_FP32 dims: 1 } ]
         output { name: "y" data_type: TYPE_FP32 dims: 1 }"""
     for name in ("m-1", "m.1", "1m"):
         (tmp_path / "models" / name / "1").mkdir(parents=True)
-        (tmp_path / "models" / name / "config.pbtxt").write_text(f'backend: "onnxruntime" {tensors}')
+        (tmp_path / "models" / name / "config.pbtxt").write_text(f'backend: "onnxruntime" {declared}')
     assert init(tmp_path, "--from-repository", tmp_path / "models").exit_code == 0
     written = runpy.run_path(str(tmp_path / "main.py"))
     assert {name for name in written if name.endswith("Request")} == {"M1Request", "M1_2Request", "Model1mRequest"}
