@@ -64,7 +64,7 @@ def choose_media_type(config: ModelConfig, accept: str | None, *, has_classes: b
     """The media type of the response to one request.
 
     Raises:
-        NotAcceptableError: the client accepts no possible one; the error says why there is no picture.
+        NotAcceptableError: the client accepts none of the possible ones; the error has the reason.
     """
     if config.decoupled:
         return content_negotiation.choose(accept, [content_negotiation.EVENTS])
