@@ -157,7 +157,9 @@ def test_a_picture_gets_a_comment(tmp_path: Path) -> None:
 
 def test_a_reason_from_triton_stays_a_comment() -> None:
     text = app_source.source([], [("m", "the data_type A\nraise SystemExit\r\x0craise SystemExit")])
-    exec(text, {})  # noqa: S102
+    written: dict[str, object] = {}
+    exec(text, written)  # noqa: S102
+    assert isinstance(written["app"], TritonFrontend)
 
 
 def test_mistakes_exit_with_2_and_a_reason(models: Path, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.cli import serve
 from fastapi_triton.cli.main import app
-from fastapi_triton.cli.perf import analyzer
-from fastapi_triton.cli.perf.analyzer import PerfError
+from fastapi_triton.cli.perf import tool
+from fastapi_triton.cli.perf.tool import PerfError
 from fastapi_triton.core.settings import variable
 from fastapi_triton.embedded import installation
 from fastapi_triton.embedded.installation import EmbeddedTritonError
@@ -114,7 +114,7 @@ def test_without_a_home_errors_name_the_variable_to_set(monkeypatch: pytest.Monk
     with pytest.raises(S3ModelsError, match="FASTAPI_TRITON_MODELS_CACHE"):
         default_cache()
     with pytest.raises(PerfError, match="XDG_CACHE_HOME"):
-        analyzer.folder()
+        tool.cache_folder("aiperf")
 
 
 def read_only(dir: str | None = None, **_: Any) -> Any:  # noqa: A002  # the library's name

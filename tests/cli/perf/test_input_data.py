@@ -12,7 +12,7 @@ import pytest
 from tritonclient.utils import deserialize_bytes_tensor, triton_to_np_dtype
 
 from fastapi_triton.cli.perf import input_data
-from fastapi_triton.cli.perf.analyzer import PerfError
+from fastapi_triton.cli.perf.tool import PerfError
 from fastapi_triton.triton.datatypes import BY_WIRE, DATATYPES
 from fastapi_triton.triton.model_config import ModelConfig, TensorConfig
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fastapi_triton.cli.main import app
-from fastapi_triton.cli.perf import analyzer
+from fastapi_triton.cli.perf import analyzer, tool
 from fastapi_triton.cli.perf.comparison import Level, Spread, table
 from fastapi_triton.core.errors import ModelNotReadyError, TritonUnavailableError
 from fastapi_triton.triton.datatypes import BY_WIRE
@@ -181,7 +181,7 @@ def test_without_a_binary_the_error_says_how_to_install_it(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(analyzer.PerfError, match="--install") as raised:
+    with pytest.raises(tool.PerfError, match="--install") as raised:
         analyzer.find(None)
     for words in ("pip install perf-analyzer", "SDK container", "--perf-analyzer", str(tmp_path)):
         assert words in str(raised.value)
@@ -201,8 +201,8 @@ def test_the_binary_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fo
 def test_costs_are_computed_per_round_and_shown_with_their_spread() -> None:
     level = Level(
         1,
-        [analyzer.Measurement(100, 1, 1, 1), analyzer.Measurement(200, 2, 2, 2)],
-        [analyzer.Measurement(90, 2, 1, 1), analyzer.Measurement(160, 5, 2, 2)],
+        [tool.Measurement(100, 1, 1, 1), tool.Measurement(200, 2, 2, 2)],
+        [tool.Measurement(90, 2, 1, 1), tool.Measurement(160, 5, 2, 2)],
     )
     cells = [list(column.cells) for column in table("echo", [level]).columns]
     assert cells[2] == ["150", "125", "-15%\n-20%..-10%"]

@@ -9,5 +9,6 @@ aiperf: one endpoint.
 | `analyzer` | finds, installs and runs perf_analyzer |
 | `aiperf` | finds, installs and runs aiperf |
 | `endpoint_records` | converts JSON requests to aiperf's records |
+| `tool` | where the tools are installed, their errors and measurements |
 | `comparison` | writes the results as table, JSON and plot |
 """

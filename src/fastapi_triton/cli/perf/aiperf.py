@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from fastapi_triton.cli.perf.analyzer import AnalyzerError, Measurement, PerfError, cache_folder
+from fastapi_triton.cli.perf import tool
+from fastapi_triton.cli.perf.tool import Measurement, PerfError, ToolError
 
 # The version that the tests use.
 PACKAGE = "aiperf==0.13.0"
@@ -58,25 +59,8 @@ class Endpoint:
 
 
 def find(named: Path | None) -> Path:
-    """The program: the named one, or one on the PATH, beside this Python, or installed by `install`.
-
-    Raises:
-        PerfError: there is none. The text has instructions.
-    """
-    if named is not None:
-        if not named.is_file():
-            raise PerfError(f"There is no aiperf at {named}.")
-        return named.absolute()
-    on_path = shutil.which("aiperf")
-    candidates = (
-        Path(on_path or ""),
-        Path(sys.executable).parent / "aiperf",
-        cache_folder("aiperf") / "bin" / "aiperf",
-    )
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.absolute()
-    raise PerfError(HOW_TO_INSTALL.format(folder=cache_folder("aiperf")))
+    """The program. Raises what `tool.find` raises."""
+    return tool.find("aiperf", named, HOW_TO_INSTALL)
 
 
 def install(folder: Path | None = None) -> Path:
@@ -85,7 +69,7 @@ def install(folder: Path | None = None) -> Path:
     Raises:
         PerfError: the installation failed.
     """
-    folder = folder or cache_folder("aiperf")
+    folder = folder or tool.cache_folder("aiperf")
     python = folder / "bin" / "python"
     for command in (
         (sys.executable, "-m", "venv", str(folder)),
@@ -103,7 +87,7 @@ def run(
     """Measure an endpoint, and keep aiperf's reports in `folder`. `records` has the requests, one JSON object a line.
 
     Raises:
-        AnalyzerError: aiperf or a request failed. The text has the errors.
+        ToolError: aiperf or a request failed. The text has the errors.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -115,7 +99,7 @@ def run(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     report = folder / "profile_export_aiperf.json"
     if done.returncode != 0 or not report.is_file():
-        raise AnalyzerError(f"aiperf failed against {endpoint.path}:\n{_errors(folder) or _last_lines(done.stderr)}")
+        raise ToolError(f"aiperf failed against {endpoint.path}:\n{_errors(folder) or _last_lines(done.stderr)}")
     return read_report(report)
 
 
@@ -154,17 +138,17 @@ def read_report(report: Path) -> Measurement:
     """The measurement in aiperf's JSON report.
 
     Raises:
-        AnalyzerError: requests failed, or the report cannot be read.
+        ToolError: requests failed, or the report cannot be read.
     """
     try:
         read = orjson.loads(report.read_bytes())
         if failed := int((read.get("error_request_count") or {}).get("avg", 0)):
-            raise AnalyzerError(f"{failed} requests failed:\n{_errors(report.parent)}")
+            raise ToolError(f"{failed} requests failed:\n{_errors(report.parent)}")
         latency = read["request_latency"]
         p50, p95, p99 = (float(latency[name]) for name in ("p50", "p95", "p99"))
         return Measurement(float(read["request_throughput"]["avg"]), p50, p95, p99)
     except (ValueError, KeyError, TypeError) as error:
-        raise AnalyzerError(f"aiperf's report {report} cannot be read: {error!r}.") from None
+        raise ToolError(f"aiperf's report {report} cannot be read: {error!r}.") from None
 
 
 def _last_lines(text: str) -> str:

@@ -4,13 +4,14 @@
 import csv
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from fastapi_triton.cli.perf import tool
+from fastapi_triton.cli.perf.tool import Measurement, PerfError, ToolError
 from fastapi_triton.triton.transport.address import Address
 from fastapi_triton.triton.transport.credentials import Access, HeaderLines
 
@@ -27,14 +28,6 @@ perf_analyzer was not found. Do one of these:
   pip install perf-analyzer                needs glibc 2.38 or newer
   fastapi-triton perf … --data-only        write only the input data, for the perf_analyzer of NVIDIA's SDK container
   fastapi-triton perf … --perf-analyzer    name the path of the binary"""
-
-
-class PerfError(Exception):
-    """The measurement cannot start: a file is missing, an input unknown, or there is no binary."""
-
-
-class AnalyzerError(PerfError):
-    """perf_analyzer or aiperf ran and failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,54 +65,9 @@ class Target:
         return cls(str(address) if address.is_tls else address.netloc, tuple(options))
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """The result of one run: inferences per second, latencies in milliseconds."""
-
-    inferences_per_s: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-
-
-def cache_folder(tool: str) -> Path:
-    """The folder into which `--install` installs a tool.
-
-    Raises:
-        PerfError: the user has no home folder.
-    """
-    try:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        raise PerfError(f"This user has no home folder. Set XDG_CACHE_HOME, or put {tool} on the PATH.") from None
-    return Path(cache) / "fastapi-triton" / tool
-
-
-def folder() -> Path:
-    """The folder into which `install` installs perf_analyzer."""
-    return cache_folder("perf_analyzer")
-
-
 def find(named: Path | None) -> Path:
-    """The binary: the named one, or one on the PATH, beside this Python, or installed by `install`.
-
-    Raises:
-        PerfError: there is none. The text has instructions.
-    """
-    if named is not None:
-        if not named.is_file():
-            raise PerfError(f"There is no perf_analyzer at {named}.")
-        return named.absolute()
-    on_path = shutil.which("perf_analyzer")
-    candidates = (
-        Path(on_path or ""),
-        Path(sys.executable).parent / "perf_analyzer",
-        folder() / "bin" / "perf_analyzer",
-    )
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate.absolute()
-    raise PerfError(HOW_TO_INSTALL.format(folder=folder()))
+    """The binary. Raises what `tool.find` raises."""
+    return tool.find("perf_analyzer", named, HOW_TO_INSTALL)
 
 
 def install() -> Path:
@@ -128,18 +76,19 @@ def install() -> Path:
     Raises:
         PerfError: pip failed.
     """
-    command = (*(sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder())), *PACKAGES)
+    folder = tool.cache_folder("perf_analyzer")
+    command = (*(sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder)), *PACKAGES)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise PerfError(f"pip could not install perf_analyzer:\n{done.stderr.strip()}")
-    return folder() / "bin" / "perf_analyzer"
+    return folder / "bin" / "perf_analyzer"
 
 
 def run(binary: Path, load: Load, *, target: Target, input_data: Path, report: Path) -> Measurement:
     """Measure a server, and keep perf_analyzer's report at `report`.
 
     Raises:
-        AnalyzerError: perf_analyzer failed. The text has its error output.
+        ToolError: perf_analyzer failed. The text has its error output.
     """
     report.unlink(missing_ok=True)
     command = (
@@ -150,7 +99,7 @@ def run(binary: Path, load: Load, *, target: Target, input_data: Path, report: P
     )
     done = subprocess.run(command, env=_environment(binary), capture_output=True, text=True, check=False)
     if done.returncode != 0 or not report.is_file():
-        raise AnalyzerError(f"perf_analyzer failed against {target.address}:\n{_error_output(done)}")
+        raise ToolError(f"perf_analyzer failed against {target.address}:\n{_error_output(done)}")
     return read_report(report)
 
 
@@ -158,12 +107,12 @@ def read_report(report: Path) -> Measurement:
     """The last line of a report (`-f`), whose latencies are in microseconds.
 
     Raises:
-        AnalyzerError: the report is empty.
+        ToolError: the report is empty.
     """
     with report.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     if not rows:
-        raise AnalyzerError(f"perf_analyzer measured nothing: {report} is empty.")
+        raise ToolError(f"perf_analyzer measured nothing: {report} is empty.")
     p50, p95, p99 = (float(rows[-1][f"{name} latency"]) / 1000 for name in ("p50", "p95", "p99"))
     return Measurement(float(rows[-1]["Inferences/Second"]), p50, p95, p99)
 

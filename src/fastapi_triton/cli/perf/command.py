@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fastapi_triton.cli.errors import fail, invalid_settings
 from fastapi_triton.cli.perf import aiperf, analyzer, comparison, endpoint_records, input_data
-from fastapi_triton.cli.perf.analyzer import AnalyzerError, PerfError
+from fastapi_triton.cli.perf.tool import PerfError, ToolError
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.observability.logging_config import printable_lines
@@ -98,20 +98,13 @@ def perf(
             return
         binary = analyzer.install() if install else analyzer.find(perf_analyzer)
         asyncio.run(_config(frontend, target, name="the frontend"))
-        for number in range(1, rounds + 1):
-            for level in levels:
-                load = analyzer.Load(target, level.concurrency, batch_size, requests, window_ms)
-                for way, server, measured in (
-                    ("triton", analyzer.Target.of(_address(triton), access), level.triton),
-                    ("frontend", analyzer.Target.of(_address(frontend), OPEN_TO_ALL), level.frontend),
-                ):
-                    typer.echo(f"round {number} of {rounds}: {level.concurrency} at once, {way}", err=True)
-                    report = output / f"{target}-{way}-{level.concurrency}-{number}.csv"
-                    measured.append(analyzer.run(binary, load, target=server, input_data=data_path, report=report))
+        loads = [analyzer.Load(target, level.concurrency, batch_size, requests, window_ms) for level in levels]
+        server, own = analyzer.Target.of(_address(triton), access), analyzer.Target.of(_address(frontend), OPEN_TO_ALL)
+        _measure_model(binary, server, own, data_path, levels, loads, rounds)
         _report(target, comparison.table(target, levels), levels, output)
     except ValidationError as error:  # of the settings
         fail(invalid_settings(error))
-    except AnalyzerError as error:
+    except ToolError as error:
         fail(str(error), status=1)
     except PerfError as error:
         fail(str(error))
@@ -126,6 +119,24 @@ def _require_options(context: typer.Context, others: Mapping[str, str], target: 
             if "/" in target and not target.startswith("/"):
                 kind += f"; for an endpoint, write /{target}"
             raise PerfError(f"{option} has no effect here: {target} is {kind}.")
+
+
+def _measure_model(
+    binary: Path,
+    triton: analyzer.Target,
+    frontend: analyzer.Target,
+    data_path: Path,
+    levels: list[comparison.Level],
+    loads: list[analyzer.Load],
+    rounds: int,
+) -> None:
+    """Measure Triton and the frontend in turn."""
+    for number in range(1, rounds + 1):
+        for level, load in zip(levels, loads, strict=True):
+            for way, server, measured in (("triton", triton, level.triton), ("frontend", frontend, level.frontend)):
+                typer.echo(f"round {number} of {rounds}: {level.concurrency} at once, {way}", err=True)
+                report = data_path.with_name(f"{load.model}-{way}-{level.concurrency}-{number}.csv")
+                measured.append(analyzer.run(binary, load, target=server, input_data=data_path, report=report))
 
 
 def _measure_endpoint(

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 from rich.table import Table
 
-from fastapi_triton.cli.perf.analyzer import Measurement, PerfError
+from fastapi_triton.cli.perf.tool import Measurement, PerfError
 
 _LATENCIES = ("p50_ms", "p95_ms", "p99_ms")
 _FIGURES = ("inferences_per_s", *_LATENCIES)

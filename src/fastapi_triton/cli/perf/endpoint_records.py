@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from fastapi_triton.cli.perf.aiperf import Endpoint
-from fastapi_triton.cli.perf.analyzer import PerfError
+from fastapi_triton.cli.perf.tool import PerfError
 
 Request = Mapping[str, Any]
 

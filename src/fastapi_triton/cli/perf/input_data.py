@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pybase64
 
-from fastapi_triton.cli.perf.analyzer import PerfError
+from fastapi_triton.cli.perf.tool import PerfError
 from fastapi_triton.core.errors import InvalidRequestError
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared import tensors
