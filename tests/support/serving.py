@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,8 @@ class Server:
     def drop(self) -> None:
         """Kill the server, for tests that do not check its shutdown: Triton needs four seconds for its own."""
         for each in self.below():
-            if each.is_running() and _name(each).startswith("triton"):
-                each.kill()
+            if _name(each).startswith("triton"):
+                _kill(each)
         self.stop()
 
 
@@ -140,11 +140,16 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
+def _kill(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):  # it may end at any time, with the process that started it
+        process.kill()
+
+
 def assert_gone(processes: set[psutil.Process]) -> None:
     """Assert that every process ends without being killed by the test."""
     _, alive = psutil.wait_procs(list(processes), timeout=30)
     for process in alive:
-        process.kill()
+        _kill(process)
     assert not alive, f"left behind: {alive}"
 
 
