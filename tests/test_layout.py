@@ -45,8 +45,8 @@ def test_no_file_is_too_long() -> None:
         *(ROOT / "benchmarks").rglob("*.py"),
         *(ROOT / "tests").rglob("*.py"),
     ):
-        assert len(path.read_text().splitlines()) <= 400, path.name
-    assert len((ROOT / "main.py").read_text().splitlines()) <= 40
+        assert len(path.read_text().splitlines()) <= 600, path.name
+    assert len((ROOT / "main.py").read_text().splitlines()) <= 60
 
 
 def test_every_source_file_names_its_licence() -> None:

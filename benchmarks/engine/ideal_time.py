@@ -39,7 +39,7 @@ def measure_ideal_time(stock: StockPipeline, probe: SpeedProbe, *, max_rows: int
     def read_texts() -> None:
         """Encode the texts of a full pass. They are new, so that no cache helps."""
         states = [probe.make_state(f"a new text, number {next(numbers)}") for _ in range(num_requests)]
-        probe.encoder.read_texts(states)
+        probe.encoder.text_encoder.read_texts(states)
 
     return IdealTime(
         per_step=probe.seconds(num_requests) / num_requests,

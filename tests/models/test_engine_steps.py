@@ -16,6 +16,7 @@ from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.preprocessing import preprocess
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState, Status
+from diffusion_engine.text_encoder import TextEncoder
 from drawings import row
 from listening import Driver
 
@@ -170,7 +171,7 @@ def test_text_that_cannot_be_encoded_fails_only_its_request(
 
 
 def test_text_cache_drops_the_least_recently_used_text(networks: Networks, encoded_texts: list[list[str]]) -> None:
-    encoder = Encoder(networks, NoiseSchedulers({}, ()), text_cache_size=2)
+    encoder = TextEncoder(networks, cache_size=2)
     for text in ("one", "two", "one", "three", "one", "two"):
         encoder.text(text)
     assert encoded_texts == [["one"], ["two"], ["three"], ["two"]]

@@ -18,12 +18,13 @@ import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
-from diffusion_engine.errors import RequestError, attempt, is_out_of_memory
+from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.gpu_health import end_process_if_broken
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.output_processor import OutputProcessor
+from diffusion_engine.pass_runner import PassRunner
 from diffusion_engine.picture_decoder import memory_for
 from diffusion_engine.picture_decoder_pool import Decode, Handlers, PictureDecoderPool
 from diffusion_engine.pictures import MAX_SIDE
@@ -81,6 +82,7 @@ class Engine:
         self.encoder = Encoder(networks, self.noise_scheduler)
         self.denoiser = Denoiser(networks)
         self.vae_decoder = VAEDecoder(networks)
+        self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)
         self.step_scheduler = StepScheduler(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
         self.output_processor = OutputProcessor()
         self._inbox: queue.SimpleQueue[RequestState | None] = queue.SimpleQueue()
@@ -169,8 +171,8 @@ class Engine:
         """Schedule requests, run one pass for all of them, and decode the finished ones. Returns False if idle."""
         rows = self._encode_new(self.step_scheduler.schedule())
         started = time.monotonic()
-        predicted, noise = self._predict(rows)
-        rows = self._finite(self._advance(predicted, noise))
+        predicted = self.pass_runner.run(rows)
+        rows = self._finite(predicted)
         if predicted:  # counted here, because the pass has ended only when `_finite` has waited for the GPU
             self._count_step(predicted, time.monotonic() - started)
         self._report_progress(rows)
@@ -212,7 +214,9 @@ class Engine:
     def _encode_new(self, states: list[RequestState]) -> list[RequestState]:
         """Encode the requests that run for the first time. If one cannot be encoded, only that one fails."""
         if new := [state for state in states if state.encoded is None]:
-            attempt(lambda: self.encoder.read_texts(new))  # if this fails, `_encode` finds the request at fault
+            attempt(
+                lambda: self.encoder.text_encoder.read_texts(new)
+            )  # if this fails, `_encode` finds the request at fault
         ready = []
         for state in states:
             if state.encoded is None and not self._encode(state):
@@ -232,51 +236,6 @@ class Engine:
         state.encoded = encoded
         state.mark("encode", started)
         return True
-
-    def _predict(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again."""
-        if not states:
-            return [], []
-        try:
-            return states, self.denoiser.predict(states)
-        except Exception as error:
-            needs_memory = is_out_of_memory(error)
-            if not needs_memory:
-                logger.warning("a pass of %d requests failed; each is retried alone", len(states), exc_info=True)
-        # Not in the handler: the exception keeps the tensors of the failed pass.
-        self.denoiser.clear_cache()
-        if needs_memory and len(states) > 1:
-            return self._predict_fewer(states)
-        return self._predict_alone(states)
-
-    def _predict_alone(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        survivors: list[RequestState] = []
-        noise: list[torch.Tensor] = []
-        for state in states:
-            predicted = attempt(partial(self.denoiser.predict, [state]))
-            if isinstance(predicted, RequestError):
-                self._evict(state, predicted)
-            else:
-                survivors.append(state)
-                noise += predicted
-        return survivors, noise
-
-    def _predict_fewer(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        """After running out of memory: run half of the requests now, the others in later steps."""
-        torch.cuda.empty_cache()
-        self.row_limits.shed(states[0].key, below=sum(each.num_rows for each in states))
-        return self._predict(states[: len(states) // 2])
-
-    def _advance(self, states: list[RequestState], noise: list[torch.Tensor]) -> list[RequestState]:
-        """One step of each request's noise scheduler. If one fails, only its request is evicted."""
-        advanced = []
-        for state, noise_pred in zip(states, noise, strict=True):
-            error = attempt(partial(self.noise_scheduler.advance, state, noise_pred))
-            if error is None:
-                advanced.append(state)
-            else:
-                self._evict(state, error)
-        return advanced
 
     def _finite(self, states: list[RequestState]) -> list[RequestState]:
         """The requests whose latents are finite; the others are evicted.

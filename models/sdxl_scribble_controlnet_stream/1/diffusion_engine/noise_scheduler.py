@@ -41,15 +41,21 @@ class StepResult:
 
 
 class NoiseSchedule:
-    """The steps of one request, from noise to picture."""
+    """The steps of one request, from noise to picture.
 
-    def __init__(self, scheduler: Any, num_steps: int) -> None:
+    Args:
+        strength: the last part of the steps that is made, as in diffusers' image-to-image pipelines.
+    """
+
+    def __init__(self, scheduler: Any, num_steps: int, *, strength: float = 1.0) -> None:
         # A shallow copy of a prepared object, because the constructor takes 2 ms. `set_timesteps` replaces all state.
         self._scheduler = copy.copy(scheduler)
         # The timesteps stay on the CPU: schedulers read their values, which would wait for a GPU.
         self._scheduler.set_timesteps(num_steps)
-        self._scheduler.set_begin_index(0)  # without it, the first step searches for its index
-        self.timesteps: list[torch.Tensor] = list(self._scheduler.timesteps)
+        num_omitted = max(0, num_steps - min(int(num_steps * strength), num_steps))
+        first = num_omitted * self._scheduler.order
+        self._scheduler.set_begin_index(first)  # without it, the first step searches for its index
+        self.timesteps: list[torch.Tensor] = list(self._scheduler.timesteps[first:])
 
     @property
     def num_steps(self) -> int:
@@ -82,9 +88,9 @@ class NoiseSchedulers:
     def __init__(self, checkpoint_config: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self._prepared = {name: make_noise_scheduler(name, checkpoint_config) for name in names}
 
-    def schedule(self, name: str, num_steps: int) -> NoiseSchedule:
+    def schedule(self, name: str, num_steps: int, *, strength: float = 1.0) -> NoiseSchedule:
         """A new schedule, for one request."""
-        return NoiseSchedule(self._prepared[name], num_steps)
+        return NoiseSchedule(self._prepared[name], num_steps, strength=strength)
 
     @torch.inference_mode()
     def advance(self, state: RequestState, noise_pred: torch.Tensor) -> None:

@@ -3,7 +3,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
@@ -18,11 +18,24 @@ MAX_SEED = 2**63 - 1
 RANDOM_SEED_BITS = 53
 INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
+# Inputs without an implementation.
+NOT_SUPPORTED_YET = (
+    "preset",
+    "loras",
+    "prompt_syntax",
+    "clip_skip",
+    "init_image",
+    "strength",
+    "mask",
+    "cache",
+    "eta",
+)
 
 
 def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:
     """The checked request. Raises `RequestError` with the field's name for an invalid value."""
     row = RowParser(values)
+    row.refuse(NOT_SUPPORTED_YET)
     defaults, limits = capabilities.defaults, capabilities.limits
     request = DiffusionRequest(
         prompt=row.text("prompt", "", max_characters=limits.max_prompt_characters),
@@ -67,6 +80,11 @@ class RowParser:
 
     def __init__(self, values: RowValues) -> None:
         self.values = values
+
+    def refuse(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self.values.get(name) is not None:
+                raise RequestError("unknown_option", f"`{name}` is not supported. Omit it.", field=name)
 
     def content(self, name: str) -> bytes | None:
         value = self.values.get(name)

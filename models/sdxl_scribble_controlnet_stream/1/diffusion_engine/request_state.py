@@ -81,6 +81,7 @@ class RequestState:
 
     status: Status = Status.WAITING
     step_index: int = 0
+    scheduled_steps: int | None = None  # the number of timesteps, known when it has been encoded
     encoded: Any = None  # its tensors: `encoder.Encoded`
     timings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -88,7 +89,8 @@ class RequestState:
 
     @property
     def num_steps(self) -> int:
-        return self.request.num_inference_steps
+        """The passes that it needs: a scheduler may take more than `num_inference_steps`, and `strength` fewer."""
+        return self.request.num_inference_steps if self.scheduled_steps is None else self.scheduled_steps
 
     @property
     def remaining_steps(self) -> int:
