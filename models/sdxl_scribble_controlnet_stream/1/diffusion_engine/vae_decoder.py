@@ -24,7 +24,7 @@ class VAEDecoder:
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
-        self._latent_to_rgb = None if networks.preview_vae else fit_latent_to_rgb(networks)  # (5, 3)
+        self._latent_to_rgb = None if networks.preview_vae else fit_latent_to_rgb(networks)  # (3, 5)
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor) -> Pixels:
@@ -62,9 +62,12 @@ class VAEDecoder:
             tiny = self._networks.preview_vae
             unscaled = [(each / tiny.config.scaling_factor).to(tiny.dtype) for each in predicted_clean]
             return [as_pixels(tiny.decode(each, return_dict=False)[0]) for each in unscaled]
-        channels = torch.cat(list(predicted_clean)).float().movedim(1, -1)  # (N, h, w, 4)
-        rgb = channels @ self._latent_to_rgb[:-1] + self._latent_to_rgb[-1]  # (N, h, w, 3)
-        return list(rgb.clamp(0, 255).to(torch.uint8).cpu().numpy())
+        # Not in torch: its product of small matrices can take a millisecond, because it waits for other threads.
+        latents = torch.cat(list(predicted_clean)).float().cpu().numpy()  # (N, 4, h, w)
+        channels = latents.reshape(*latents.shape[:2], -1)  # (N, 4, h w)
+        rgb = self._latent_to_rgb[:, :-1] @ channels + self._latent_to_rgb[:, -1:]  # (N, 3, h w)
+        pixels = rgb.clip(0, 255).astype(np.uint8).reshape(-1, 3, *latents.shape[2:])
+        return list(pixels.transpose(0, 2, 3, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,8 @@ def vae_not_finite(dtype: torch.dtype) -> RequestError:
 
 
 @torch.inference_mode()
-def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
-    """The linear map from a latent cell to its colour: (5, 3), the last row is the constant.
+def fit_latent_to_rgb(networks: Networks) -> npt.NDArray[np.float32]:
+    """The linear map from a latent cell to its colour: (3, 5), the last column is the constant.
 
     It is fitted to the loaded VAE by least squares over a palette, so it works for every checkpoint.
     """
@@ -142,7 +145,7 @@ def fit_latent_to_rgb(networks: Networks) -> torch.Tensor:
     middles = latents[0, :, 1::4, 1::4].flatten(1).T.cpu()  # (64, 4)
     if not bool(middles.isfinite().all()):
         logger.warning("the VAE cannot encode in %s, so all previews are grey", vae.dtype)
-        return torch.tensor([[0.0] * 3] * 4 + [[127.5] * 3], device=networks.device)
+        return np.array([[0.0, 0.0, 0.0, 0.0, 127.5]] * 3, dtype=np.float32)
     known = torch.cat([middles, torch.ones(len(middles), 1)], dim=1)  # (64, 5)
-    fitted: torch.Tensor = torch.linalg.lstsq(known, colours).solution
-    return fitted.to(networks.device)
+    fitted: npt.NDArray[np.float32] = torch.linalg.lstsq(known, colours).solution.T.contiguous().numpy()
+    return fitted
