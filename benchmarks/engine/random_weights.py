@@ -4,7 +4,6 @@
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,10 @@ from benchmarks.engine.torch_device import computes_in_bfloat16
 
 Architecture = dict[str, Any]  # network → its config
 
-ARCHITECTURE: Architecture = json.loads((Path(__file__).parent / "architecture.json").read_text())
+SDXL_CONFIG = VERSION_FOLDER / "diffusion_engine" / "sdxl_config"
+ARCHITECTURE: Architecture = {file.parent.name: json.loads(file.read_text()) for file in SDXL_CONFIG.glob("*/*.json")}
+# As in madebyollin/sdxl-vae-fp16-fix: SDXL's own VAE would be converted to float32.
+ARCHITECTURE["vae"]["force_upcast"] = False
 TOKENIZERS = VERSION_FOLDER / "demo_checkpoint"
 NUM_DRAWN = 1 << 24  # random numbers, repeated through the weights: drawing four billion on a CPU would take minutes
 

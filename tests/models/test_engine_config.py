@@ -22,6 +22,11 @@ def test_environment_variable_overrides_the_model_config() -> None:
     assert (config.checkpoint, config.dtype, config.max_pixels) == ("some/model", "float16", 5000)
 
 
+def test_model_may_have_its_own_environment_variables() -> None:
+    config = read({"env_prefix": "JUGGERNAUT_"}, SDXL_CHECKPOINT="some/model", JUGGERNAUT_DTYPE="fp16")
+    assert (config.checkpoint, config.dtype) == (str(CHECKPOINT), "float16")
+
+
 def test_rows_are_measured_unless_a_number_is_set() -> None:
     assert read().max_rows is read({"max_rows": "auto"}).max_rows is None
     assert read({"max_rows": "6"}).max_rows == 6

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from diffusion_engine.errors import RequestError
 
+# The end of the names of files that hold a whole checkpoint, or one network.
+SINGLE_FILE = ".safetensors"
 SCHEDULERS = ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
 # What a picture file records: everything, everything but the prompts, nothing.
 RECEIPTS = ("full", "no_prompt", "none")
@@ -73,10 +75,11 @@ class Capabilities:
         Raises:
             ValueError: the file contradicts itself, or has an unknown default or limit.
         """
-        file = Path(checkpoint) / "serving.json"
-        content: dict[str, Any] = {"name": checkpoint.rstrip("/").rsplit("/", 1)[-1], "sizes": SDXL_SIZES}
+        file = serving_file(checkpoint)
+        name = checkpoint.rstrip("/").rsplit("/", 1)[-1].removesuffix(SINGLE_FILE)
+        content: dict[str, Any] = {"name": name, "sizes": SDXL_SIZES}
         if file.is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content |= json.loads(file.read_text(encoding="utf-8"))
         capabilities = cls(
             name=content["name"],
             defaults=Defaults(**known(Defaults, {**content.get("defaults", {}), **(defaults or {})}, file)),
@@ -129,6 +132,17 @@ class Capabilities:
             f"{self.name} supports {', '.join(f'{w}x{h}' for w, h in self.sizes)}.",
             field="height" if width in {size[0] for size in self.sizes} else "width",
         )
+
+
+def serving_file(checkpoint: str) -> Path:
+    """The `serving.json` in the checkpoint's folder. Of a checkpoint in one file: NAME.serving.json beside it, or that
+    of its folder.
+    """
+    path = Path(checkpoint)
+    if not checkpoint.endswith(SINGLE_FILE):
+        return path / "serving.json"
+    own = path.with_suffix(".serving.json")
+    return own if own.is_file() else path.with_name("serving.json")
 
 
 def shape_distance(size: tuple[int, int], other: tuple[int, int]) -> float:

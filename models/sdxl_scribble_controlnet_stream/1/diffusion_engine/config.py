@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine's settings: the `parameters` of the model config. The environment variable SDXL_<NAME> overrides each."""
+"""The engine's settings: the `parameters` of the model config. Environment variables override each.
+
+They have the prefix SDXL_, or that of the parameter `env_prefix`: several models may share an environment.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from diffusion_engine.capabilities import SINGLE_FILE
 from diffusion_engine.pictures import MAX_SIDE
 from diffusion_engine.step_scheduler import Policy
 
+ENV_PREFIX = "SDXL_"
 DTYPES = ("auto", "float16", "bfloat16", "float32")
 SHORT_DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
@@ -22,6 +27,7 @@ class EngineConfig:
     unet: str = ""
     controlnet: str = ""
     vae: str = ""
+    config: str = ""  # configs and tokenizers for a checkpoint in one file; empty: SDXL's
     preview_vae: str = ""  # a tiny VAE; empty: previews are a linear map of the latents
     device: str = "auto"
     dtype: str = "auto"
@@ -43,8 +49,10 @@ class EngineConfig:
     def read(cls, parameters: Mapping[str, str], environ: Mapping[str, str], *, version_folder: Path) -> Self:
         """Read and check all values, so that a wrong one fails when the model loads. Raises `ValueError`."""
 
+        prefix = parameters.get("env_prefix", "").strip() or ENV_PREFIX
+
         def setting(name: str, default: str) -> str:
-            from_environment = environ.get(f"SDXL_{name.upper()}", "").strip()
+            from_environment = environ.get(f"{prefix}{name.upper()}", "").strip()
             return from_environment or parameters.get(name, "").strip() or default
 
         return cls(
@@ -52,7 +60,8 @@ class EngineConfig:
             unet=locate(setting("unet", ""), version_folder),
             controlnet=locate(setting("controlnet", ""), version_folder),
             vae=locate(setting("vae", ""), version_folder),
-            preview_vae=locate(setting("preview_vae", ""), version_folder),
+            config=locate(setting("config", ""), version_folder, may_be_file=False),
+            preview_vae=locate(setting("preview_vae", ""), version_folder, may_be_file=False),
             device=setting("device", "auto"),
             dtype=checked_dtype(setting("dtype", "auto")),
             defaults=checked_defaults(setting("defaults", "{}")),
@@ -71,16 +80,22 @@ class EngineConfig:
         )
 
 
-def locate(name: str, version_folder: Path) -> str:
-    """A folder beside `model.py`, else a folder anywhere, else the name itself if it can be a hub name."""
+def locate(name: str, version_folder: Path, *, may_be_file: bool = True) -> str:
+    """The path of a folder or a file, beside `model.py` or anywhere; else the name itself if it can be a hub name."""
     if not name:
         return ""
-    for folder in (version_folder / name, at_home(name)):
-        if folder.is_dir():
-            return str(folder.resolve())
-    if name.startswith(("/", "~", ".")) or name.count("/") != 1:
+    is_file = name.endswith(SINGLE_FILE)
+    if is_file and not may_be_file:
+        raise ValueError(f"{name!r} is a file; set the folder or hub name of a checkpoint in diffusers' format")
+    if name.endswith((".ckpt", ".pt", ".bin")):
+        raise ValueError(f"{name!r} is a pickle, which can run code; convert it to {SINGLE_FILE}")
+    for path in (version_folder / name, at_home(name)):
+        if path.is_file() if is_file else path.is_dir():
+            return str(path.absolute() if is_file else path.resolve())  # links in the hub's cache lose the file's name
+    if name.startswith(("/", "~", ".")) or (name.count("/") < 2 if is_file else name.count("/") != 1):
+        kind, example = ("file", "owner/model/file.safetensors") if is_file else ("folder", "owner/model")
         raise ValueError(
-            f"{name!r} is neither a folder, alone or in {version_folder}, nor a hub name such as owner/model"
+            f"{name!r} is neither a {kind}, alone or in {version_folder}, nor a hub name such as {example}"
         )
     return name
 

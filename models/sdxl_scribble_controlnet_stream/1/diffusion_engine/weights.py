@@ -18,6 +18,7 @@ from diffusers import (
 )
 
 from diffusion_engine.config import EngineConfig
+from diffusion_engine.single_file import is_single_file, load_single_file, load_single_part
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +55,22 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
     dtype = choose_dtype(config.dtype, device)
     parts: dict[str, Any] = {}
     if config.controlnet:
-        parts["controlnet"] = load_part(ControlNetModel, config.controlnet, dtype)
-    elif "controlnet" not in StableDiffusionXLControlNetPipeline.load_config(config.checkpoint):
+        parts["controlnet"] = load_network(ControlNetModel, config.controlnet, config.config, dtype)
+    elif not has_controlnet(config.checkpoint):
         raise ValueError(
             f"{config.checkpoint} has no ControlNet: set the parameter controlnet (or SDXL_CONTROLNET); for SDXL, to "
             "xinsir/controlnet-scribble-sdxl-1.0"
         )
     if config.unet:
-        parts["unet"] = load_part(UNet2DConditionModel, config.unet, dtype)
+        parts["unet"] = load_network(UNet2DConditionModel, config.unet, config.config, dtype)
     if config.vae:
-        parts["vae"] = load_part(AutoencoderKL, config.vae, dtype)
-    pipeline = load_part(StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts)
+        parts["vae"] = load_network(AutoencoderKL, config.vae, config.config, dtype)
+    if is_single_file(config.checkpoint):
+        pipeline = load_single_file(config.checkpoint, config.config, dtype, **parts)
+    else:
+        pipeline = load_part(
+            StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts
+        )
     pipeline.to(device)
     if pipeline.vae.dtype is torch.float16 and pipeline.vae.config.force_upcast:
         # It overflows in float16. diffusers' pipelines convert it for each picture; here it stays float32.
@@ -91,6 +97,20 @@ def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
             f"{expected}. For SDXL, set it to madebyollin/taesdxl"
         )
     return vae.to(pipeline.device).eval()
+
+
+def has_controlnet(checkpoint: str) -> bool:
+    """Whether the checkpoint has its own. One file never does."""
+    if is_single_file(checkpoint):
+        return False
+    return "controlnet" in StableDiffusionXLControlNetPipeline.load_config(checkpoint)
+
+
+def load_network(of_class: Any, source: str, config: str, dtype: torch.dtype) -> Any:
+    """Load a network that replaces the checkpoint's own, from a folder, a hub name or a file."""
+    if is_single_file(source):
+        return load_single_part(of_class, source, config, dtype)
+    return load_part(of_class, source, dtype)
 
 
 def load_part(of_class: Any, source: str, dtype: torch.dtype, **parts: Any) -> Any:
