@@ -7,6 +7,7 @@ This package owns the translations. It must not know Triton: it uses the endpoin
 | --- | --- |
 | `routes` | adds the enabled APIs to the app |
 | `text_to_image` | the endpoint for these APIs: picture sizes, seeds, several pictures per request |
+| `unserved_fields` | notes about fields that are not served, and about misspelled names |
 | `previews` | converts a model's preview to a given size and format |
 | `openai/`, `a1111/` | the two APIs |
 | `playground/` | the page at `/` |

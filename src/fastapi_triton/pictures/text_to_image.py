@@ -3,7 +3,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 from pydantic import BaseModel, create_model
 
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError, NotFoundError
+from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import content_negotiation, images, responses, seeds
 from fastapi_triton.endpoints.declared import tensors
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
@@ -143,13 +144,21 @@ class TextToImage:
             description = {}
         return Capabilities.of_description(description, name=self.name)
 
-    def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Validate the fields of one picture. Returns the endpoint's fields with its defaults, without other fields.
+    def check(
+        self, fields: Mapping[str, Any], note: Callable[[str], None], *, implied: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Validate the fields of one picture. Returns the endpoint's fields with its defaults.
+
+        There is a note for each field that the endpoint does not have, unless it is `implied`: the client did not send
+        it.
 
         Raises:
             InvalidRequestError: a field is not valid for the endpoint.
         """
         declared = {name: value for name, value in fields.items() if name in self._request.model_fields}
+        for name, value in fields.items():
+            if value is not None and name not in declared and name not in implied:
+                note(f"`{name}` is {described(value)}, and was ignored: the endpoint has no such field.")
         request = validation.from_python(declared, self._request)
         self.pipeline.record_texts(request)
         return {name: getattr(request, name) for name in self._request.model_fields}

@@ -129,11 +129,11 @@ async def test_notes_name_the_differences_from_the_request(client: httpx2.AsyncC
         sampler_name="Euler",
         styles=["a style"],
         restore_faces=True,
-        override_settings={"CLIP_stop_at_last_layers": 2, "sd_model_checkpoint": ""},
+        override_settings={"CLIP_stop_at_last_layers": 3, "sd_model_checkpoint": ""},
         alwayson_scripts=unit(control_mode="My prompt is more important"),
     )
     assert (stream_inputs(triton)[0]["width"], stream_inputs(triton)[0]["height"]) == (128, 128)
-    words = ("exponential", "CLIP_stop", "styles", "restore_faces", "1024x1024", "control_mode")
+    words = ("exponential", "clip_skip", "styles", "restore_faces", "1024x1024", "control_mode")
     assert all(any(word in note for note in info["notes"]) for word in words)
 
 

@@ -92,8 +92,8 @@ async def test_a_form_can_have_the_scribble_and_extension_fields(
     ]
 
 
-async def test_openai_fields_without_a_meaning_are_accepted(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    ignored = {
+async def test_openai_fields_without_a_meaning_are_noted(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    fields = {
         "model": "gpt-image-1",
         "quality": "high",
         "background": "auto",
@@ -108,9 +108,18 @@ async def test_openai_fields_without_a_meaning_are_accepted(client: httpx2.Async
         "n": None,
         "stream": False,
     }
-    response = await client.post(GENERATIONS, json={"prompt": "a red house", **ignored})
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", **fields})
     assert response.status_code == 200
-    assert response.json()["notes"] == ["gpt-image-1 is not available; sdxl_scribble_controlnet is used instead."]
+    assert response.json()["notes"] == [
+        "gpt-image-1 is not available; sdxl_scribble_controlnet is used instead.",
+        '`input_fidelity` is "high", and was ignored: use conditioning_scale.',
+        '`moderation` is "low", and was ignored: this server does not moderate.',
+        '`quality` is "high", and was ignored: use num_inference_steps.',
+        '`safety_identifier` is "x", and was ignored: this server does not store it.',
+        '`style` is "vivid", and was ignored: write the style into the prompt.',
+        '`user` is "me", and was ignored: this server does not store it.',
+        "`partial_images` is 2, and was ignored: it has no effect without stream.",
+    ]
     assert set(stream_inputs(triton)[0]) == {"prompt", "seed", "output_format", "conditioning_scale"}
 
 

@@ -42,6 +42,6 @@ async def test_a_field_is_sent_as_the_tensor_that_it_names(
     assert response.status_code == 200, response.text
     body = response.json()
     assert body["output_format"] == "webp"  # the endpoint has no field for it
-    assert "no field output_format" in body["notes"][0]
+    assert "`output_format`" in body["notes"][0]
     assert received[-1]["negative_prompt"].array.item() == b"trees"
     assert "without" not in received[-1]

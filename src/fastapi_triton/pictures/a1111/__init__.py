@@ -7,6 +7,7 @@ This package owns A1111's field names and formats.
 | --- | --- |
 | `routes` | serves the requests |
 | `schemas` | translates the fields of `txt2img` to the endpoint's fields |
+| `unserved` | A1111's other fields, with their neutral values |
 | `controlnet` | the ControlNet unit with the scribble |
 | `samplers` | translates samplers and noise schedules to schedulers |
 | `tasks` | the running requests; only their own client can watch and interrupt them |

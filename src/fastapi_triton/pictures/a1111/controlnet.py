@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A1111's ControlNet unit: the scribble, its weight and its control window."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -70,9 +70,9 @@ def _known_module(value: Any) -> Any:
 
 
 class ControlNetUnit(BaseModel):
-    """An entry of `alwayson_scripts.controlnet.args`. Fields for preprocessors are ignored."""
+    """An entry of `alwayson_scripts.controlnet.args`. `unserved.CONTROLNET` has the extension's other fields."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     enabled: bool = True
     image: Annotated[Base64Image | None, BeforeValidator(_scribble)] = Field(
@@ -87,8 +87,8 @@ class ControlNetUnit(BaseModel):
     control_mode: str | int = 0
 
 
-def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | None:
-    """The enabled ControlNet unit of `alwayson_scripts`, or None.
+def unit_of(scripts: Mapping[str, Any], model: TextToImage, note: Callable[[str], None]) -> ControlNetUnit | None:
+    """The enabled ControlNet unit of `alwayson_scripts`, or None. Notes the scripts that are off.
 
     Raises:
         InvalidRequestError: the unit or another script is not supported.
@@ -101,6 +101,8 @@ def unit_of(scripts: Mapping[str, Any], model: TextToImage) -> ControlNetUnit | 
             units += [_read_unit(each, model) for each in values if each]
         elif any(values[:1]):
             raise unsupported(name, f'The always-on script "{shown(name)}" is not supported, only controlnet is.')
+        elif any(values):
+            note(f'The always-on script "{shown(name)}" was ignored, because its first argument turns it off.')
     enabled = [unit for unit in units if unit.enabled]
     if len(enabled) > 1:
         raise unsupported(

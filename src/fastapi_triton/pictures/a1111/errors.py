@@ -20,12 +20,13 @@ _ENDPOINT_NAMES = re.compile(rf"\b({'|'.join(_NAMES)})\b")
 
 def response(error: FastAPITritonError) -> Response:
     """The response for an error."""
-    error.detail = _renamed(error.detail)
+    error.detail = renamed(error.detail)
     error.problems = tuple(
-        FieldProblem(_renamed(each.pointer), each.code, _renamed(each.detail)) for each in error.problems
+        FieldProblem(renamed(each.pointer), each.code, renamed(each.detail)) for each in error.problems
     )
     return problem_details.response(error)
 
 
-def _renamed(text: str) -> str:
+def renamed(text: str) -> str:
+    """A text about the endpoint's fields, with A1111's names."""
     return _ENDPOINT_NAMES.sub(lambda found: _NAMES[found[1]], text)

@@ -222,6 +222,7 @@ async def _response_body(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task)
         "images": images if request.send_images else [],
         "parameters": request.model_dump(exclude={"alwayson_scripts", *(request.model_extra or {})}),
         "info": responses.encode(info).decode(),
+        "notes": notes,
     }
 
 

@@ -7,41 +7,37 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fastapi_triton.core.errors import InvalidRequestError, shown
+from fastapi_triton.core.errors import InvalidRequestError, invalid_field, shown
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
-from fastapi_triton.pictures.a1111 import samplers
-from fastapi_triton.pictures.a1111.controlnet import MODULES, Number, Whole, reject, unit_of, unsupported
+from fastapi_triton.pictures import unserved_fields
+from fastapi_triton.pictures.a1111 import errors, samplers, unserved
+from fastapi_triton.pictures.a1111.controlnet import (
+    MODULES,
+    ControlNetUnit,
+    Number,
+    Whole,
+    reject,
+    unit_of,
+    unsupported,
+)
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 
 # In pixels, the same limit as under `/v1`.
 _MAX_SIDE = 99_999
-# Fields that are ignored without a note: the feature that they belong to is rejected, or the server decides.
-_IGNORED = frozenset(
-    (
-        "denoising_strength",
-        "disable_extra_networks",
-        "do_not_save_grid",
-        "do_not_save_samples",
-        "override_settings_restore_afterwards",
-        "refiner_switch_at",
-        "save_images",
-        "script_args",
-        "seed_resize_from_h",
-        "seed_resize_from_w",
-        "subseed",
-    )
-)
-_SECOND_PASS_PREFIXES = ("hr_", "firstphase_", "firstpass_")
-# Values of other fields that mean what this server does anyway.
-_NEUTRAL = {"eta": 1, "s_noise": 1}
-# The most field names in one note.
-_MAX_NAMES = 10
+# The most layers that A1111 can skip.
+_MAX_CLIP_STOP = 12
+_CLIP_STOP = "CLIP_stop_at_last_layers"
+# The layer, from the end, whose output SDXL uses.
+_SDXL_CLIP_STOP = 2
+# Endpoint fields that are set here, although the client did not send them.
+_IMPLIED = frozenset(("output_format", "invert"))
+_IMG2IMG = "starting from a picture is not supported here"
 
 
 class Txt2ImgRequest(BaseModel):
-    """The supported fields of `txt2img`, and those that are rejected. Other fields are ignored, with a note."""
+    """The supported fields of `txt2img`, and those that are rejected. `unserved.TXT2IMG` has the others of A1111."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -65,8 +61,10 @@ class Txt2ImgRequest(BaseModel):
         description="`controlnet` with one unit: the scribble",
         examples=[{"controlnet": {"args": [{"image": images.SCRIBBLE}]}}],
     )
-    styles: list[str] | None = None
-    restore_faces: bool | None = None
+    eta: Number | None = Field(None, description="1 is the default of A1111's clients, and ignored except by DDIM")
+    clip_skip: Whole | None = Field(
+        None, ge=1, le=_MAX_CLIP_STOP, description="As CLIP_stop_at_last_layers: SDXL skips the last layer at 1 and 2"
+    )
     enable_hr: Annotated[
         Any, reject("a second pass is not supported. Set width and height to the size that you need.")
     ] = None
@@ -74,6 +72,9 @@ class Txt2ImgRequest(BaseModel):
     script_name: Annotated[Any, reject("scripts are not supported. Omit this field.")] = None
     subseed_strength: Annotated[Any, reject("variations of a seed are not supported. Omit this field.")] = None
     refiner_checkpoint: Annotated[Any, reject("a refiner is not supported. Omit this field.")] = None
+    infotext: Annotated[Any, reject("parameters are not read from it. Send them as fields.")] = None
+    init_images: Annotated[Any, reject(f"{_IMG2IMG}. Omit this field.")] = None
+    mask: Annotated[Any, reject(f"{_IMG2IMG}. Omit this field.")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,12 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
         InvalidRequestError: a value is not supported.
     """
     notes: list[str] = []
-    unit = unit_of(request.alwayson_scripts or {}, model)
+    unit = unit_of(request.alwayson_scripts or {}, model, notes.append)
     scheduler = samplers.scheduler(
         request.sampler_name or request.sampler_index, request.scheduler, capabilities, notes.append
     )
-    _note_settings(request, capabilities, notes.append)
+    notes += unserved_fields.notes(request.model_extra or {}, unserved.TXT2IMG, Txt2ImgRequest.model_fields)
+    settings = read_settings(request.override_settings or {}, capabilities, notes.append)
     fields: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -106,11 +108,14 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
         "guidance_scale": request.cfg_scale,
         "scheduler": scheduler,
         "output_format": "png",
+        "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip),
+        "eta": None if request.eta == 1 and scheduler != "ddim" else request.eta,
         **_size(request, capabilities, notes.append),
     }
     if unit is not None:
         if unit.control_mode not in (0, "0", "Balanced"):
             notes.append(f"control_mode {shown(unit.control_mode)} is not supported; Balanced is used.")
+        notes += unserved_fields.notes(unit.model_extra or {}, unserved.CONTROLNET, ControlNetUnit.model_fields)
         fields |= {
             "image": unit.image,
             "conditioning_scale": unit.weight,
@@ -118,7 +123,8 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
             "control_guidance_end": unit.guidance_end,
             "invert": MODULES[unit.module],
         }
-    batch = model.batch(model.check(fields), request.batch_size * request.n_iter)
+    checked = model.check(fields, lambda text: notes.append(errors.renamed(text)), implied=_IMPLIED)
+    batch = model.batch(checked, request.batch_size * request.n_iter)
     used = scheduler or capabilities.defaults.get("scheduler", "")
     return Txt2ImgPlan(batch, notes, samplers.LABELS.get(used, used), capabilities)
 
@@ -131,28 +137,33 @@ def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[s
     return capabilities.size_fields(wanted, note)
 
 
-def _note_settings(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> None:
-    for name, value in (request.override_settings or {}).items():
-        if name == "sd_model_checkpoint":
-            require_checkpoint(value, capabilities)
-        elif value:
-            note(f"The setting {shown(name)} is not supported and was ignored.")
-    _note_ignored(request.model_extra or {}, note)
-    if request.styles:
-        note("styles are not supported and were ignored.")
-    if request.restore_faces:
-        note("restore_faces is not supported and was ignored.")
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The served members of `override_settings`."""
+
+    clip_stop: int | None = None
 
 
-def _note_ignored(fields: Mapping[str, Any], note: Callable[[str], None]) -> None:
-    names = [
-        shown(name)
-        for name, value in fields.items()
-        if value and value != _NEUTRAL.get(name) and name not in _IGNORED and not name.startswith(_SECOND_PASS_PREFIXES)
-    ]
-    if names:
-        more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-        note(f"These fields are not supported and were ignored: {', '.join(names[:_MAX_NAMES])}{more}.")
+def read_settings(settings: Mapping[str, Any], capabilities: Capabilities, note: Callable[[str], None]) -> Settings:
+    """The served settings, with a note for each of the others.
+
+    Raises:
+        InvalidRequestError: this server has another checkpoint, or a value is invalid.
+    """
+    others = dict(settings)
+    require_checkpoint(others.pop("sd_model_checkpoint", None), capabilities)
+    clip_stop = others.pop(_CLIP_STOP, None)
+    if clip_stop is not None and (type(clip_stop) is not int or not 1 <= clip_stop <= _MAX_CLIP_STOP):
+        detail = f"`{_CLIP_STOP}` is {described(clip_stop)}; it must be a whole number from 1 to {_MAX_CLIP_STOP}."
+        raise invalid_field("override_settings", "out_of_range", detail)
+    for text in unserved_fields.notes(others, unserved.SETTINGS, ("sd_model_checkpoint", _CLIP_STOP)):
+        note(f"override_settings: {text}")
+    return Settings(clip_stop)
+
+
+def _layers_to_skip(clip_stop: int | None) -> int | None:
+    """diffusers' `clip_skip`. It counts from the layer before the last, which SDXL uses even if A1111's value is 1."""
+    return clip_stop - _SDXL_CLIP_STOP if clip_stop is not None and clip_stop > _SDXL_CLIP_STOP else None
 
 
 def require_checkpoint(name: Any, capabilities: Capabilities) -> None:

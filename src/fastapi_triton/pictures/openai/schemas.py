@@ -14,10 +14,24 @@ from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, NotFou
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
+from fastapi_triton.pictures import unserved_fields
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
+from fastapi_triton.pictures.unserved_fields import Unserved
 
 # Programs written for OpenAI name one of its models; they get this server's.
 _OPENAI_MODELS = ("gpt-image", "chatgpt-image", "dall-e")
+# Fields of OpenAI's own models.
+UNSERVED = {
+    "complexity": Unserved(),
+    "input_fidelity": Unserved("use conditioning_scale"),
+    "moderation": Unserved("this server does not moderate"),
+    "quality": Unserved("use num_inference_steps", ("auto",)),
+    "safety_identifier": Unserved("this server does not store it"),
+    "style": Unserved("write the style into the prompt"),
+    "user": Unserved("this server does not store it"),
+}
+_NO_STREAM = Unserved("it has no effect without stream", (0,))
+_LOSSLESS = Unserved("PNG is lossless", (100,))
 # Endpoint fields that are set from OpenAI's own fields.
 _NOT_EXTENSIONS = {"image", "width", "height", "output_format", "output_quality"}
 _FORMATS = tuple(content_negotiation.FORMAT_NAMES.values())
@@ -45,7 +59,7 @@ def _check_size(value: str | None) -> str | None:
 
 
 class ImagesRequest(BaseModel):
-    """The fields of OpenAI's API. Fields that only make sense for OpenAI's own models are accepted and ignored."""
+    """The fields of OpenAI's API. Those that only make sense for OpenAI's own models are noted (`UNSERVED`)."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -85,13 +99,13 @@ class ImagesRequest(BaseModel):
             )
         ),
     ] = None
-    quality: str | None = Field(None, max_length=32, description="Ignored: use num_inference_steps")
-    moderation: str | None = Field(None, description="Ignored")
-    style: str | None = Field(None, description="Ignored")
-    input_fidelity: str | None = Field(None, description="Ignored: use conditioning_scale")
-    complexity: str | None = Field(None, description="Ignored")
-    user: str | None = Field(None, description="Ignored")
-    safety_identifier: str | None = Field(None, description="Ignored")
+    quality: str | None = Field(None, max_length=32, description="Noted: use num_inference_steps")
+    moderation: str | None = Field(None, description="Noted: this server does not moderate")
+    style: str | None = Field(None, description="Noted: write the style into the prompt")
+    input_fidelity: str | None = Field(None, description="Noted: use conditioning_scale")
+    complexity: str | None = Field(None, description="Noted")
+    user: str | None = Field(None, description="Noted")
+    safety_identifier: str | None = Field(None, description="Noted")
     mask: Annotated[
         Base64Image | None,
         BeforeValidator(_reject("is not supported: the scribble controls the whole picture. Omit this field.")),
@@ -160,9 +174,8 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
         width, _, height = asked["size"].partition("x")
         fields |= capabilities.size_fields((int(width), int(height)), notes.append)
     output_format = fields["output_format"]
-    fields = model.check(fields)
-    if "output_format" in asked and "output_format" not in fields:
-        notes.append("The endpoint has no field output_format, so the picture has the model's own format.")
+    fields = model.check(fields, notes.append, implied=() if "output_format" in asked else ("output_format",))
+    notes += _unserved_notes(asked, stream=stream, output_format=output_format)
     partial_images = asked.get("partial_images", 0) if stream else 0
     return ImagesPlan(
         batch=model.batch(fields, count),
@@ -174,6 +187,15 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
         preview_every=_preview_every(partial_images, fields, capabilities.defaults),
         notes=notes,
     )
+
+
+def _unserved_notes(asked: Mapping[str, Any], *, stream: bool, output_format: str) -> list[str]:
+    unserved = dict(UNSERVED)
+    if not stream:
+        unserved["partial_images"] = _NO_STREAM
+    if output_format == "png":
+        unserved["output_compression"] = _LOSSLESS
+    return unserved_fields.notes({name: asked.get(name) for name in unserved}, unserved, ())
 
 
 def _model_notes(asked: str | None, model: TextToImage) -> list[str]:
