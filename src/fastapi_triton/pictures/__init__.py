@@ -6,6 +6,7 @@ This package owns the translations. It must not know Triton: it uses the endpoin
 | module | purpose |
 | --- | --- |
 | `routes` | adds the enabled APIs to the app |
+| `picture_models` | the models that these APIs offer, by name |
 | `text_to_image` | the endpoint for these APIs: picture sizes, seeds, several pictures per request |
 | `unserved_fields` | notes about fields that are not served, and about misspelled names |
 | `previews` | converts a model's preview to a given size and format |

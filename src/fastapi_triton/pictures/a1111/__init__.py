@@ -10,6 +10,7 @@ This package owns A1111's field names and formats.
 | `unserved` | A1111's other fields, with their neutral values |
 | `controlnet` | the ControlNet unit with the scribble |
 | `samplers` | translates samplers and noise schedules to schedulers |
+| `checkpoints` | the checkpoints by name, and the one that a client has chosen |
 | `tasks` | the running requests; only their own client can watch and interrupt them |
 | `errors` | errors with A1111's field names |
 """

@@ -13,14 +13,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive
 
 from fastapi_triton.core import paths
+from fastapi_triton.core.request_record import current_record
 from fastapi_triton.endpoints import content_negotiation, openapi, responses
 from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
+from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgPlan, Txt2ImgRequest
 from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
+from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
 _V1 = f"{paths.A1111}/v1"
@@ -37,17 +40,18 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def router(model: TextToImage) -> APIRouter:
+def router(models: PictureModels) -> APIRouter:
     """The routes under `/sdapi/v1` and `/controlnet`."""
     routes = APIRouter(tags=["A1111"])
     tasks = Tasks()
-    _add_txt2img(routes, model, tasks)
-    _add_discovery(routes, model)
-    _add_controlnet(routes, model)
+    checkpoints = Checkpoints(models)
+    _add_txt2img(routes, checkpoints, tasks)
+    _add_discovery(routes, checkpoints)
+    _add_controlnet(routes, models.default)
     return routes
 
 
-def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
+def _add_txt2img(routes: APIRouter, checkpoints: Checkpoints, tasks: Tasks) -> None:
     @routes.post(
         f"{_V1}/txt2img",
         summary="Make pictures from a prompt, with a scribble in a ControlNet unit",
@@ -55,7 +59,7 @@ def _add_txt2img(routes: APIRouter, model: TextToImage, tasks: Tasks) -> None:
         openapi_extra=openapi.request_body(validation.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
-        return await Txt2ImgTranslation(request, model, tasks).serve(request.receive)
+        return await Txt2ImgTranslation(request, checkpoints, tasks).serve(request.receive)
 
     @routes.get(f"{_V1}/progress", summary="Get the progress of the client's own picture", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
@@ -78,11 +82,12 @@ class Txt2ImgTranslation(Translation):
     body: Txt2ImgRequest
     plan: Txt2ImgPlan
 
-    def __init__(self, request: Request, model: TextToImage, tasks: Tasks) -> None:
-        self.admission = model.endpoint.admission
-        self.model = model.name
+    def __init__(self, request: Request, checkpoints: Checkpoints, tasks: Tasks) -> None:
+        self.admission = checkpoints.models.least_busy
+        self.model = checkpoints.models.default.name
         self._owner = TaskOwner.of(request)
-        self._text_to_image = model
+        self._checkpoints = checkpoints
+        self._text_to_image = checkpoints.models.default  # until `prepare` chooses
         self._tasks = tasks
         self._task: Task | None = None  # set by `prepare`
         self._serving: asyncio.Task[Response] | None = None
@@ -106,7 +111,9 @@ class Txt2ImgTranslation(Translation):
         self.body = schemas.read(await raw_body.read(receive), self._text_to_image.endpoint.services.image_limits)
 
     async def prepare(self) -> None:
-        model = self._text_to_image
+        model = await self._checkpoints.of_request(self._owner, self.body.override_settings or {})
+        self._text_to_image, self.admission = model, model.endpoint.admission
+        current_record.get().model = model.name
         self.plan = schemas.plan(self.body, model, await model.capabilities())
         self.num_slots = len(self.plan.batch)
         task = self._task = self._tasks.add(self._owner, self.num_slots, task_id=self.body.force_task_id)
@@ -124,10 +131,13 @@ class Txt2ImgTranslation(Translation):
         return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
 
-def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
+def _add_discovery(routes: APIRouter, checkpoints: Checkpoints) -> None:
+    async def capabilities_for(request: Request) -> Capabilities:
+        return await checkpoints.current(TaskOwner.of(request)).capabilities()
+
     def add(name: str, content: Any) -> None:
         async def route(request: Request) -> Response:
-            body = content(await model.capabilities()) if callable(content) else content
+            body = content(await capabilities_for(request)) if callable(content) else content
             return _with_session(request, JSONResponse(body))
 
         summary = f"A1111's {name}"
@@ -136,26 +146,31 @@ def _add_discovery(routes: APIRouter, model: TextToImage) -> None:
     for name, content in _EMPTY.items():
         add(name, content)
     add("options", _options)
-    add("sd-models", _checkpoints)
     add("samplers", samplers.listed)
     add("schedulers", samplers.listed_schedules())
 
-    options_body = {"schema": {"type": "object"}, "example": {"samples_format": "png"}}
+    @routes.get(f"{_V1}/sd-models", summary="A1111's sd-models", response_model=None)
+    async def sd_models(request: Request) -> Response:
+        return _with_session(request, JSONResponse(await checkpoints.listed()))
+
+    options_body = {"schema": {"type": "object"}, "example": {OPTION: "demo_checkpoint"}}
 
     @routes.post(
         f"{_V1}/options",
-        summary="Accepts options with their current values only",
+        summary="Chooses the client's checkpoint. Other options are accepted with their current values only",
         response_model=None,
         openapi_extra={"requestBody": {"required": True, "content": {validation.JSON: options_body}}},
     )
     async def set_options(request: Request) -> Response:
-        capabilities = await model.capabilities()
+        current = _options(await capabilities_for(request))
         body = await raw_body.read(request.receive)
         validation.require_few_elements(body, validation.FEW_ELEMENTS)
-        large_json.require_cheap(body, model.endpoint.services.image_limits.max_text_bytes)
+        large_json.require_cheap(body, checkpoints.models.default.endpoint.services.image_limits.max_text_bytes)
         options = json_text.parse(body)
         json_text.require_unique_members(body, json_text.num_members(options))
-        schemas.require_options(options, _options(capabilities), capabilities)
+        schemas.require_options(options, current)
+        if options.get(OPTION) not in (None, "", current[OPTION]):
+            await checkpoints.choose(TaskOwner.of(request), options[OPTION])
         return JSONResponse(None)
 
 
@@ -191,12 +206,7 @@ def _with_session(request: Request, response: Response) -> Response:
 
 
 def _options(capabilities: Capabilities) -> dict[str, Any]:
-    return {"sd_model_checkpoint": capabilities.name, "samples_format": "png"}
-
-
-def _checkpoints(capabilities: Capabilities) -> list[dict[str, Any]]:
-    name = capabilities.name
-    return [{"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}]
+    return {OPTION: capabilities.name, "samples_format": "png"}
 
 
 async def _response_body(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures import unserved_fields
-from fastapi_triton.pictures.a1111 import errors, samplers, unserved
+from fastapi_triton.pictures.a1111 import checkpoints, errors, samplers, unserved
 from fastapi_triton.pictures.a1111.controlnet import (
     MODULES,
     ControlNetUnit,
@@ -99,7 +99,7 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
         request.sampler_name or request.sampler_index, request.scheduler, capabilities, notes.append
     )
     notes += unserved_fields.notes(request.model_extra or {}, unserved.TXT2IMG, Txt2ImgRequest.model_fields)
-    settings = read_settings(request.override_settings or {}, capabilities, notes.append)
+    settings = read_settings(request.override_settings or {}, notes.append)
     fields: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -144,19 +144,18 @@ class Settings:
     clip_stop: int | None = None
 
 
-def read_settings(settings: Mapping[str, Any], capabilities: Capabilities, note: Callable[[str], None]) -> Settings:
-    """The served settings, with a note for each of the others.
+def read_settings(settings: Mapping[str, Any], note: Callable[[str], None]) -> Settings:
+    """The served settings except the checkpoint, with a note for each of the others.
 
     Raises:
-        InvalidRequestError: this server has another checkpoint, or a value is invalid.
+        InvalidRequestError: a value is invalid.
     """
-    others = dict(settings)
-    require_checkpoint(others.pop("sd_model_checkpoint", None), capabilities)
+    others = {name: value for name, value in settings.items() if name != checkpoints.OPTION}
     clip_stop = others.pop(_CLIP_STOP, None)
     if clip_stop is not None and (type(clip_stop) is not int or not 1 <= clip_stop <= _MAX_CLIP_STOP):
         detail = f"`{_CLIP_STOP}` is {described(clip_stop)}; it must be a whole number from 1 to {_MAX_CLIP_STOP}."
         raise invalid_field("override_settings", "out_of_range", detail)
-    for text in unserved_fields.notes(others, unserved.SETTINGS, ("sd_model_checkpoint", _CLIP_STOP)):
+    for text in unserved_fields.notes(others, unserved.SETTINGS, (checkpoints.OPTION, _CLIP_STOP)):
         note(f"override_settings: {text}")
     return Settings(clip_stop)
 
@@ -166,20 +165,8 @@ def _layers_to_skip(clip_stop: int | None) -> int | None:
     return clip_stop - _SDXL_CLIP_STOP if clip_stop is not None and clip_stop > _SDXL_CLIP_STOP else None
 
 
-def require_checkpoint(name: Any, capabilities: Capabilities) -> None:
-    """Check a checkpoint's name.
-
-    Raises:
-        InvalidRequestError: this server has another checkpoint.
-    """
-    if name not in (None, "", capabilities.name):
-        raise unsupported(
-            "sd_model_checkpoint", f'There is no checkpoint "{shown(name)}"; this server has {capabilities.name}.'
-        )
-
-
-def require_options(options: Any, current: Mapping[str, Any], capabilities: Capabilities) -> None:
-    """Check the body of `POST /options`.
+def require_options(options: Any, current: Mapping[str, Any]) -> None:
+    """Check the body of `POST /options`, except the checkpoint.
 
     Raises:
         InvalidRequestError: an option would change, and so it would for all clients.
@@ -187,9 +174,7 @@ def require_options(options: Any, current: Mapping[str, Any], capabilities: Capa
     if not isinstance(options, Mapping):
         raise InvalidRequestError(f"The body is {described(options)}; it must be a JSON object.", code="wrong_type")
     for name, value in options.items():
-        if name == "sd_model_checkpoint":
-            require_checkpoint(value, capabilities)
-        elif value != current.get(name):
+        if name != checkpoints.OPTION and value != current.get(name):
             raise unsupported(
                 name, f"`{shown(name)}` is {described(value)}; the options of this server cannot be changed."
             )

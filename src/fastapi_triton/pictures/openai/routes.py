@@ -15,6 +15,7 @@ from starlette.types import Receive
 from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.core import paths
 from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.core.request_record import current_record
 from fastapi_triton.endpoints import openapi, responses
 from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
 from fastapi_triton.endpoints.pipeline import Translation
@@ -23,7 +24,8 @@ from fastapi_triton.endpoints.sse import PING, Event, queued_comment
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
-from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage
+from fastapi_triton.pictures.picture_models import PictureModels
+from fastapi_triton.pictures.text_to_image import Picture, Size
 
 # Clients expect this object. Nothing is counted in tokens here.
 _USAGE = {
@@ -34,12 +36,15 @@ _USAGE = {
 }
 
 
-def router(model: TextToImage) -> APIRouter:
+def router(models: PictureModels) -> APIRouter:
     """The routes under `/v1`."""
     routes = APIRouter(prefix=paths.OPENAI, tags=["OpenAI Images API"])
-    generation, edit = schemas.request_models(model)
+    generation, edit = schemas.request_models(models.default)
+    pipeline = models.default.pipeline
     started = int(time.time())
-    listed = {"id": model.name, "object": "model", "created": started, "owned_by": "fastapi-triton"}
+
+    def listed(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": started, "owned_by": "fastapi-triton"}
 
     @routes.post(
         "/images/generations",
@@ -48,8 +53,8 @@ def router(model: TextToImage) -> APIRouter:
         openapi_extra=openapi.request_body(validation.JSON, model=generation),
     )
     async def generations(request: Request) -> Response:
-        translation = ImagesTranslation(request, generation, model, events="image_generation")
-        return await model.pipeline.serve(translation, request.receive)
+        translation = ImagesTranslation(request, generation, models, events="image_generation")
+        return await pipeline.serve(translation, request.receive)
 
     @routes.post(
         "/images/edits",
@@ -58,18 +63,18 @@ def router(model: TextToImage) -> APIRouter:
         openapi_extra=openapi.request_body(validation.FORM, validation.JSON, model=edit),
     )
     async def edits(request: Request) -> Response:
-        translation = ImagesTranslation(request, edit, model, events="image_edit")
-        return await model.pipeline.serve(translation, request.receive)
+        translation = ImagesTranslation(request, edit, models, events="image_edit")
+        return await pipeline.serve(translation, request.receive)
 
     @routes.get("/models", summary="List the models", response_model=None)
-    async def models() -> Response:
-        return JSONResponse({"object": "list", "data": [listed]})
+    async def all_models() -> Response:
+        return JSONResponse({"object": "list", "data": [listed(name) for name in models.names]})
 
     @routes.get("/models/{name}", summary="Get a model by its name", response_model=None)
     async def one_model(name: str) -> Response:
-        if name != model.name:
-            raise schemas.unknown_model(name, model)
-        return JSONResponse(listed)
+        if models.named(name) is None:
+            raise schemas.unknown_model(name, models)
+        return JSONResponse(listed(name))
 
     return routes
 
@@ -82,12 +87,13 @@ class ImagesTranslation(Translation):
     plan: ImagesPlan
     pictures: list[Picture]
 
-    def __init__(self, request: Request, body_model: type[BaseModel], model: TextToImage, *, events: str) -> None:
-        self.admission = model.endpoint.admission
-        self.model = model.name
+    def __init__(self, request: Request, body_model: type[BaseModel], models: PictureModels, *, events: str) -> None:
+        self.admission = models.least_busy
+        self.model = models.default.name
         self._scope = request.scope
         self._body_model = body_model
-        self._text_to_image = model
+        self._models = models
+        self._text_to_image = models.default  # until `prepare` chooses
         self._event_name = events
 
     async def read(self, receive: Receive) -> None:
@@ -99,7 +105,10 @@ class ImagesTranslation(Translation):
         return isinstance(self.body, ImagesRequest) and bool(self.body.stream)
 
     async def prepare(self) -> None:
-        self.plan = await schemas.plan(self.body, self._text_to_image)
+        self._text_to_image = model = await schemas.choose_model(self.body, self._models)
+        self.admission = model.endpoint.admission
+        current_record.get().model = model.name
+        self.plan = await schemas.plan(self.body, model)
         await self._text_to_image.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
 

@@ -15,6 +15,7 @@ from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.pictures import unserved_fields
+from fastapi_triton.pictures.picture_models import PictureModels, no_such
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 from fastapi_triton.pictures.unserved_fields import Unserved
 
@@ -151,7 +152,6 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
     """Translate a validated body.
 
     Raises:
-        NotFoundError: it names an unknown model.
         InvalidRequestError: a value, or a combination of values, is not supported.
         FastAPITritonError: the model is not available, so its sizes are unknown.
     """
@@ -198,16 +198,30 @@ def _unserved_notes(asked: Mapping[str, Any], *, stream: bool, output_format: st
     return unserved_fields.notes({name: asked.get(name) for name in unserved}, unserved, ())
 
 
+async def choose_model(request: BaseModel, models: PictureModels) -> TextToImage:
+    """The model that the request names; the default for none, and for names of OpenAI's own models.
+
+    Raises:
+        NotFoundError: there is no such model.
+        FastAPITritonError: it is not loaded yet.
+    """
+    name = getattr(request, "model", None)
+    if name is None or (models.named(name) is None and name.startswith(_OPENAI_MODELS)):
+        return models.default
+    model = await models.find(name)
+    if model is None:
+        raise unknown_model(name, models)
+    return model
+
+
 def _model_notes(asked: str | None, model: TextToImage) -> list[str]:
-    if asked in (None, model.name):
+    if asked is None or asked == model.name or not asked.startswith(_OPENAI_MODELS):
         return []
-    if asked is not None and asked.startswith(_OPENAI_MODELS):
-        return [f"{shown(asked)} is not available; {model.name} is used instead."]
-    raise unknown_model(asked or "", model)
+    return [f"{shown(asked)} is not available; {model.name} is used instead."]
 
 
-def unknown_model(asked: str, model: TextToImage) -> NotFoundError:
-    detail = f'There is no model "{shown(asked)}"; this server has {model.name}.'
+def unknown_model(asked: str, models: PictureModels) -> NotFoundError:
+    detail = no_such("model", asked, models.names)
     return NotFoundError(detail, code="model_not_found", problems=[FieldProblem("#/model", "model_not_found", detail)])
 
 

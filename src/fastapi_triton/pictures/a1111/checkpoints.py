@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoints by A1111's names: their list, and the one that a client has chosen."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fastapi_triton.core.errors import shown
+from fastapi_triton.pictures.a1111.controlnet import unsupported
+from fastapi_triton.pictures.a1111.tasks import TaskOwner
+from fastapi_triton.pictures.picture_models import PictureModels, no_such
+from fastapi_triton.pictures.text_to_image import TextToImage
+
+# The option and the override setting that name a checkpoint.
+OPTION = "sd_model_checkpoint"
+# Choices that are kept; the oldest are dropped.
+_MAX_CHOICES = 1000
+
+
+class Checkpoints:
+    """The models as checkpoints. In A1111, `POST /options` changes the server's checkpoint; here, only the client's."""
+
+    def __init__(self, models: PictureModels) -> None:
+        self.models = models
+        self._chosen: OrderedDict[TaskOwner, TextToImage] = OrderedDict()
+
+    def current(self, client: TaskOwner) -> TextToImage:
+        """The model that this client has chosen; else the default. A choice without a cookie is the address's."""
+        chosen = self._chosen.get(client) or self._chosen.get(replace(client, session=None))
+        return chosen if chosen in self.models.listed else self.models.default
+
+    async def choose(self, client: TaskOwner, name: Any) -> None:
+        """Serve this client's later requests with another model. Raises what `named` raises."""
+        self._chosen[client] = await self.named(name)
+        self._chosen.move_to_end(client)
+        if len(self._chosen) > _MAX_CHOICES:
+            self._chosen.popitem(last=False)
+
+    async def of_request(self, client: TaskOwner, settings: Mapping[str, Any]) -> TextToImage:
+        """The model of a request: that of its override settings, else the client's. Raises what `named` raises."""
+        name = settings.get(OPTION)
+        return await self.named(name) if name not in (None, "") else self.current(client)
+
+    async def named(self, name: Any) -> TextToImage:
+        """The model with this checkpoint.
+
+        Raises:
+            InvalidRequestError: there is no such checkpoint.
+            FastAPITritonError: its model is not loaded yet.
+        """
+        # A1111's names may end with a hash: "name [0123abcd]".
+        found = await self.models.find(name.partition(" [")[0]) if isinstance(name, str) else None
+        if found is None:
+            names = await self.models.checkpoints()
+            raise unsupported(OPTION, no_such("checkpoint", str(shown(name)), names))
+        return found
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """The response of `/sdapi/v1/sd-models`."""
+        return [
+            {"title": name, "model_name": name, "hash": None, "sha256": None, "filename": name, "config": None}
+            for name in await self.models.checkpoints()
+        ]
