@@ -28,6 +28,10 @@ class ScribbleRequest(BaseModel):
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="whether the scribble is dark on light")
     receipt: str | None = Field(None, pattern="^(full|no_prompt|none)$", description="the record in the picture file")
     reproducible: bool | None = Field(None, description="unaffected by other requests; slower")
+    init_image: Base64Image | None = Field(None, description="the picture to start from")
+    strength: float | None = Field(None, ge=0, le=1, description="how much of init_image changes")
+    mask: Base64Image | None = Field(None, description="the region of init_image that is painted anew")
+    mask_selects: str | None = Field(None, pattern="^(white|black|transparent)$", description="that region in mask")
 
 
 class ScribbleResponse(BaseModel):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffusion_engine.picture_decoder import PictureDecoder, memory_for
 from diffusion_engine.pictures import examine
-from diffusion_engine.scribble import decode_scribble
+from diffusion_engine.scribble import ScribbleDecoding, decode_scribble
 
 from benchmarks import ROOT
 from benchmarks.common.ratio import Ratio
@@ -46,7 +46,7 @@ def compare(decoder: PictureDecoder, content: bytes) -> str:
         return decode_scribble(part, structure, "auto")
 
     def there() -> object:
-        return decoder.decode(part, structure, invert="auto", check=lambda: None)
+        return decoder.decode(ScribbleDecoding("auto"), part, structure, check=lambda: None)
 
     rounds = [(milliseconds(here), milliseconds(there)) for _ in range(NUM_ROUNDS)]
     one, other = (statistics.median(each) for each in zip(*rounds, strict=True))

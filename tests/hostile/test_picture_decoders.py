@@ -24,7 +24,7 @@ from diffusion_engine.pictures import examine
 from diffusion_engine.preprocessing import preprocess
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState
-from diffusion_engine.scribble import Scribble, decode_scribble
+from diffusion_engine.scribble import Scribble, ScribbleDecoding, decode_scribble
 from PIL import Image
 
 from support.paths import ROOT
@@ -286,7 +286,7 @@ def test_no_decoder_outlives_a_killed_engine(is_frozen: bool) -> None:
 
 def decode(decoder: PictureDecoder, content: bytes) -> Scribble:
     structure = examine(content, max_pixels=MAX_PIXELS)
-    return decoder.decode(structure.essential(content), structure, invert="auto", check=lambda: None)
+    return decoder.decode(ScribbleDecoding("auto"), structure.essential(content), structure, check=lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,16 @@ def test_base64_scribble_gets_a_base64_picture_and_previews_are_always_base64(mo
     assert Image.open(io.BytesIO(preview)).size == (24, 24)
 
 
+def test_decimal_numbers_are_read_as_the_client_wrote_them(model: Any) -> None:
+    """FP32 has 0.7 as 0.69999999, which would make 6 of 10 steps."""
+    sent = request(init_image=as_file(circle()), strength=0.7, num_inference_steps=10, guidance_scale=1.1)
+    model.execute([sent])
+    sent.all_responses()
+    info = json.loads(sent.final().outputs()["info"][0])
+    assert (info["strength"], info["guidance_scale"]) == (0.7, 1.1)
+    assert sent.responses[1].outputs()["num_steps"].tolist() == [7]
+
+
 def test_without_preview_every_no_preview_is_sent(model: Any) -> None:
     sent = request()
     model.execute([sent])

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.errors import RequestError
@@ -84,5 +85,13 @@ def read_values(request: Any, input_names: list[str]) -> RowValues:
     values: dict[str, Any] = {}
     for name in input_names:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
-        values[name] = None if tensor is None else tensor.as_numpy().ravel().tolist()[0]
+        values[name] = None if tensor is None else plain_value(tensor.as_numpy().ravel()[0])
     return values
+
+
+def plain_value(value: Any) -> bytes | int | float:
+    """An element of a tensor in Python's types. FP32 has 0.7 as 0.69999999, which would make 6 of 10 steps, not 7."""
+    if isinstance(value, np.float32):
+        return float(str(value))  # the shortest decimal number of this value, as the client wrote it
+    plain: bytes | int | float = value.item() if isinstance(value, np.generic) else value
+    return plain

@@ -36,7 +36,7 @@ _BY_CODE: dict[str, type[FastAPITritonError]] = {
 # Codes for invalid requests.
 _OF_REQUESTS = frozenset(
     (
-        *("image_too_complex", "not_an_image", "truncated_image", "undecodable_image"),
+        *("empty_mask", "image_too_complex", "not_an_image", "truncated_image", "undecodable_image"),
         *("unsupported_aspect_ratio", "unsupported_size"),
         *("invalid_base64", "invalid_text", "invalid_value", "missing_input", "not_finite", "out_of_range"),
         *("too_long", "too_short", "unknown_option", "unknown_scheduler", "unsupported_parameter"),

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffusion_engine.kept_region import KeptRegion
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
 from diffusion_engine.request_state import RequestState
 from diffusion_engine.text_encoder import TextEncoder
+from diffusion_engine.vae_encoder import VAEEncoder
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Encoded:
     time_ids: torch.Tensor  # (R, 6)
     control: torch.Tensor | None  # (1, C, h, w)
     guidance_embeds: torch.Tensor | None = None  # (R, G), for a UNet that takes the guidance scale as an input
+    kept: KeptRegion | None = None  # for a request with a mask
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
 
 
@@ -35,18 +38,25 @@ class Encoder:
         self._networks = networks
         self._schedulers = schedulers
         self.text_encoder = TextEncoder(networks)
+        self._vae_encoder = VAEEncoder(networks)
 
     @torch.inference_mode()
     def encode(self, state: RequestState) -> Encoded:
         """The request's tensors: those that are the same in each step, and the initial noise."""
         request = state.request
         texts = self.text_encoder.encode(state)
-        schedule = self._schedulers.schedule(request.scheduler, request.num_inference_steps)
+        schedule = self._schedulers.schedule(
+            request.scheduler,
+            request.num_inference_steps,
+            strength=1.0 if request.strength is None else request.strength,
+        )
         state.scheduled_steps = schedule.num_steps
         # On the CPU on every device, so that a seed gives the same noise everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)
+        latents, kept = self._start(state, schedule, generator)
         return Encoded(
-            latents=self._noise(state, generator) * schedule.init_noise_sigma,
+            latents=latents,
+            kept=kept,
             schedule=schedule,
             generator=generator,
             prompt_embeds=torch.cat([text.tokens for text in texts]),
@@ -55,6 +65,22 @@ class Encoder:
             control=self._control(state.control_image),
             guidance_embeds=self._guidance(request.guidance_scale, len(texts)),
         )
+
+    def _start(
+        self, state: RequestState, schedule: NoiseSchedule, generator: torch.Generator
+    ) -> tuple[torch.Tensor, KeptRegion | None]:
+        """The latents before the first step, and what a mask keeps. Draws random numbers in diffusers' order."""
+        if state.init_image is None:
+            return self._noise(state, generator) * schedule.init_noise_sigma, None
+        clean = self._vae_encoder.encode(state.init_image, generator)
+        noise = self._noise(state, generator)
+        if state.mask is None:
+            return schedule.add_noise(clean, noise, 0), None
+        # diffusers also encodes the kept part alone, for UNets that take it as an input.
+        self._vae_encoder.skip_sample(clean, generator)
+        is_from_noise = state.request.strength == 1
+        latents = noise * schedule.init_noise_sigma if is_from_noise else schedule.add_noise(clean, noise, 0)
+        return latents, KeptRegion.of(state.mask, clean, noise)
 
     def _noise(self, state: RequestState, generator: torch.Generator) -> torch.Tensor:
         factor = self._networks.vae_scale_factor

@@ -16,6 +16,7 @@ import diffusers
 import torch
 
 from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.decoding import Decode
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
 from diffusion_engine.errors import RequestError, attempt
@@ -26,7 +27,7 @@ from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.output_processor import OutputProcessor
 from diffusion_engine.pass_runner import PassRunner
 from diffusion_engine.picture_decoder import memory_for
-from diffusion_engine.picture_decoder_pool import Decode, Handlers, PictureDecoderPool
+from diffusion_engine.picture_decoder_pool import Handlers, PictureDecoderPool
 from diffusion_engine.pictures import MAX_SIDE
 from diffusion_engine.preprocessing import preprocess
 from diffusion_engine.receipt import ENGINE_VERSION, ReceiptWriter
@@ -44,9 +45,9 @@ class Engine:
 
     Args:
         max_requests: the most requests that it holds, waiting or running. It rejects others.
-        max_pixels, max_side: larger scribbles are rejected before they are decoded.
-        num_decoders: how many scribbles are decoded at a time, each in a separate process.
-        decode_timeout_s: the time limit for decoding one scribble.
+        max_pixels, max_side: larger pictures are rejected before they are decoded.
+        num_decoders: how many pictures are decoded at a time, each in a separate process.
+        decode_timeout_s: the time limit for decoding one picture.
     """
 
     def __init__(

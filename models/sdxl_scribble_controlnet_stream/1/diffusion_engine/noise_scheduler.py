@@ -70,6 +70,11 @@ class NoiseSchedule:
         scaled: torch.Tensor = self._scheduler.scale_model_input(latents, self.timesteps[step_index])
         return scaled
 
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, step_index: int) -> torch.Tensor:
+        """Clean latents with as much noise as those before this step, which must be the next one."""
+        noisy: torch.Tensor = self._scheduler.add_noise(clean, noise, self.timesteps[step_index].reshape(1))
+        return noisy
+
     def step(
         self, noise_pred: torch.Tensor, latents: torch.Tensor, step_index: int, generator: torch.Generator
     ) -> StepResult:
@@ -97,6 +102,8 @@ class NoiseSchedulers:
         """Advance a request by one step with its predicted noise, (1, 4, h, w)."""
         encoded = state.encoded
         result = encoded.schedule.step(noise_pred, encoded.latents, state.step_index, encoded.generator)
+        state.step_index += 1
+        if encoded.kept is not None:
+            result = encoded.kept.restore(result, encoded.schedule, state.step_index)
         encoded.latents = result.latents
         encoded.predicted_clean = result.predicted_clean
-        state.step_index += 1

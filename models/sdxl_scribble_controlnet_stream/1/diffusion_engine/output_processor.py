@@ -94,10 +94,13 @@ class OutputProcessor:
         make_receipt: Callable[[], str],
     ) -> None:
         request, started = state.request, time.monotonic()
-        state.pixels_sha256 = hash_of_pixels(Image.fromarray(pixels))
+        picture = Image.fromarray(pixels)
+        if state.mask is not None:  # a VAE changes every pixel, so the kept ones are put back
+            picture = Image.composite(picture, state.init_image, state.mask)
+        state.pixels_sha256 = hash_of_pixels(picture)
         content = attempt(
             lambda: encode_picture(
-                Image.fromarray(pixels),
+                picture,
                 output_format=request.output_format,
                 output_quality=request.output_quality,
                 receipt=make_receipt(),

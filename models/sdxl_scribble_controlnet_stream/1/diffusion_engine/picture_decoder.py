@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diffusion_engine import picture_decoder_protocol
+from diffusion_engine.decoding import Decoding
 from diffusion_engine.errors import RequestError
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.scribble import Scribble
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ BASE_MEMORY_BYTES = 128 * 1024 * 1024
 BYTES_PER_PIXEL = 20
 
 Check = Callable[[], None]
+T = TypeVar("T")
 
 
 class DecoderEndedError(Exception):
@@ -56,6 +57,7 @@ class PictureDecoder:
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
+        self._field = ""  # the input that is decoded
 
     @property
     def is_running(self) -> bool:
@@ -100,8 +102,8 @@ class PictureDecoder:
             self._process.wait()
             self._process = None
 
-    def decode(self, content: bytes, structure: Structure, *, invert: str, check: Check) -> Scribble:
-        """Decode a picture file and find its strokes. Kills the process if that takes too long or `check` raises.
+    def decode(self, decoding: Decoding[T], content: bytes, structure: Structure, *, check: Check) -> T:
+        """Decode a picture file. Kills the process if that takes too long or `check` raises.
 
         Args:
             content: the file, or the part of it that decoders need.
@@ -112,11 +114,10 @@ class PictureDecoder:
             RequestError: the picture cannot be decoded, or takes too long.
             DecoderEndedError: the process ended.
         """
-        request = picture_decoder_protocol.of_request(content, structure, invert)
-        late = too_slow(self._timeout_s)
-        return picture_decoder_protocol.scribble_of(
-            *self._exchange(request, check, timeout_s=self._timeout_s, late=late)
-        )
+        request = picture_decoder_protocol.of_request(decoding, content, structure)
+        self._field = decoding.field
+        response = self._exchange(request, check, timeout_s=self._timeout_s, late=self._too_slow())
+        return picture_decoder_protocol.result_of(decoding, *response)
 
     def _exchange(
         self, request: bytes, check: Check, *, timeout_s: float, late: Exception
@@ -157,17 +158,19 @@ class PictureDecoder:
         """The error for a process that has closed its end of the socket."""
         status = self._process.wait() if self._process is not None else 0
         if status == -signal.SIGALRM:
-            return too_slow(self._timeout_s)
+            return self._too_slow()
         return DecoderEndedError(f"the decoder ended with {f'signal {-status}' if status < 0 else f'status {status}'}")
 
-
-def too_slow(timeout_s: float) -> RequestError:
-    detail = f"`image` takes more than {timeout_s:g} s to decode. Save it again as a plain PNG or JPEG, or smaller."
-    return RequestError("image_too_complex", detail, field="image")
+    def _too_slow(self) -> RequestError:
+        detail = (
+            f"`{self._field}` takes more than {self._timeout_s:g} s to decode. Save it again as a plain PNG or JPEG, "
+            "or smaller."
+        )
+        return RequestError("image_too_complex", detail, field=self._field)
 
 
 def memory_for(max_pixels: int) -> int:
-    """The bytes of memory needed to decode this number of pixels and find the strokes in them."""
+    """The bytes of memory needed to decode this number of pixels and process them."""
     return BASE_MEMORY_BYTES + BYTES_PER_PIXEL * max_pixels
 
 

@@ -7,13 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from diffusion_engine.decoding import Decode, Decoding, decode_here
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.image_files.structure import Structure
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.picture_decoder import DecoderEndedError, PictureDecoder
 from diffusion_engine.request_state import RequestState
-from diffusion_engine.scribble import Scribble, decode_scribble
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.5, 30.0
 # How often an idle thread checks that its decoder runs.
 IDLE_INTERVAL_S = 5.0
 
-Decode = Callable[[bytes, Structure, str], Scribble]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class DecoderWorker:
 
 
 class PictureDecoderPool:
-    """Preprocesses requests from any thread, in order of arrival. Requests without a scribble do not wait.
+    """Preprocesses requests from any thread, in order of arrival. Requests without a picture do not wait.
 
     Args:
         count: the number of pictures that are decoded at a time.
@@ -77,7 +78,7 @@ class PictureDecoderPool:
         return sum(worker.decoder.is_running for worker in self._workers)
 
     def start(self) -> None:
-        """Start the threads and their decoders. Otherwise the first request with a scribble starts them."""
+        """Start the threads and their decoders. Otherwise the first request with a picture starts them."""
         with self._changed:
             if self._is_started or self._is_stopping:
                 return
@@ -98,8 +99,8 @@ class PictureDecoderPool:
 
     def submit(self, state: RequestState) -> None:
         """Preprocess a request. Its handlers may be called before this returns."""
-        if state.request.image is None:
-            self._preprocess(state, decode_scribble)  # there is nothing to decode
+        if state.request.image is None and state.request.init_image is None:
+            self._preprocess(state, decode_here)  # there is nothing to decode
             return
         self.start()
         with self._changed:
@@ -147,16 +148,16 @@ class PictureDecoderPool:
         self._metrics.set("sdxl_engine_decoders", self.num_running)
 
     def _decode(self, state: RequestState, decoder: PictureDecoder) -> None:
-        def decode(content: bytes, structure: Structure, invert: str) -> Scribble:
+        def decode(decoding: Decoding[T], content: bytes, structure: Structure) -> T:
             if not decoder.is_running:
                 detail = "The engine cannot start a process that decodes pictures. The server's log has the reason."
                 raise RequestError("decoder_unavailable", detail, retry_after_s=FIRST_BACK_OFF_S)
             try:
-                return decoder.decode(content, structure, invert=invert, check=lambda: self._check(state))
+                return decoder.decode(decoding, content, structure, check=lambda: self._check(state))
             except DecoderEndedError as error:
                 logger.warning("a picture could not be decoded: %s", error)
-                detail = f"`image` could not be decoded: {error}. Save it again as a plain PNG or JPEG."
-                raise RequestError("undecodable_image", detail, field="image") from None
+                detail = f"`{decoding.field}` could not be decoded: {error}. Save it again as a plain PNG or JPEG."
+                raise RequestError("undecodable_image", detail, field=decoding.field) from None
 
         was_running = decoder.is_running
         error = self._preprocess(state, decode)

@@ -11,11 +11,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from diffusion_engine import picture_decoder_protocol
+from diffusion_engine.decoding import Decoding
 from diffusion_engine.errors import RequestError
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.scribble import decode_scribble
 
 # Of prctl(2).
 PR_SET_PDEATHSIG = 1
@@ -41,14 +42,14 @@ def main(parent: int, memory_bytes: int, timeout_s: float) -> None:
             connection.sendall(response)
 
 
-def respond(content: bytes, structure: Structure, invert: str) -> bytes:
+def respond(decoding: Decoding[Any], content: bytes, structure: Structure) -> bytes:
     try:
-        return picture_decoder_protocol.of_scribble(decode_scribble(content, structure, invert))
+        return picture_decoder_protocol.of_result(decoding, decoding.decode(content, structure))
     except RequestError as error:
         return picture_decoder_protocol.of_error(error)
     except MemoryError:
-        detail = "`image` takes more memory to decode than the engine allows. Send a smaller image."
-        return picture_decoder_protocol.of_error(RequestError("image_too_large", detail, field="image"))
+        detail = f"`{decoding.field}` takes more memory to decode than the engine allows. Send a smaller image."
+        return picture_decoder_protocol.of_error(RequestError("image_too_large", detail, field=decoding.field))
 
 
 def end_with(parent: int) -> None:

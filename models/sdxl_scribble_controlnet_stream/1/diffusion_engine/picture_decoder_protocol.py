@@ -8,17 +8,20 @@ data.
 import json
 import struct
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-
+from diffusion_engine.decoding import Decoding
 from diffusion_engine.errors import RequestError
+from diffusion_engine.fitted_picture import MaskDecoding, PictureDecoding
 from diffusion_engine.image_files.structure import Structure
-from diffusion_engine.scribble import Scribble
+from diffusion_engine.scribble import ScribbleDecoding
+
+T = TypeVar("T")
 
 # The lengths of the two parts: JSON, then bytes.
 HEAD = struct.Struct(">II")
 READY: dict[str, Any] = {"ready": True}
+DECODINGS: dict[str, Any] = {each.field: each for each in (ScribbleDecoding, PictureDecoding, MaskDecoding)}
 
 
 def pack(values: dict[str, Any], content: bytes = b"") -> bytes:
@@ -48,35 +51,32 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     return (json.loads(text), content) if len(content) == content_size else None
 
 
-def of_request(content: bytes, structure: Structure, invert: str) -> bytes:
-    """A request for the strokes in a picture file. `structure` is that of the whole file."""
-    return pack({"structure": asdict(structure) | {"trailer": "", "spans": ()}, "invert": invert}, content)
+def of_request(decoding: Decoding[Any], content: bytes, structure: Structure) -> bytes:
+    """A request to decode a picture file. `structure` is that of the whole file."""
+    values = {
+        "field": decoding.field,
+        "options": asdict(decoding),  # type: ignore[call-overload]
+        "structure": asdict(structure) | {"trailer": "", "spans": ()},
+    }
+    return pack(values, content)
 
 
-def request_of(values: dict[str, Any], content: bytes) -> tuple[bytes, Structure, str]:
-    return content, Structure(**values["structure"]), values["invert"]
+def request_of(values: dict[str, Any], content: bytes) -> tuple[Decoding[Any], bytes, Structure]:
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in values["options"].items()}
+    return DECODINGS[values["field"]](**options), content, Structure(**values["structure"])
 
 
-def of_scribble(scribble: Scribble) -> bytes:
-    """A response with the strokes, one bit for each pixel."""
-    height, width = scribble.strokes.shape
-    facts = {name: getattr(scribble, name) for name in FACTS}
-    return pack({"scribble": facts, "shape": (height, width)}, np.packbits(scribble.strokes).tobytes())
+def of_result(decoding: Decoding[T], result: T) -> bytes:
+    facts, content = decoding.pack(result)
+    return pack({"facts": facts}, content)
 
 
 def of_error(error: RequestError) -> bytes:
     return pack({"error": {"code": error.code, "detail": error.detail, "field": error.field}})
 
 
-def scribble_of(values: dict[str, Any], content: bytes) -> Scribble:
-    """The strokes from a response. Raises `RequestError` if the response is an error."""
+def result_of(decoding: Decoding[T], values: dict[str, Any], content: bytes) -> T:
+    """The result from a response. Raises `RequestError` if the response is an error."""
     if error := values.get("error"):
         raise RequestError(error["code"], error["detail"], field=error["field"])
-    height, width = values["shape"]
-    bits = np.unpackbits(np.frombuffer(content, np.uint8), count=height * width)
-    facts = values["scribble"]
-    return Scribble(**{**facts, "size": tuple(facts["size"])}, strokes=bits.reshape(height, width).astype(np.bool_))
-
-
-# The fields of `Scribble` besides its strokes.
-FACTS = ("size", "file_format", "inverted", "flattened", "rotated", "is_photo", "num_frames")
+    return decoding.unpack(values["facts"], content)

@@ -22,8 +22,8 @@ RECEIPT_VERSION = 1
 MAX_BYTES = 60_000
 # The parts that are omitted from a receipt that is too large, in this order.
 LARGE_PARTS = (("scribble_png",), ("prompt", "negative_prompt"))
-# Parameters that do not affect the pixels, or that the recorded scribble makes redundant.
-NOT_IN_FILE = ("invert", "receipt")
+# Parameters that do not affect the pixels, or that the recorded scribble and hashes make redundant.
+NOT_IN_FILE = ("invert", "mask_selects", "receipt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class ReceiptWriter:
             **self._maker,
             **negative,
             **request.used_parameters(),
+            **state.picture_hashes,
             "pixels_sha256": state.pixels_sha256,
         }
 

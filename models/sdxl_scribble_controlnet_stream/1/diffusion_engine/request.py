@@ -44,7 +44,8 @@ class DiffusionRequest:
     clip_skip: int | None = None  # layers of the text encoders that are skipped at the end, as in diffusers
     init_image: bytes | None = None  # the picture to start from, as `image`
     strength: float | None = None  # the part of the steps that changes the initial picture, 0 to 1
-    mask: bytes | None = None  # a picture; white is painted anew
+    mask: bytes | None = None  # a picture; the part that `mask_selects` is painted anew
+    mask_selects: str = "white"  # white, black, transparent
     cache: float = 0.0  # how readily steps reuse earlier predictions, 0 (never) to 1
     eta: float | None = None  # noise that each step adds, for schedulers that have this parameter
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
+from diffusion_engine.fitted_picture import MASK_SELECTS
 from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.request import DiffusionRequest
 
@@ -18,15 +19,14 @@ MAX_SEED = 2**63 - 1
 RANDOM_SEED_BITS = 53
 INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
+# diffusers' default, and for a region one that leaves nothing of its old content.
+DEFAULT_STRENGTH, DEFAULT_STRENGTH_WITH_MASK = 0.8, 1.0
 # Inputs without an implementation.
 NOT_SUPPORTED_YET = (
     "preset",
     "loras",
     "prompt_syntax",
     "clip_skip",
-    "init_image",
-    "strength",
-    "mask",
     "cache",
     "eta",
 )
@@ -60,7 +60,12 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         receipt=row.choice("receipt", RECEIPTS, defaults.receipt),
         timeout_s=row.timeout(),
         reproducible=row.flag("reproducible"),
+        init_image=row.content("init_image"),
+        strength=row.strength(),
+        mask=row.content("mask"),
+        mask_selects=row.choice("mask_selects", MASK_SELECTS, "white"),
     )
+    require_some_steps(request)
     if request.control_guidance_start >= request.control_guidance_end:
         raise RequestError(
             "out_of_range",
@@ -69,6 +74,17 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
             field="control_guidance_start",
         )
     return request
+
+
+def require_some_steps(request: DiffusionRequest) -> None:
+    """Raise `RequestError` if `strength` leaves no step to make."""
+    if request.strength is not None and int(request.num_inference_steps * request.strength) < 1:
+        raise RequestError(
+            "out_of_range",
+            f"`strength` is {request.strength:g} and `num_inference_steps` is {request.num_inference_steps}, which "
+            f"leaves no step; `strength` must be at least {1 / request.num_inference_steps:.3g}.",
+            field="strength",
+        )
 
 
 def random_seed() -> int:
@@ -143,6 +159,17 @@ class RowParser:
             detail = f"`seed` is {seed}; it must be from 0 to {MAX_SEED}, or -1 for a random one."
             raise RequestError("out_of_range", detail, field="seed")
         return seed
+
+    def strength(self) -> float | None:
+        """None for a request that starts from noise, which must not have a mask or a strength either."""
+        is_from_picture = self.values.get("init_image") is not None
+        for name, needed in (("strength", "init_image"), ("mask", "init_image"), ("mask_selects", "mask")):
+            if self.values.get(name) is not None and self.values.get(needed) is None:
+                detail = f"`{name}` has no effect without `{needed}`. Send `{needed}` too, or omit `{name}`."
+                raise RequestError("unsupported_parameter", detail, field=name)
+        has_mask = self.values.get("mask") is not None
+        default = DEFAULT_STRENGTH_WITH_MASK if has_mask else DEFAULT_STRENGTH
+        return self.number("strength", 0.0, 1.0, default) if is_from_picture else None
 
     def timeout(self) -> float | None:
         if self.values.get("timeout_s") is None:

@@ -76,6 +76,9 @@ class RequestState:
     control_image: Any = None  # a PIL image, white strokes on black; None: no scribble
     scribble_info: Mapping[str, Any] | None = None
     seen_scribble: Any = None  # `receipt.SeenScribble`; None: no scribble
+    init_image: Any = None  # the PIL image to start from (RGB); None: the request starts from noise
+    mask: Any = None  # a PIL image (L), white where `init_image` is painted anew; None: everywhere
+    picture_hashes: dict[str, str] = field(default_factory=dict)  # of both, for the receipt
     is_base64: bool = True  # the picture is returned as base64 text, because the scribble was
     pixels_sha256: str = ""  # of the finished picture, before it is encoded as a file
 

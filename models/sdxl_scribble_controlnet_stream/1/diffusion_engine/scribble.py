@@ -3,14 +3,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
+from diffusion_engine.decoding import Decoding
 from diffusion_engine.image_files.structure import Structure
 from diffusion_engine.pictures import DECODING_ERRORS, damaged, examine, open_picture
+from diffusion_engine.placement import Placement
 from diffusion_engine.strokes import Mask, Strokes, bands_of, find_strokes
 
 # A picture counts as transparent if at least this part of it is more than half transparent.
@@ -42,14 +44,10 @@ class Scribble:
 
     def fit(self, width: int, height: int) -> Image.Image:
         """The control image of this size. The aspect ratio is kept; the rest is black."""
-        scale = min(width / self.size[0], height / self.size[1])
-        fitted = (max(1, round(self.size[0] * scale)), max(1, round(self.size[1] * scale)))
-        strokes = resize_strokes(self.strokes, fitted)
+        place = Placement.of(self.size, (width, height))
+        strokes = resize_strokes(self.strokes, place.size)
         canvas = Image.new("L", (width, height))
-        canvas.paste(
-            Image.fromarray(strokes.astype(np.uint8) * 255),
-            ((width - fitted[0]) // 2, (height - fitted[1]) // 2),
-        )
+        canvas.paste(Image.fromarray(strokes.astype(np.uint8) * 255), place.margins[:2])
         return canvas.convert("RGB")
 
     def describe(self) -> dict[str, Any]:
@@ -79,6 +77,33 @@ class Scribble:
             > SUSPICIOUS_PART,
         }
         return [note for note, holds in facts.items() if holds]
+
+
+@dataclass(frozen=True, slots=True)
+class ScribbleDecoding(Decoding[Scribble]):
+    """Finds the strokes of a scribble. They are packed with one bit for each pixel."""
+
+    field: ClassVar[str] = "image"
+    invert: str
+
+    def decode(self, content: bytes, structure: Structure) -> Scribble:
+        return decode_scribble(content, structure, self.invert)
+
+    @staticmethod
+    def pack(result: Scribble) -> tuple[dict[str, Any], bytes]:
+        facts = {name: getattr(result, name) for name in FACTS} | {"shape": result.strokes.shape}
+        return facts, np.packbits(result.strokes).tobytes()
+
+    @staticmethod
+    def unpack(facts: dict[str, Any], content: bytes) -> Scribble:
+        height, width = facts.pop("shape")
+        bits = np.unpackbits(np.frombuffer(content, np.uint8), count=height * width)
+        strokes = bits.reshape(height, width).astype(np.bool_)
+        return Scribble(**{**facts, "size": tuple(facts["size"])}, strokes=strokes)
+
+
+# The fields of `Scribble` besides its strokes.
+FACTS = ("size", "file_format", "inverted", "flattened", "rotated", "is_photo", "num_frames")
 
 
 def read_scribble(content: bytes, *, max_pixels: int, invert: str = "auto") -> Scribble:

@@ -18,6 +18,8 @@ MAX_PASSES_AT_FULL_SIZE = 24
 MAX_ASPECT_RATIO = 100
 # Of TIFF and EXIF data.
 MAX_TAGS = 256
+# The orientations that exchange width and height.
+SIDEWAYS = (5, 6, 7, 8)
 
 Span = tuple[int, int]
 
@@ -44,6 +46,11 @@ class Structure:
     spans: tuple[Span, ...] = ()  # empty: the whole file
     trailer: bytes = b""
     is_cut_off: bool = False
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height after the picture has been turned upright."""
+        return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
 
     def essential(self, data: bytes) -> bytes:
         """Only the bytes that decoding the first frame needs."""

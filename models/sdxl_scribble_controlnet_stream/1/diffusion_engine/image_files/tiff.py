@@ -7,6 +7,7 @@ import struct
 from diffusion_engine.image_files.structure import (
     MAX_FRAMES,
     MAX_TAGS,
+    SIDEWAYS,
     Format,
     Structure,
     cut_off,
@@ -17,7 +18,7 @@ from diffusion_engine.image_files.structure import (
 # The limit of values in the first directory, which every decoder reads.
 MAX_VALUE_BYTES = 4 * 1024 * 1024
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-WIDTH, HEIGHT = 256, 257
+WIDTH, HEIGHT, ORIENTATION = 256, 257, 274
 
 
 def scan_tiff(data: bytes) -> Structure:
@@ -27,16 +28,18 @@ def scan_tiff(data: bytes) -> Structure:
     num_tags, next_directory = tiff_directory(data, position, order)
     if num_tags > MAX_TAGS:
         raise too_complex(f"has {num_tags} tags")
-    sides: dict[int, int] = {}
+    values: dict[int, int] = {}
     value_bytes = 0
     for start in range(position + 2, position + 2 + 12 * num_tags, 12):
         tag, kind, count = struct.unpack_from(order + "HHI", data, start)
         value_bytes += TYPE_BYTES.get(kind, 1) * count
-        if tag in (WIDTH, HEIGHT):
-            sides[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, start + 8)[0]
+        if tag in (WIDTH, HEIGHT, ORIENTATION):
+            values[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, start + 8)[0]
     if value_bytes > MAX_VALUE_BYTES:
         raise too_complex(f"has {value_bytes:,} bytes of tags")
-    width, height = sides.get(WIDTH, 0), sides.get(HEIGHT, 0)
+    width, height = values.get(WIDTH, 0), values.get(HEIGHT, 0)
+    if values.get(ORIENTATION) in SIDEWAYS:  # Pillow turns TIFF files upright itself
+        width, height = height, width
     if not width * height:
         raise cut_off()
     num_frames = 1
