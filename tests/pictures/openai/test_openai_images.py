@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 import main
-from fastapi_triton import Settings, TritonFrontend
+from fastapi_triton import Base64Image, Settings, TritonFrontend
 from fastapi_triton.core.errors import (
     DeadlineExceededError,
     FieldProblem,
@@ -164,13 +164,10 @@ async def test_an_invalid_value_is_a_400_that_names_the_parameter(
     assert not stream_inputs(triton)
 
 
-async def test_an_edit_needs_one_scribble_and_no_mask(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+async def test_an_edit_needs_one_picture(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     assert (await rejected(client, EDITS))["param"] == "image"
     assert (await rejected(client, EDITS, image="aGVsbG8="))["code"] == "not_an_image"
     file = ("a.png", picture(), "image/png")
-    masked = await client.post(EDITS, data={"prompt": "a"}, files={"image": file, "mask": file})
-    assert (masked.status_code, masked.json()["error"]["param"]) == (400, "mask")
-    assert "`mask` is not supported" in masked.json()["error"]["message"]
     two = await client.post(EDITS, data={"prompt": "a"}, files=[("image[]", file), ("image[]", file)])
     assert (two.status_code, two.json()["error"]["code"], two.json()["error"]["param"]) == (
         400,
@@ -178,6 +175,47 @@ async def test_an_edit_needs_one_scribble_and_no_mask(client: httpx2.AsyncClient
         "image",
     )
     assert not stream_inputs(triton)
+
+
+async def test_a_mask_selects_the_transparent_part_of_the_picture_to_change(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    image, mask, scribble = (base64_picture(size=(8 * n, 8)) for n in (1, 2, 3))
+    files = {
+        name: (f"{name}.png", base64.b64decode(each), "image/png")
+        for name, each in (("image", image), ("mask", mask), ("scribble", scribble))
+    }
+    response = await client.post(EDITS, data={"prompt": "a"}, files=files)
+    assert response.status_code == 200, response.text
+    of_picture = {"init_image": image, "mask": mask, "mask_selects": "transparent"}
+    for body, expected in (
+        ({"mask": mask}, of_picture),
+        ({"mask": mask, "mask_selects": "black"}, of_picture | {"mask_selects": "black"}),
+        ({"scribble": scribble, "strength": 0.5}, {"image": scribble, "init_image": image, "strength": 0.5}),
+        ({"init_image": scribble}, {"image": image, "init_image": scribble}),
+    ):
+        response = await client.post(EDITS, json={"prompt": "a", "image": image, **body})
+        assert response.status_code == 200, response.text
+        assert pictures_in(stream_inputs(triton)[-1]) == expected
+    assert pictures_in(stream_inputs(triton)[0]) == of_picture | {"image": scribble}
+
+
+def pictures_in(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The stream model's inputs about pictures, with base64 text."""
+    names = ("image", "init_image", "mask", "mask_selects", "strength")
+    return {name: inputs[name] for name in names if name in inputs}
+
+
+async def test_a_mask_needs_an_endpoint_that_starts_from_pictures(triton: FakeTriton, settings: Settings) -> None:
+    class Scribbles(BaseModel):
+        prompt: str
+        image: Base64Image
+        conditioning_scale: float = 1.0
+
+    async with listening(app_of(triton, settings, Scribbles)) as client:
+        error = await rejected(client, EDITS, image=base64_picture(), mask=base64_picture())
+        assert (error["param"], error["code"]) == ("mask", "unsupported_parameter")
+        assert (await rejected(client, EDITS, image=base64_picture(), scribble=base64_picture()))["param"] == "scribble"
 
 
 async def test_the_endpoints_fields_are_extension_fields_with_its_limits(

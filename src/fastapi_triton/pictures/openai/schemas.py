@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, NotFoundError, invalid_field, shown
@@ -15,6 +15,7 @@ from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.pictures import unserved_fields
+from fastapi_triton.pictures.openai import edits
 from fastapi_triton.pictures.picture_models import PictureModels, no_such
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
 from fastapi_triton.pictures.unserved_fields import Unserved
@@ -109,7 +110,7 @@ class ImagesRequest(BaseModel):
     safety_identifier: str | None = Field(None, description="Noted")
     mask: Annotated[
         Base64Image | None,
-        BeforeValidator(_reject("is not supported: the scribble controls the whole picture. Omit this field.")),
+        BeforeValidator(_reject("is not supported by this server's endpoint. Omit this field.")),
     ] = None
 
 
@@ -123,13 +124,11 @@ def request_models(model: TextToImage) -> tuple[type[BaseModel], type[BaseModel]
         for name, declared in model.endpoint.request_model.model_fields.items()
         if name not in _NOT_EXTENSIONS
     }
-    # OpenAI's client sends image[] if it is given a list.
-    scribble = {"image": (Base64Image, Field(validation_alias=AliasChoices("image", "image[]")))}
     fields: Any = own
-    with_scribble: Any = {**scribble, **own}
+    with_pictures: Any = {**edits.fields(own), **own}
     return (
         create_model("ImageGenerationRequest", __base__=ImagesRequest, **fields),
-        create_model("ImageEditRequest", __base__=ImagesRequest, **with_scribble),
+        create_model("ImageEditRequest", __base__=ImagesRequest, **with_pictures),
     )
 
 
@@ -166,7 +165,12 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
     if count > model.max_pictures:
         raise _invalid("n", f"`n` is {count}; this server makes at most {model.max_pictures} pictures per request.")
     capabilities = await model.capabilities()
-    fields = {name: value for name, value in asked.items() if name not in ImagesRequest.model_fields}
+    endpoint = model.endpoint.request_model.model_fields
+    fields = {
+        name: value for name, value in asked.items() if name in endpoint or name not in ImagesRequest.model_fields
+    }
+    if "image" in fields:
+        fields = edits.translated(fields)
     fields["output_format"] = asked.get("output_format") or "png"
     if "output_compression" in asked:
         fields["output_quality"] = max(1, asked["output_compression"])
