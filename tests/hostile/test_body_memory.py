@@ -193,7 +193,7 @@ class Open(BaseModel):
 
 
 def test_fields_that_accept_long_text() -> None:
-    assert long_fields.names(MODEL) == frozenset({"image"})
+    assert long_fields.names(MODEL) == frozenset({"image", "init_image", "mask"})
     assert long_fields.names(validation.strict(Own)) == frozenset({"text", "bounded", "patterned", "image", "picture"})
     assert long_fields.names(validation.strict(Nested)) is None
     assert long_fields.names(validation.strict(Open)) is None
