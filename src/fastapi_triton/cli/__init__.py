@@ -10,6 +10,7 @@ other packages do the work, except for the checks, the client of `generate` and 
 | `serve` | `serve`: options, model repository, folder for jobs |
 | `setting_flags` | makes a flag for every setting |
 | `keys` | `keys`: creates, lists and revokes API keys |
+| `add_model` | `add-model`: adds a picture model with another checkpoint to a model repository |
 | `errors` | prints an error and exits |
 | `check/` | `check` and `openapi`: finds errors in apps, model repositories and a running Triton |
 | `generate/` | `generate`: makes pictures, over HTTP or with its own server |

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `fastapi-triton serve`, `generate`, `keys`, `init`, `check`, `openapi` and `perf`."""
+"""The command line: `fastapi-triton serve`, `generate`, `keys`, `init`, `add-model`, `check`, `openapi` and `perf`."""
 
 import typer
 
 from fastapi_triton.cli import keys
+from fastapi_triton.cli.add_model import add_model
 from fastapi_triton.cli.check.command import check_command, openapi_command
 from fastapi_triton.cli.generate import command as generate_command
 from fastapi_triton.cli.init.command import init
@@ -24,4 +25,5 @@ app.add_typer(keys.app, name="keys")
 app.command("serve")(serve)
 app.command("perf")(perf)
 app.command("init")(init)
+app.command("add-model")(add_model)
 app.command("generate", epilog=generate_command.EPILOG)(generate_command.command)

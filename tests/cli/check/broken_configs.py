@@ -42,6 +42,11 @@ def labels(filename: str) -> str:
     return BATCHED.replace("dims: [ 1 ]", f'dims: 1 label_filename: "{filename}"')
 
 
+def parameter(key: str, value: str) -> str:
+    return f'{UNBATCHED} parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
+
+
+ENGINE = "from diffusion_engine.config import EngineConfig"
 AUTO_COMPLETE = """
 class TritonPythonModel:
     @staticmethod
@@ -187,6 +192,22 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             (Folder(f"{TENSORS} ensemble_scheduling {{ }}", None, version="docs"), "there is no version folder"),
         ],
         [Folder(version="12")],
+    ),
+    "missing-checkpoint": (
+        [
+            (Folder(parameter("checkpoint", "demo"), ENGINE), "checkpoint names demo, but there is no 1/demo"),
+            (Folder(parameter("vae", "x.safetensors"), ENGINE), "vae names x.safetensors, but there is no 1/x.safe"),
+            (Folder(parameter("unet", "a/x.safetensors"), ENGINE), "there is no 1/a/x.safetensors"),
+            (Folder(parameter("checkpoint", "a/b/x.ckpt"), ENGINE), "names the pickle a/b/x.ckpt, which can run code"),
+        ],
+        [
+            Folder(parameter("checkpoint", "model.py"), ENGINE),
+            Folder(parameter("checkpoint", ""), ENGINE),
+            Folder(parameter("checkpoint", "owner/model"), ENGINE),
+            Folder(parameter("checkpoint", "owner/model/x.safetensors"), ENGINE),
+            Folder(parameter("checkpoint", "/mnt/x.safetensors"), ENGINE),
+            Folder(parameter("checkpoint", "demo")),
+        ],
     ),
     "no-model-file": (
         [

@@ -13,6 +13,7 @@ from fastapi_triton.cli.check import (
     rules_advice,
     rules_backends,
     rules_batch_tensors,
+    rules_checkpoints,
     rules_configs,
     rules_declarations,
     rules_deployment,
@@ -54,6 +55,7 @@ CONFIG_RULES: Sequence[Rule[ModelFolder]] = [
         rules_warmup.RULES,
         rules_metrics.RULES,
         rules_parameters.RULES,
+        rules_checkpoints.RULES,
         rules_advice.RULES,
     )
     for rule in rules.all
