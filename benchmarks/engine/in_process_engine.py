@@ -31,6 +31,8 @@ class JobListener:
         self.is_done = threading.Event()
         self._start = start
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
         del step, num_steps
         if preview is not None and self.first_preview is None:

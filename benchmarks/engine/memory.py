@@ -110,6 +110,8 @@ class WaitingListener:
         self.is_done = threading.Event()
         self.progress = listener.progress
 
+    def moved(self, position: object) -> None: ...
+
     def completed(self, picture: object) -> None:
         del picture
         self.is_done.set()

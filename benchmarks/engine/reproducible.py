@@ -53,6 +53,8 @@ class Waiter:
         self._is_done = threading.Event()
         self._outcome: GeneratedPicture | RequestError | None = None
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
 
     def completed(self, picture: GeneratedPicture) -> None:

@@ -27,6 +27,8 @@ class StepListener:
         self._is_over = False
         self._changed = threading.Condition()
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
         del step, num_steps, preview
         with self._changed:

@@ -42,6 +42,8 @@ class Ending:
     def __init__(self) -> None:
         self.how = ""
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
 
     def completed(self, picture: GeneratedPicture) -> None:

@@ -16,6 +16,8 @@ class Listener:
         self._error: RequestError | None = None
         self._is_done = threading.Event()
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
         if preview is not None:
             self.previews.append(preview)

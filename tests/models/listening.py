@@ -25,6 +25,8 @@ class Recorder:
         self.finals: list[GeneratedPicture | RequestError] = []
         self._has_ended = threading.Event()
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
         assert not self.finals
         self.progress_events.append((step, num_steps, preview))

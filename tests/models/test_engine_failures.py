@@ -233,6 +233,8 @@ def test_vae_overflow_is_an_error_instead_of_a_black_picture(make_driver: MakeDr
 
 def test_listener_that_raises_affects_no_other_request(driver: Driver) -> None:
     class Raising(Recorder):
+        def moved(self, position: object) -> None: ...
+
         def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
             raise RuntimeError("a bug of the listener's")
 

@@ -64,6 +64,8 @@ class Holding(Recorder):
         self.is_held = threading.Event()
         self.release = threading.Event()
 
+    def moved(self, position: object) -> None: ...
+
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None:
         super().progress(step, num_steps, preview)
         self.is_held.set()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import triton_backend
+from diffusion_engine import queue_reporter
 from diffusion_engine.engine import Engine
 from diffusion_engine.errors import RequestError
 from diffusion_engine.request import DiffusionRequest
@@ -110,11 +111,12 @@ def test_events_are_queued_then_progress_then_the_picture(model: Any) -> None:
 
 
 def test_every_output_has_the_datatype_and_shape_of_the_model_config(model: Any) -> None:
-    sent = request(preview_every=1)
-    model.execute([sent])
     seen: dict[str, Any] = {}
-    for response in sent.all_responses():
-        seen |= response.outputs()
+    for _ in range(2):  # before the first step, there is no estimated wait
+        sent = request(preview_every=1)
+        model.execute([sent])
+        for response in sent.all_responses():
+            seen |= response.outputs()
     assert {name: array.dtype.type for name, array in seen.items()} == OUTPUTS
     assert {array.shape for array in seen.values()} == {(1,)}
 
@@ -184,6 +186,25 @@ def test_terse_request_gets_queued_and_one_more_event(model: Any) -> None:
     info = json.loads(sent[1].final().outputs()["info"][0])
     assert (info["code"], info["field"], info["triton_code"]) == ("invalid_base64", "image", "INVALID_ARG")
     assert [one.num_finals for one in sent] == [1, 1, 1]
+
+
+def test_waiting_requests_learn_their_position_and_terse_ones_only_the_first(
+    make_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_reporter, "INTERVAL_S", 0.0)
+    model = make_model(max_rows=2)
+    sent = [request(num_inference_steps=4, is_terse=index % 2 == 1) for index in range(6)]
+    model.execute(sent)
+    assert [events(one) for one in sent[1::2]] == [["queued", "completed"]] * 3
+    last = [each.outputs() for each in sent[4].all_responses()]
+    places = [outputs["position"][0] for outputs in last if outputs["event"][0] == b"queued"]
+    assert len(places) > 1
+    assert places == sorted(set(places), reverse=True)
+    late = request()
+    model.execute([late])
+    queued = late.all_responses()[0].outputs()
+    assert (queued["position"].tolist(), queued["estimated_wait_s"].tolist()) == ([1], [0.0])
+    assert queued["estimated_total_s"][0] > 0
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ class TritonPythonModel:
                 return
             diffusion = parse_request(values, self.engine.capabilities)
             state = self.engine.submit(diffusion, listener, preview_every=int(values["preview_every"] or 0))
-            listener.queued()
+            listener.queued(self.engine.queue_reporter.position_of(state))
             self.watcher.watch(state, responses)
         except RequestError as error:
             listener.rejected(error)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from diffusion_engine.errors import RequestError
-from diffusion_engine.request_state import GeneratedPicture
+from diffusion_engine.request_state import GeneratedPicture, QueuePosition
 from triton_adapter.listener import TritonListener
 from triton_adapter.response_stream import ResponseStream
 
@@ -31,7 +31,7 @@ class TritonPythonModel:
             is_terse = bool(json.loads(request.parameters() or "{}").get("terse"))
             listener = TritonListener(ResponseStream(request.get_response_sender()), is_terse=is_terse)
             seed = int(pb_utils.get_input_tensor_by_name(request, "seed").as_numpy()[0])
-            listener.queued()
+            listener.queued(QueuePosition(1))
             self.threads.submit(self.run, listener, seed)
 
     def finalize(self) -> None:

@@ -30,6 +30,7 @@ from diffusion_engine.picture_decoder import memory_for
 from diffusion_engine.picture_decoder_pool import Handlers, PictureDecoderPool
 from diffusion_engine.pictures import MAX_SIDE
 from diffusion_engine.preprocessing import preprocess
+from diffusion_engine.queue_reporter import QueueReporter
 from diffusion_engine.receipt import ENGINE_VERSION, ReceiptWriter
 from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.request_state import BatchKey, Listener, RequestState, Status
@@ -86,6 +87,7 @@ class Engine:
         self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)
         self.step_scheduler = StepScheduler(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
         self.output_processor = OutputProcessor()
+        self.queue_reporter = QueueReporter(self.step_scheduler, self.output_processor.moved)
         self._inbox: queue.SimpleQueue[RequestState | None] = queue.SimpleQueue()
         self._picture_decoders = PictureDecoderPool(
             Handlers(preprocess=self._preprocess, ready=self._inbox.put, failed=self._drop),
@@ -98,7 +100,6 @@ class Engine:
         self._lock = threading.RLock()
         self._num_requests = 0
         self._is_stopping = False
-        self._seconds_per_row = 0.0  # of recent passes
 
     # ---- from any thread
 
@@ -160,7 +161,9 @@ class Engine:
                 arrived=time.monotonic(),
                 preview_every=preview_every,
                 is_guided_by_embedding=self._is_guided_by_embedding,
+                key=self._expected_key(request),
             )
+            self.queue_reporter.arrived(state)
             self._num_requests += 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
             self._picture_decoders.submit(state)  # under the lock: `stop` closes the decoders
@@ -183,7 +186,8 @@ class Engine:
     def _run(self) -> None:
         while self._add_arrivals():
             while self._step_or_fail_all() and self._add_arrivals(wait=False):
-                pass
+                self.queue_reporter.report()
+            self.queue_reporter.step_times.pause()
             self.denoiser.clear_cache()
         for state in list(self.step_scheduler):
             self.step_scheduler.remove_request(state)
@@ -206,6 +210,7 @@ class Engine:
             arrived = self._inbox.get(block=wait)
             while arrived is not None:
                 self.step_scheduler.add_request(arrived)
+                self.queue_reporter.left(arrived)
                 arrived = self._inbox.get(block=False)
         except queue.Empty:
             return True
@@ -310,6 +315,7 @@ class Engine:
 
     def _release(self, state: RequestState, status: Status) -> None:
         self.metrics.add("sdxl_engine_requests_total", how=status.value)
+        self.queue_reporter.left(state)
         with self._lock:
             self._num_requests -= 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)
@@ -319,7 +325,7 @@ class Engine:
         key, num_rows = states[0].key, sum(each.num_rows for each in states)
         for state in states:
             state.timings["denoise"] = state.timings.get("denoise", 0.0) + duration_s
-        self._seconds_per_row = 0.9 * self._seconds_per_row + 0.1 * duration_s / num_rows
+        self.queue_reporter.step_times.add(key, num_rows, duration_s=duration_s, now=time.monotonic())
         size = _size(key)
         self.metrics.add("sdxl_engine_steps_total", size=size)
         self.metrics.add("sdxl_engine_rows_total", num_rows, size=size)
@@ -330,7 +336,12 @@ class Engine:
     def _time_per_request(self) -> float:
         """An estimate of the time until a request ends, in seconds."""
         rows = 2 * self.capabilities.defaults.num_inference_steps
-        return max(1.0, rows * self._seconds_per_row)
+        return max(1.0, rows * self.queue_reporter.step_times.longest)
+
+    def _expected_key(self, request: DiffusionRequest) -> BatchKey:
+        """The key before the size is known, which may depend on the scribble."""
+        defaults = self.capabilities.defaults
+        return BatchKey(request.width or defaults.width, request.height or defaults.height, request.reproducible)
 
     def _info(self, state: RequestState) -> dict[str, Any]:
         timings = {**state.timings, "total": time.monotonic() - state.arrived}

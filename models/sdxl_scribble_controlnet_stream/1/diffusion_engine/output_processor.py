@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.pictures import encode_picture, hash_of_pixels
-from diffusion_engine.request_state import GeneratedPicture, RequestState
+from diffusion_engine.request_state import GeneratedPicture, QueuePosition, RequestState
 from diffusion_engine.vae_decoder import Pixels
 
 PREVIEW_QUALITY = 80
@@ -48,6 +48,10 @@ class OutputProcessor:
         sent = threading.Event()
         self._tasks.put(sent.set)
         sent.wait(timeout_s)
+
+    def moved(self, state: RequestState, position: QueuePosition) -> None:
+        """Send the changed position of a waiting request."""
+        self._tasks.put(lambda: state.listener.moved(position))
 
     def progress(self, state: RequestState, preview: Pixels | None) -> None:
         """Send the progress of a request after a step; `preview` is (h, w, 3) or None."""

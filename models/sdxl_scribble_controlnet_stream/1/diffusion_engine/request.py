@@ -37,6 +37,7 @@ class DiffusionRequest:
     invert: str
     receipt: str  # what the picture file records: full, no_prompt, none
     timeout_s: float | None
+    is_batch: bool  # waits for interactive requests, within bounds
     reproducible: bool  # shares no pass with other requests, which would change the rounding of its numbers
     preset: str = ""  # the name of the preset that supplied defaults; empty: none
     loras: tuple[LoRA, ...] = ()
@@ -51,7 +52,7 @@ class DiffusionRequest:
 
     def used_parameters(self) -> dict[str, Any]:
         """The parameters that determine the picture, by input name, without the prompts."""
-        omitted = ("prompt", "negative_prompt", "image", "init_image", "mask", "timeout_s")
+        omitted = ("prompt", "negative_prompt", "image", "init_image", "mask", "timeout_s", "is_batch")
         used = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in omitted}
         return {name: value for name, value in used.items() if name not in OPTIONAL or value != OPTIONAL[name]}
 

@@ -17,6 +17,7 @@ RowValues = Mapping[str, bytes | int | float | None]
 MAX_SEED = 2**63 - 1
 # Random seeds are below 2**53, so that they are exact in JavaScript.
 RANDOM_SEED_BITS = 53
+QUEUE_PRIORITIES = ("interactive", "batch")
 INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
 # diffusers' default, and for a region one that leaves nothing of its old content.
@@ -59,6 +60,7 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         invert=row.choice("invert", INVERT_CHOICES, "auto"),
         receipt=row.choice("receipt", RECEIPTS, defaults.receipt),
         timeout_s=row.timeout(),
+        is_batch=row.choice("queue_priority", QUEUE_PRIORITIES, "interactive") == "batch",
         reproducible=row.flag("reproducible"),
         init_image=row.content("init_image"),
         strength=row.strength(),

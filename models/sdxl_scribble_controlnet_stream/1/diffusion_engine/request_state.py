@@ -29,6 +29,18 @@ class BatchKey(NamedTuple):
     is_alone: bool = False  # the requests are reproducible: they share no pass, not even with each other
 
 
+@dataclass(frozen=True, slots=True)
+class QueuePosition:
+    """A request's position among those of its size that wait; 1 is next. No times are known before the first step.
+
+    `estimated_wait_s` is the time until its first step, `estimated_total_s` until its picture.
+    """
+
+    position: int
+    estimated_wait_s: float | None = None
+    estimated_total_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedPicture:
     """The result of a request: the picture file, the seed that reproduces it, and how it was made."""
@@ -39,10 +51,12 @@ class GeneratedPicture:
 
 
 class Listener(Protocol):
-    """Receives the events of one request: `progress` any number of times, then `completed` or `failed`, once.
+    """Receives the events of one request: `moved` and `progress` any number of times, then `completed` or `failed`.
 
     Called in order from the output processor's thread. Must not raise.
     """
+
+    def moved(self, position: QueuePosition) -> None: ...
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
 
@@ -53,6 +67,8 @@ class Listener(Protocol):
 
 class NullListener:
     """Ignores all events. For passes that are only measured."""
+
+    def moved(self, position: QueuePosition) -> None: ...
 
     def progress(self, step: int, num_steps: int, preview: bytes | None) -> None: ...
 
@@ -83,6 +99,7 @@ class RequestState:
     pixels_sha256: str = ""  # of the finished picture, before it is encoded as a file
 
     status: Status = Status.WAITING
+    queue_position: int | None = None  # as last reported
     step_index: int = 0
     scheduled_steps: int | None = None  # the number of timesteps, known when it has been encoded
     encoded: Any = None  # its tensors: `encoder.Encoded`

@@ -6,11 +6,13 @@ A request with guidance has two rows, others one. All rows of a step have the sa
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
 from diffusion_engine.errors import RequestError
-from diffusion_engine.request_state import BatchKey, RequestState, Status
+from diffusion_engine.queue_estimate import StepTimes, positions
+from diffusion_engine.queue_turns import QueueTurns
+from diffusion_engine.request_state import BatchKey, QueuePosition, RequestState, Status
 
 Drop = Callable[[RequestState, RequestError], None]
 
@@ -18,6 +20,7 @@ Drop = Callable[[RequestState, RequestError], None]
 class Policy(StrEnum):
     """The order of requests when not all fit in a step."""
 
+    # Of those that wait, interactive requests pass batch requests.
     FIRST_COME = "first_come"
     # Lowers the mean latency, but a long request may wait as long as short ones keep arriving.
     SHORTEST_REMAINING = "shortest_remaining"
@@ -45,12 +48,14 @@ class StepScheduler:
         self._clock = clock
         # By size, in order of arrival. `_turns` holds the sizes, the next one first.
         self._groups: dict[BatchKey, list[RequestState]] = {}
+        self._queue_turns: dict[BatchKey, QueueTurns] = {}
         self._turns: deque[BatchKey] = deque()
 
     def add_request(self, state: RequestState) -> None:
         """Add a request. It waits until a step has rows for it."""
         if state.key not in self._groups:
             self._groups[state.key] = []
+            self._queue_turns[state.key] = QueueTurns()
             self._turns.append(state.key)
         self._groups[state.key].append(state)
 
@@ -64,9 +69,11 @@ class StepScheduler:
             return []
         key = self._turns[0]
         self._turns.rotate(-1)
-        chosen = self._choose(self._groups[key], self._max_rows(key))
+        chosen = self._choose(key)
         for state in chosen:
-            state.status = Status.RUNNING
+            if state.status is Status.WAITING:
+                state.status = Status.RUNNING
+                self._queue_turns[key].joined(state, passes_batch=any(map(_waits_as_batch, self._groups[key])))
         return chosen
 
     def remove_request(self, state: RequestState) -> None:
@@ -74,7 +81,7 @@ class StepScheduler:
         group = self._groups[state.key]
         group.remove(state)
         if not group:
-            del self._groups[state.key]
+            del self._groups[state.key], self._queue_turns[state.key]
             self._turns.remove(state.key)
 
     def __iter__(self) -> Iterator[RequestState]:
@@ -83,10 +90,30 @@ class StepScheduler:
     def __len__(self) -> int:
         return sum(len(group) for group in self._groups.values())
 
-    def _choose(self, group: list[RequestState], max_rows: int) -> list[RequestState]:
+    def positions(self, times: StepTimes, arriving: Iterable[RequestState] = ()) -> dict[RequestState, QueuePosition]:
+        """The positions of all waiting requests, and of those that are not added yet. From any thread."""
+        groups = {key: list(group) for key, group in list(self._groups.items())}  # copied, for other threads
+        for state in arriving:
+            if state not in groups.setdefault(state.key, []):
+                groups[state.key].append(state)
+        found: dict[RequestState, QueuePosition] = {}
+        for key, group in groups.items():
+            ordered = self._ordered(group, self._queue_turns.get(key) or QueueTurns())
+            waiting = [state for state in ordered if state.status is Status.WAITING]
+            places = positions(
+                [state for state in ordered if state.status is Status.RUNNING],
+                waiting,
+                max_rows=self._max_rows(key),
+                seconds_per_row=times.seconds_per_row(key),
+                num_sizes=len(groups),
+            )
+            found |= zip(waiting, places, strict=True)
+        return found
+
+    def _choose(self, key: BatchKey) -> list[RequestState]:
         chosen: list[RequestState] = []
-        num_rows = 0
-        for state in self._ordered(group):
+        num_rows, max_rows = 0, self._max_rows(key)
+        for state in self._ordered(self._groups[key], self._queue_turns[key]):
             if chosen and num_rows + state.num_rows > max_rows:
                 if self.policy is Policy.FIRST_COME and state.status is Status.WAITING:
                     break  # no request overtakes the one that has waited longest
@@ -95,12 +122,11 @@ class StepScheduler:
             num_rows += state.num_rows
         return chosen
 
-    def _ordered(self, group: list[RequestState]) -> list[RequestState]:
+    def _ordered(self, group: list[RequestState], turns: QueueTurns) -> list[RequestState]:
         if self.policy is Policy.SHORTEST_REMAINING:
             return sorted(group, key=lambda each: each.remaining_steps * each.num_rows)
-        return sorted(
-            group, key=lambda each: each.status is Status.WAITING
-        )  # running requests first; the sort is stable
+        running = [state for state in group if state.status is not Status.WAITING]
+        return [*running, *turns.in_order(state for state in group if state.status is Status.WAITING)]
 
     def _drop_interrupted(self) -> None:
         now = self._clock()
@@ -109,3 +135,7 @@ class StepScheduler:
             if error is not None:
                 self.remove_request(state)
                 self._drop(state, error)
+
+
+def _waits_as_batch(state: RequestState) -> bool:
+    return state.request.is_batch and state.status is Status.WAITING

@@ -4,14 +4,17 @@
 import base64
 import json
 import threading
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from diffusion_engine.errors import RequestError
-from diffusion_engine.request_state import GeneratedPicture
+from diffusion_engine.request_state import GeneratedPicture, QueuePosition
 
 from triton_adapter.response_stream import ResponseStream
+
+Value = bytes | int | float
 
 # The names of Triton's codes, which become HTTP statuses. Any other error is the client's: INVALID_ARG, a 400.
 # Names, because Triton fills in `pb_utils.TritonError` only after this module has been imported.
@@ -41,10 +44,16 @@ class TritonListener:
         # Other events wait for this one, so that `queued` is the first.
         self._is_queued = threading.Event()
 
-    def queued(self) -> None:
+    def queued(self, position: QueuePosition) -> None:
         """Sent at once: Triton reports a disconnect only after the first response."""
-        self._send({"event": b"queued"})
+        self._send_position(position)
         self._is_queued.set()
+
+    def moved(self, position: QueuePosition) -> None:
+        if self._is_terse:
+            return
+        self._is_queued.wait()
+        self._send_position(position)
 
     def described(self, info: dict[str, Any]) -> None:
         self._send({"event": b"described", "info": json.dumps(info).encode()}, is_final=True)
@@ -53,7 +62,7 @@ class TritonListener:
         if self._is_terse:
             return
         self._is_queued.wait()
-        outputs: dict[str, bytes | int] = {"event": b"progress", "step": step, "num_steps": num_steps}
+        outputs: dict[str, Value] = {"event": b"progress", "step": step, "num_steps": num_steps}
         if preview is not None:
             outputs["preview"] = base64.b64encode(preview)
         self._send(outputs)
@@ -89,14 +98,20 @@ class TritonListener:
         failure = pb_utils.TritonError(text, getattr(pb_utils.TritonError, code))
         self._responses.send(pb_utils.InferenceResponse(error=failure), is_final=True)
 
-    def _send(self, outputs: dict[str, bytes | int], *, is_final: bool = False) -> None:
+    def _send_position(self, position: QueuePosition) -> None:
+        known = {name: value for name, value in asdict(position).items() if value is not None}
+        self._send({"event": b"queued", **known})
+
+    def _send(self, outputs: dict[str, Value], *, is_final: bool = False) -> None:
         # Kept until they are sent: before 24.12, Triton drops outputs that were not requested without holding the GIL,
         # and freeing a numpy array there corrupts the heap.
         tensors = [_tensor(name, value) for name, value in outputs.items()]
         self._responses.send(pb_utils.InferenceResponse(tensors), is_final=is_final)
 
 
-def _tensor(name: str, value: bytes | int) -> Any:
+def _tensor(name: str, value: Value) -> Any:
     if isinstance(value, bytes):
         return pb_utils.Tensor(name, np.array([value], dtype=np.object_))  # (1,)
+    if isinstance(value, float):
+        return pb_utils.Tensor(name, np.array([value], dtype=np.float32))  # (1,)
     return pb_utils.Tensor(name, np.array([value], dtype=np.int64 if name == "seed" else np.int32))  # (1,)
