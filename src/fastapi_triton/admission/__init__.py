@@ -6,6 +6,7 @@ This package must not know HTTP, Triton, or what runs in a slot.
 | module | purpose |
 | --- | --- |
 | `limiter` | the slots of each model, their queue, and the limit of each caller |
-| `fair_queue` | the requests that wait for a slot, round-robin across callers |
+| `priority_queue` | the requests that wait for a slot, of both priorities |
+| `fair_queue` | those of one priority, round-robin across callers |
 | `service_time` | measured service times, for `Retry-After` and early rejections |
 """

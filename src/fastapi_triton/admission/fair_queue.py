@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue for a model's slots: one line for each caller, served round-robin."""
+"""Requests of one priority that wait for a model's slots: one line for each caller, served round-robin."""
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
+from fastapi_triton.core.context import Priority
 from fastapi_triton.core.slot import Slot
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """A request's position in its model's queue; 1 is next. There is no estimate before the model's first response."""
+    """A request's position in a queue; 1 is next. There are no estimates before the model's first response.
+
+    `estimated_wait_s` is the time until its turn, `estimated_total_s` until its response.
+    """
 
     position: int
-    estimated_wait_s: float | None
+    estimated_wait_s: float | None = None
+    estimated_total_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON, without the estimate if there is none."""
-        if self.estimated_wait_s is None:
-            return {"position": self.position}
-        return {"position": self.position, "estimated_wait_s": round(self.estimated_wait_s, 1)}
+        """As JSON, without unknown estimates."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: round(value, 1) if isinstance(value, float) else value for name, value in known.items()}
 
 
 class QueueTicket:
@@ -54,6 +58,7 @@ class Waiter:
     deadline: float | None
     turn: asyncio.Future[Slot]
     share: str | None = None
+    priority: Priority = "interactive"
 
     @property
     def has_slot(self) -> bool:
@@ -61,21 +66,25 @@ class Waiter:
 
 
 class FairQueue:
-    """A queue of at most `size` requests: first in, first out within a caller's line, and the lines in turn."""
+    """First in, first out within a caller's line, and the lines in turn."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self) -> None:
         self.num_waiting = 0
         self._lines: OrderedDict[str, deque[Waiter]] = OrderedDict()  # the next line to be served is first
-
-    @property
-    def is_full(self) -> bool:
-        return self.num_waiting >= self.size
 
     @property
     def next(self) -> Waiter | None:
         """The next waiter."""
         return next(iter(self._lines.values()))[0] if self._lines else None
+
+    @property
+    def longest_line(self) -> Sequence[Waiter]:
+        """The waiters of the caller with the most."""
+        return max(self._lines.values(), key=len, default=())
+
+    def num_of(self, caller: str) -> int:
+        """The number of a caller's waiters."""
+        return len(self._lines.get(caller, ()))
 
     def enter(self, waiter: Waiter) -> None:
         """Add a waiter to the end of its caller's line."""
@@ -101,7 +110,7 @@ class FairQueue:
 
     def num_ahead(self, caller: str) -> int:
         """The number of requests that would be served before a new request of this caller."""
-        own = len(self._lines.get(caller, ()))
+        own = self.num_of(caller)
         return own + sum(min(len(line), own + 1) for name, line in self._lines.items() if name != caller)
 
     def num_before(self, waiter: Waiter) -> int:
@@ -110,14 +119,3 @@ class FairQueue:
         earlier = set(takewhile(lambda name: name != waiter.caller, self._lines))
         others = ((name, len(line)) for name, line in self._lines.items() if name != waiter.caller)
         return index + sum(min(length, index + (name in earlier)) for name, length in others)
-
-    def giving_way_to(self, caller: str) -> Waiter | None:
-        """The waiter that a new request of this caller displaces, if any: the newest of the caller with the most.
-
-        That caller must have more waiters even when the new request is counted, or two callers could displace each
-        other's requests without end.
-        """
-        if not self._lines:
-            return None
-        longest = max(self._lines.values(), key=len)
-        return longest[-1] if len(longest) > len(self._lines.get(caller, ())) + 1 else None

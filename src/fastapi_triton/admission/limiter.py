@@ -11,7 +11,8 @@ from functools import partial
 
 from starlette.types import Receive
 
-from fastapi_triton.admission.fair_queue import FairQueue, QueuePosition, QueueTicket, Waiter
+from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket, Waiter
+from fastapi_triton.admission.priority_queue import PriorityQueue
 from fastapi_triton.admission.service_time import ServiceTime
 from fastapi_triton.core.context import Caller, current_caller, current_deadline
 from fastapi_triton.core.disconnect import disconnected
@@ -66,9 +67,9 @@ class Shares:
 class Admission:
     """The slots of one model and their queue, for one process.
 
-    Callers are served round-robin. If the queue is full, a new request displaces the newest request of the caller with
-    the most waiting requests, if that caller has more than the new request's caller. Otherwise the new request is
-    rejected.
+    Interactive requests pass batch requests; callers of one priority are served round-robin. If the queue is full, a
+    new request displaces the newest request of the caller with the most waiting requests, if that caller has more than
+    the new request's caller. Otherwise the new request is rejected.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Admission:
         self.in_flight = 0
         self.refused: Counter[str] = Counter()
         self.times = ServiceTime(max_in_flight)
-        self._queue = FairQueue(max_waiting)
+        self._queue = PriorityQueue(max_waiting)
         self._shares = shares or Shares(are_counted=False)
         self._clock = clock
 
@@ -129,7 +130,7 @@ class Admission:
             self._require_share(caller, count, bound)
             share = caller.name
         if not self._has_free(count):
-            waiter = Waiter(caller.name, count, deadline, _future(), share)
+            waiter = Waiter(caller.name, count, deadline, _future(), share, caller.priority)
             slot = await self._wait(waiter, caller, now, receive, ticket or QueueTicket())
         else:
             if share is not None:
@@ -226,7 +227,9 @@ class Admission:
 
     def _position(self, waiter: Waiter) -> QueuePosition:
         num_before = 0 if waiter.turn.done() else self._queue.num_before(waiter)
-        return QueuePosition(num_before + 1, self.times.wait_s(num_before, self._clock()))
+        wait_s, service_s = self.times.wait_s(num_before, self._clock()), self.times.service_s
+        total_s = None if wait_s is None or service_s is None else wait_s + service_s
+        return QueuePosition(num_before + 1, wait_s, total_s)
 
     def _admit(self, now: float) -> None:
         """Give free slots to the next requests in the queue."""
@@ -276,14 +279,14 @@ class Admission:
                 OverloadedError(f"The request needs {count} slots; the model has {self.max_in_flight}.")
             )
         deadline = current_deadline.get()
-        wait_s = self.times.wait_s(self._queue.num_ahead(caller.name), now)
+        wait_s = self.times.wait_s(self._queue.num_ahead(caller), now)
         if wait_s is not None and deadline is not None:
             needed_s = HEADROOM * wait_s + self.times.most_s
             if now + needed_s > deadline:
                 raise self._refusal(self._out_of_reach(needed_s, deadline - now))
         if not self._queue.is_full:
             return None
-        giving_way = self._queue.giving_way_to(caller.name)
+        giving_way = self._queue.giving_way_to(caller)
         if giving_way is None:
             raise self._refusal(self._overloaded("The queue is full", now))
         return giving_way

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from fastapi_triton.cli.errors import fail
 from fastapi_triton.core import atomic_file, file_lock
+from fastapi_triton.core.context import Priority
 from fastapi_triton.middleware.auth import keys
 from fastapi_triton.middleware.auth.keys import KeyFileError
 from fastapi_triton.middleware.auth.rate_limit import default_burst
@@ -48,6 +49,9 @@ def add(
     max_in_flight: Annotated[
         int | None, typer.Option(help="Requests at once, running and waiting; by default no limit.")
     ] = None,
+    priority: Annotated[
+        str | None, typer.Option(help="interactive (the default), or batch: its requests wait for interactive ones.")
+    ] = None,
     expires: Annotated[
         str | None, typer.Option(help="Time until it expires: 12h, 90d or 8w; by default never.")
     ] = None,
@@ -62,6 +66,7 @@ def add(
         ("requests_per_minute", requests_per_minute),
         ("burst", burst),
         ("max_in_flight", max_in_flight),
+        ("priority", None if priority is None else _quoted_priority(priority)),
         ("expires", None if expires is None else _rfc3339(_expiry(expires))),
     ):
         if value is not None:
@@ -97,6 +102,8 @@ def list_keys(file: File) -> None:
             columns.append(f"{entry.requests_per_minute:g} a minute, {burst} at once")
         if entry.max_in_flight is not None:
             columns.append(f"{entry.max_in_flight} in flight")
+        if entry.priority != "interactive":
+            columns.append(entry.priority)
         if entry.expires is not None:
             has_expired = entry.expires <= datetime.now(UTC)
             columns.append(f"{'EXPIRED' if has_expired else 'expires'} {_rfc3339(entry.expires)}")
@@ -143,6 +150,13 @@ def _quoted_scope(scope: str) -> str:
     if scope not in SCOPES:
         fail(f"There is no scope {scope!r}. Choose from {', '.join(SCOPES)}.")
     return f'"{scope}"'
+
+
+def _quoted_priority(priority: str) -> str:
+    known = get_args(Priority)
+    if priority not in known:
+        fail(f"There is no priority {priority!r}. Choose from {', '.join(known)}.")
+    return f'"{priority}"'
 
 
 def _expiry(duration: str) -> datetime:

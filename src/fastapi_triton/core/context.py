@@ -6,11 +6,14 @@ import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Literal
 
 REQUEST_ID_HEADER = "X-Request-ID"
 REQUEST_ID_NAME = REQUEST_ID_HEADER.lower().encode()
 # Request ids that a client may choose. They are written into logs and headers.
 _ALLOWED_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+
+Priority = Literal["interactive", "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,13 @@ class Caller:
         name: `key:<name of the key>` or `address:<IP address>`. It contains nothing secret.
         scopes: what the caller may do. None: everything, if there are no keys.
         max_in_flight: the caller's own limit of requests, running and waiting, over all models.
+        priority: batch requests wait for interactive ones, within bounds.
     """
 
     name: str
     scopes: frozenset[str] | None = field(default=None)
     max_in_flight: int | None = None
+    priority: Priority = "interactive"
 
 
 ANYONE = Caller("address:")

@@ -2,12 +2,13 @@
 """Types that the API families share with each other and with background jobs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket
 from fastapi_triton.admission.limiter import Admissions
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints.images import ImageLimits
@@ -17,7 +18,8 @@ from fastapi_triton.triton.model_registry import ModelRegistry
 
 # Kinds of events of a stream model, and the names of the events that clients get.
 PROGRESS, COMPLETED = "progress", "completed"
-_PROGRESS_FIELDS = ("step", "num_steps", "preview")
+_POSITION_FIELDS = tuple(each.name for each in fields(QueuePosition))
+_PROGRESS_FIELDS = ("step", "num_steps", "preview", *_POSITION_FIELDS)
 
 
 class Services:
@@ -48,12 +50,21 @@ class StreamEvent:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """The fields that show the progress, without those that are empty."""
-        return {name: self.fields[name] for name in _PROGRESS_FIELDS if self.fields.get(name) not in (None, "")}
+        """The fields that show the progress or the position in the model's queue, without those that are empty."""
+        found = {name: self.fields[name] for name in _PROGRESS_FIELDS if self.fields.get(name) not in (None, "")}
+        return {name: round(each, 1) if isinstance(each, float) else each for name, each in found.items()}
+
+    @property
+    def position(self) -> QueuePosition | None:
+        """The position in the model's queue, if this event has it."""
+        found = {name: each for name, each in self.progress.items() if name in _POSITION_FIELDS}
+        return QueuePosition(**found) if "position" in found else None
 
 
 class ProgressListener(Protocol):
-    """Follows one request. A background job is one."""
+    """Follows one request. A background job is one. The `ticket` shows its position in the queue for a slot."""
+
+    ticket: QueueTicket
 
     async def started(self) -> None:
         """Called when the request has its slot, before the model runs."""

@@ -38,7 +38,7 @@ from starlette.types import Message, Receive
 from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core import problem_details
-from fastapi_triton.core.context import remaining_s
+from fastapi_triton.core.context import current_caller, remaining_s
 from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import DeadlineExceededError, FastAPITritonError
 from fastapi_triton.core.request_record import RequestRecord, current_record
@@ -47,7 +47,7 @@ from fastapi_triton.core.slot import Slot
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event, EventsResponse, queued_event
 from fastapi_triton.triton.datatypes import BY_WIRE
-from fastapi_triton.triton.model_config import TIMEOUT_INPUT, ModelConfig
+from fastapi_triton.triton.model_config import PRIORITY_INPUT, TIMEOUT_INPUT, ModelConfig
 from fastapi_triton.triton.tensor import Tensor
 
 # Models reject a timeout of 0 or less.
@@ -209,12 +209,19 @@ class RequestPipeline:
             return await work(receive)
         return await cancel_on_disconnect(receive, work(None))
 
-    def add_timeout(self, inputs: dict[str, Tensor], config: ModelConfig, num_rows: int = 1) -> None:
-        """Add the time until the deadline as an input, if the model has that input and the client has not set it."""
-        if config.takes_timeout and TIMEOUT_INPUT not in inputs:
+    def add_own_inputs(self, inputs: dict[str, Tensor], config: ModelConfig, num_rows: int = 1) -> None:
+        """Add the inputs that the frontend sets, if the model has them: deadline and priority.
+
+        The time until the deadline, unless the client has set it. The priority of a batch caller, whatever the client
+        has set: it can only lower its priority.
+        """
+        shape = (num_rows, 1) if config.has_batch_dimension else (1,)
+        if TIMEOUT_INPUT in config.frontend_inputs and TIMEOUT_INPUT not in inputs:
             left_s = max(remaining_s(self._timeout_s), _MIN_TIMEOUT_S)
-            shape = (num_rows, 1) if config.has_batch_dimension else (1,)
             inputs[TIMEOUT_INPUT] = Tensor(BY_WIRE["FP32"], np.full(shape, left_s, dtype=np.float32))
+        priority = current_caller.get().priority
+        if PRIORITY_INPUT in config.frontend_inputs and priority == "batch":
+            inputs[PRIORITY_INPUT] = Tensor(BY_WIRE["BYTES"], np.full(shape, priority.encode(), dtype=np.object_))
 
     def record_texts(self, request: BaseModel) -> None:
         """Record the texts of a request, if the setting `access_log_prompts` is on."""

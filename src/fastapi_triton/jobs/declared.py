@@ -80,6 +80,7 @@ class _StoredRequest(DeclaredTranslation):
         self.stops_on_disconnect = False
         self._stored = stored
         self._listener = listener
+        self.ticket = listener.ticket
 
     async def read(self, _: Receive) -> None:
         endpoint = self.endpoint

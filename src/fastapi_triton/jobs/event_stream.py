@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A job's events, from the moment that a client connects. They are the events of the job's endpoint."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import fields, replace
 from typing import Any
 
 import orjson
 
+from fastapi_triton.admission.fair_queue import QueuePosition
 from fastapi_triton.core.errors import GoneError
 from fastapi_triton.endpoints.interfaces import COMPLETED, PROGRESS
 from fastapi_triton.endpoints.sse import QUEUED, Event, EventsResponse
@@ -16,6 +17,8 @@ from fastapi_triton.jobs.results import problem_of
 
 # The poll interval: a job may run in another process, which reports its progress in files only.
 _POLL_S = 0.5
+_PROGRESS = ("step", "num_steps", "preview")
+_POSITION = tuple(each.name for each in fields(QueuePosition))
 
 
 def events_response(jobs: Jobs, job: Job) -> EventsResponse:
@@ -25,12 +28,13 @@ def events_response(jobs: Jobs, job: Job) -> EventsResponse:
 
 async def events(jobs: Jobs, job: Job) -> AsyncGenerator[Event, None]:
     """Yields the current state at once, then each change. Ends with `completed` and the JSON result, or `error`."""
-    sent: Event | None = None
+    sent: Any = None
     while True:
         event = await _event(jobs, job)
-        if event != sent:
+        state = (QUEUED, job.progress.position) if event.name == QUEUED else event  # its estimates change all the time
+        if state != sent:
             yield event
-            sent = event
+            sent = state
         if job.is_over:
             return
         job = await _next(jobs, job)
@@ -64,10 +68,9 @@ async def _event(jobs: Jobs, job: Job) -> Event:
     if job.is_over:
         return Event("error", orjson.dumps(problem_of(job)).decode())
     if job.status == "running" and job.progress.step is not None:
-        return Event(PROGRESS, orjson.dumps(_progress(job.progress)).decode())
-    return Event(QUEUED, "{}")
+        return Event(PROGRESS, orjson.dumps(_members(job.progress, _PROGRESS)).decode())
+    return Event(QUEUED, orjson.dumps(_members(job.progress, _POSITION)).decode())
 
 
-def _progress(progress: Progress) -> dict[str, Any]:
-    members = {"step": progress.step, "num_steps": progress.num_steps, "preview": progress.preview}
-    return {name: value for name, value in members.items() if value is not None}
+def _members(progress: Progress, names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(progress, name)) is not None}

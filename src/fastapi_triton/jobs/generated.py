@@ -104,6 +104,7 @@ class _StoredRequest(GeneratedTranslation):
         super().__init__(endpoint, model, address)
         self.body = stored
         self._listener = listener
+        self.ticket = listener.ticket
 
     async def read(self, _: Receive) -> None:
         """Nothing to read: the body is stored."""

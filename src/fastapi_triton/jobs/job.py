@@ -20,6 +20,9 @@ class Progress:
     num_steps: int | None = None
     preview: str | None = None
     waits_for: str | None = None  # a sentence that says why it does not run
+    position: int | None = None  # in the model's queue, with the estimated seconds
+    estimated_wait_s: float | None = None
+    estimated_total_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,7 @@ class Jobs:
     def live_progress(self, job_id: str) -> Progress | None:
         """The progress of a job that runs in this process."""
         found = self._runs.get(job_id)
-        return found[0].progress if found else None
+        return found[0].live_progress if found else None
 
     async def result(self, job_id: str) -> bytes | None:
         """The JSON result of a completed job, as long as it is stored."""

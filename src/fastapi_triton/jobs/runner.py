@@ -6,11 +6,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import orjson
 
+from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.context import Caller, current_caller, current_deadline, current_request_id
@@ -31,6 +32,7 @@ _LONGEST_TRITON_BACKOFF_S, _LONGEST_DISK_BACKOFF_S = 2.0, 30.0
 _RETRIED = (429, 503)
 # The shortest time between two writes of the progress, which other processes read.
 _PROGRESS_INTERVAL_S = 0.25
+_NO_POSITION: dict[str, Any] = {each.name: None for each in fields(QueuePosition)}
 
 
 class Run:
@@ -40,6 +42,7 @@ class Run:
         self, row: Job, endpoint: JobEndpoint | None, *, files: JobFiles, on_change: Callable[[], None]
     ) -> None:
         self.progress = Progress()
+        self.ticket = QueueTicket()
         self._row = row
         self._endpoint = endpoint
         self._files = files
@@ -47,9 +50,15 @@ class Run:
         self._written_at = 0.0
         self._writing: asyncio.Task[None] | None = None
 
+    @property
+    def live_progress(self) -> Progress:
+        """The progress, with the current position in the queue for a slot."""
+        position = self.ticket.position
+        return self.progress if position is None else replace(self.progress, **position.as_json())
+
     async def outcome(self, timeout_s: float) -> dict[str, Any]:
         """Run the job, until `timeout_s` after it was accepted. Returns its end time, and the problem if it failed."""
-        current_caller.set(Caller(self._row.caller))
+        current_caller.set(Caller(self._row.caller, priority="batch"))
         current_request_id.set(self._row.id)
         current_record.set(RequestRecord("JOB"))
         self.progress = replace(
@@ -118,12 +127,13 @@ class Run:
                 step=None,
                 preview=None,
                 waits_for=None,
+                **_NO_POSITION,
             )
         )
 
     def progressed(self, event: StreamEvent) -> None:
         """Called when the model has sent its progress."""
-        self.progress = replace(self.progress, **event.progress)
+        self.progress = replace(self.progress, **{**_NO_POSITION, **event.progress})
         self._on_change()
         is_writing = self._writing is not None and not self._writing.done()
         if not is_writing and time.monotonic() - self._written_at > _PROGRESS_INTERVAL_S:

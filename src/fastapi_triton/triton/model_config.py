@@ -18,6 +18,9 @@ HINT = "content."
 NORMALIZE_HINT = "normalize."
 # The input for a request's remaining seconds. Our models have it, and others may.
 TIMEOUT_INPUT = "timeout_s"
+# The input for the priority of a request's caller: `interactive` or `batch`.
+PRIORITY_INPUT = "queue_priority"
+_FRONTEND_INPUTS = {TIMEOUT_INPUT: "FP32", PRIORITY_INPUT: "BYTES"}
 # Triton's default of `max_sequence_idle_microseconds`.
 _MAX_IDLE_US = 1_000_000
 
@@ -95,8 +98,8 @@ class ModelConfig:
     sequences: SequenceBatching | None = None
     steps: tuple[str, ...] = ()
     queue_timeout_s: float | None = None
-    # Whether the model has an optional input `timeout_s` of one FP32.
-    takes_timeout: bool = field(init=False, compare=False, default=False)
+    # The model's optional inputs of one value that the frontend sets: `timeout_s` (FP32), `queue_priority` (text).
+    frontend_inputs: frozenset[str] = field(init=False, compare=False, default=frozenset())
     inputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
     outputs_by_name: Mapping[str, TensorConfig] = field(init=False, compare=False, repr=False)
     # Those that hold pictures.
@@ -108,9 +111,12 @@ class ModelConfig:
         object.__setattr__(self, "outputs_by_name", {tensor.name: tensor for tensor in self.outputs})
         object.__setattr__(self, "image_inputs", tuple(tensor for tensor in self.inputs if tensor.image is not None))
         object.__setattr__(self, "image_outputs", tuple(tensor for tensor in self.outputs if tensor.image is not None))
-        given = self.input(TIMEOUT_INPUT)
-        takes_it = given is not None and given.optional and given.dims == (1,) and given.datatype.wire == "FP32"
-        object.__setattr__(self, "takes_timeout", takes_it)
+        taken = (name for name, wire in _FRONTEND_INPUTS.items() if self._takes(name, wire))
+        object.__setattr__(self, "frontend_inputs", frozenset(taken))
+
+    def _takes(self, name: str, wire: str) -> bool:
+        given = self.input(name)
+        return given is not None and given.optional and given.dims == (1,) and given.datatype.wire == wire
 
     @property
     def called_model(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Self
 from pydantic import BaseModel
 
 from fastapi_triton.observability.logging_config import printable
-from fastapi_triton.triton.model_config import TIMEOUT_INPUT, Content, ModelConfig, TensorConfig
+from fastapi_triton.triton.model_config import Content, ModelConfig, TensorConfig
 
 _PLAIN = {"bool": "bool", "integer": "int", "float": "float", "bytes": "str"}
 _CONTENT: dict[Content, str] = {
@@ -43,7 +43,7 @@ class DeclarationSource:
         """The declaration of a model, whose requests go to its stream model if it has one."""
         request = _ClassSource(f"{class_name}Request")
         for tensor in config.inputs:
-            if tensor.name != TIMEOUT_INPUT or not config.takes_timeout:  # the frontend fills it
+            if tensor.name not in config.frontend_inputs:
                 request.add(tensor, is_optional=tensor.optional)
             if tensor.image is not None:
                 name, generated = quoted(tensor.name), quoted(f"/models/{config.name}/infer")

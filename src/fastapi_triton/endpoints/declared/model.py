@@ -89,7 +89,7 @@ class DeclaredModel:
     async def _infer(self, values: Mapping[str, Any]) -> BaseModel:
         config = (await self.declaration.configs()).target
         inputs = tensors.from_fields(values, config)
-        self._services.pipeline.add_timeout(inputs, config)
+        self._services.pipeline.add_own_inputs(inputs, config)
         try:
             outputs = await self._services.triton.infer(
                 self.declaration.model,

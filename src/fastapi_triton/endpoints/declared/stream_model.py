@@ -167,7 +167,7 @@ class StreamModel:
         config = configs.target
         inputs = tensors.from_fields(fields, config)
         if "describe" not in inputs:
-            self._pipeline.add_timeout(inputs, config)
+            self._pipeline.add_own_inputs(inputs, config)
         try:
             stream = self._triton.stream(self.model, inputs, request_id=current_request_id.get())
             async with aclosing(stream) as responses:

@@ -188,7 +188,7 @@ class GeneratedTranslation(Translation):
         return outputs
 
     async def _infer(self, part: Part, parameters: Parameters) -> Tensors:
-        self._services.pipeline.add_timeout(part.tensors, self._model.config, len(part.rows))
+        self._services.pipeline.add_own_inputs(part.tensors, self._model.config, len(part.rows))
         try:
             return await self._services.triton.infer(
                 self.model,
@@ -222,7 +222,7 @@ class GeneratedTranslation(Translation):
     async def events(self) -> AsyncGenerator[Event, None]:
         inputs = await self.inputs()
         (part,) = inputs.parts
-        self._services.pipeline.add_timeout(part.tensors, self._model.config)
+        self._services.pipeline.add_own_inputs(part.tensors, self._model.config)
         num_responses = 0
         stream = self._services.triton.stream(
             self.model, part.tensors, request_id=current_request_id.get(), version=self._address.version

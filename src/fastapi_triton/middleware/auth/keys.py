@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fastapi_triton.core.context import Caller
+from fastapi_triton.core.context import Caller, Priority
 from fastapi_triton.middleware.auth.rate_limit import TokenBucket, default_burst
 from fastapi_triton.middleware.auth.scopes import Scope
 
@@ -59,6 +59,7 @@ class KeyEntry(Limits):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: Annotated[tuple[Scope, ...], Field(strict=False)] = ("infer",)
     expires: AwareDatetime | None = None
+    priority: Priority = "interactive"
 
 
 class _File(BaseModel):
@@ -75,7 +76,7 @@ class Key:
     def __init__(self, name: str, entry: KeyEntry) -> None:
         self.entry = entry
         self.digest = bytes.fromhex(entry.sha256)
-        self.caller = Caller(f"key:{name}", frozenset(entry.scopes), entry.max_in_flight)
+        self.caller = Caller(f"key:{name}", frozenset(entry.scopes), entry.max_in_flight, entry.priority)
         self.bucket = entry.bucket()
         self.expires = entry.expires.timestamp() if entry.expires else None
 
