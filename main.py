@@ -32,6 +32,7 @@ class ScribbleRequest(BaseModel):
     strength: float | None = Field(None, ge=0, le=1, description="how much of init_image changes")
     mask: Base64Image | None = Field(None, description="the region of init_image that is painted anew")
     mask_selects: str | None = Field(None, pattern="^(white|black|transparent)$", description="that region in mask")
+    mask_blur: float | None = Field(None, ge=0, le=64, description="of the region's border, in pixels")
 
 
 class ScribbleResponse(BaseModel):

@@ -59,6 +59,8 @@ def array(picture: Image.Image) -> npt.NDArray[Any]:
             "mask_selects",
             "unknown_option",
         ),
+        ({"init_image": as_file(halves()), "mask_blur": 3.0}, "mask_blur", "unsupported_parameter"),
+        ({"init_image": as_file(halves()), "mask": left_half(), "mask_blur": 65.0}, "mask_blur", "out_of_range"),
         ({"init_image": b"x"}, "init_image", "invalid_base64"),
         ({"init_image": as_file(halves((2000, 1000)))}, "init_image", "image_too_large"),
         ({"init_image": as_file(halves()), "mask": as_file(halves())[:60]}, "mask", "truncated_image"),
@@ -163,6 +165,14 @@ def test_mask_selects_the_left_half(capabilities: Capabilities, name: str) -> No
     state = preprocessed(capabilities, init_image=as_file(halves()), mask=mask, mask_selects=selects, **SMALL)
     assert (array(state.mask)[:, :48] == 255).all()
     assert (array(state.mask)[:, 48:] == 0).all()
+
+
+def test_mask_blur_makes_a_soft_border(capabilities: Capabilities) -> None:
+    values = {"init_image": as_file(halves()), "mask": left_half(), **SMALL}
+    mask = array(preprocessed(capabilities, **values, mask_blur=4.0).mask)
+    assert (np.diff(mask[48]) <= 0).all()
+    assert mask[48, 40] > mask[48, 47] > 100 > mask[48, 54] > 0
+    assert (mask[:, [0, 95]] == [255, 0]).all()
 
 
 # ---- pictures

@@ -160,6 +160,11 @@ def size(data: bytes) -> tuple[int, int]:
     return structure.width, structure.height
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a checked picture after it has been turned upright."""
+    return scan(data, _FORMATS).upright_size
+
+
 def check(data: bytes, limits: ImageLimits, *, field: str = "image") -> None:
     """Reject data that is not a picture, and pictures that take much memory or work to decode. Decodes nothing.
 

@@ -5,16 +5,21 @@ import json
 from typing import Any
 
 import httpx2
+import pytest
 
 from fastapi_triton.pictures.a1111 import unserved
+from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
 from fastapi_triton.pictures.unserved_fields import MAX_NOTES
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
 from support.scripted_stream_model import stream_inputs
 
-TXT2IMG = "/sdapi/v1/txt2img"
+TXT2IMG, IMG2IMG = "/sdapi/v1/txt2img", "/sdapi/v1/img2img"
 PROMPT = {"prompt": "a red house", "seed": 4}
+INITIAL = {"init_images": [base64_picture()]}
+WIDE = {"init_images": [base64_picture(size=(16, 8))], "width": 128, "height": 128}
+MASKED = INITIAL | {"mask": base64_picture(size=(4, 4))}
 
 # The fields of `StableDiffusionProcessingTxt2Img` and `…Img2Img` in A1111's /openapi.json, version 1.10, each with a
 # value that is not its default.
@@ -78,7 +83,7 @@ TXT2IMG_FIELDS: dict[str, Any] = {
 IMG2IMG_FIELDS: dict[str, Any] = {
     "image_cfg_scale": 2,
     "include_init_images": True,
-    "init_images": [base64_picture()],
+    "init_images": [base64_picture(size=(8, 8))],
     "initial_noise_multiplier": 0.9,
     "inpaint_full_res_padding": 8,
     "inpainting_fill": 2,
@@ -130,10 +135,12 @@ MEANS_WHAT_HAPPENS = {"do_not_save_grid", "do_not_save_samples", "force_task_id"
 WITHOUT_EFFECT = {"inpaint_crop_input_image", "is_ui", "low_vram", "lowvram", "pixel_perfect"}
 
 
-async def outcome(client: httpx2.AsyncClient, triton: FakeTriton, body: dict[str, Any]) -> tuple[Any, list[str]]:
+async def outcome(
+    client: httpx2.AsyncClient, triton: FakeTriton, body: dict[str, Any], route: str = TXT2IMG
+) -> tuple[Any, list[str]]:
     """What the model got and the client sees, and the notes. A rejection has only its status."""
     before = len(stream_inputs(triton))
-    response = await client.post(TXT2IMG, json=PROMPT | body)
+    response = await client.post(route, json=PROMPT | body)
     if response.status_code != 200:
         assert response.status_code == 422, response.text
         return response.status_code, []
@@ -144,15 +151,25 @@ async def outcome(client: httpx2.AsyncClient, triton: FakeTriton, body: dict[str
     return (stream_inputs(triton)[before:], content["images"], info), content["notes"]
 
 
-async def test_each_field_is_served_rejected_or_noted(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
-    plain, no_notes = await outcome(client, triton, {})
+@pytest.mark.parametrize(
+    ("route", "required"),
+    [(TXT2IMG, {}), (IMG2IMG, INITIAL), (IMG2IMG, MASKED), (IMG2IMG, WIDE)],
+    ids=["txt2img", "img2img", "with a mask", "of another shape"],
+)
+async def test_each_field_is_served_rejected_or_noted(
+    client: httpx2.AsyncClient, triton: FakeTriton, route: str, required: dict[str, Any]
+) -> None:
+    plain, no_notes = await outcome(client, triton, required, route)
     assert no_notes == []
     ignored = []
     for name, value in (TXT2IMG_FIELDS | IMG2IMG_FIELDS).items():
-        found, notes = await outcome(client, triton, {name: value})
+        found, notes = await outcome(client, triton, required | {name: value}, route)
         if found == plain and not are_about(notes, name, value):
             ignored.append(name)
-    assert set(ignored) == MEANS_WHAT_HAPPENS
+    # It means something only for a picture of another shape than the requested one.
+    assert set(ignored) - {"resize_mode", "width", "height"} == MEANS_WHAT_HAPPENS
+    assert ("resize_mode" in ignored) == (required in (INITIAL, MASKED))
+    assert required is WIDE or not {"width", "height"} & set(ignored)
 
 
 async def test_each_field_of_a_unit_is_served_rejected_or_noted(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
@@ -177,7 +194,8 @@ def are_about(notes: list[str], name: str, value: Any) -> bool:
 
 def test_these_lists_have_every_field_that_the_server_knows() -> None:
     sent = TXT2IMG_FIELDS.keys() | IMG2IMG_FIELDS.keys() | UNIT_FIELDS.keys() | WITHOUT_EFFECT
-    known = Txt2ImgRequest.model_fields.keys() | unserved.TXT2IMG.keys() | unserved.IMG2IMG.keys()
+    known = Txt2ImgRequest.model_fields.keys() | Img2ImgRequest.model_fields.keys()
+    known |= unserved.TXT2IMG.keys() | unserved.IMG2IMG.keys()
     ours = {"clip_skip", "generated_image", "guessmode", "inpaint_full_res"}
     assert (known | unserved.CONTROLNET.keys()) - sent <= ours
 

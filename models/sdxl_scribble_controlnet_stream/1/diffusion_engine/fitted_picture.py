@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 from diffusion_engine.decoding import Decoding
 from diffusion_engine.image_files.structure import Structure
@@ -17,6 +17,7 @@ from diffusion_engine.scribble import to_8_bits
 
 # The part of a mask that is painted anew.
 MASK_SELECTS = ("white", "black", "transparent")
+MAX_MASK_BLUR = 64.0
 # Shrinking by more than this factor first averages blocks of pixels, which is faster and looks the same.
 REDUCING_GAP = 3.0
 
@@ -62,16 +63,18 @@ class MaskDecoding(FittedDecoding):
     canvas: tuple[int, int]
     size: tuple[int, int]
     selects: str
+    blur: float
 
     @classmethod
-    def at(cls, placement: Placement, selects: str) -> Self:
-        return cls(placement.canvas, placement.size, selects)
+    def at(cls, placement: Placement, *, selects: str, blur: float) -> Self:
+        return cls(placement.canvas, placement.size, selects, blur)
 
     def decode(self, content: bytes, structure: Structure) -> Image.Image:
         with reading(self.field):
             picture = open_upright(content, structure, field=self.field)
             mask = resized(self._selected(with_alpha(picture)), self.size)
-        return extended(mask, Placement(self.canvas, self.size))
+        fitted = extended(mask, Placement(self.canvas, self.size))
+        return fitted.filter(ImageFilter.GaussianBlur(self.blur)) if self.blur else fitted
 
     def _selected(self, picture: Image.Image) -> Image.Image:
         alpha = picture.getchannel("A") if picture.mode == "RGBA" else None

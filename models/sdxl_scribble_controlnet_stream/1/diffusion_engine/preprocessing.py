@@ -78,6 +78,7 @@ def preprocess(
 
 def place_initial(state: RequestState, initial: InputPicture, mask: InputPicture | None, decode: Decode) -> None:
     """Set the picture that the request starts from, and the mask of the region that is painted anew."""
+    request = state.request
     place = Placement.of(initial.structure.upright_size, (state.key.width, state.key.height))
     state.init_image = initial.decoded(decode, PictureDecoding.at(place))
     state.picture_hashes["init_image_sha256"] = hash_of_pixels(state.init_image)
@@ -86,11 +87,9 @@ def place_initial(state: RequestState, initial: InputPicture, mask: InputPicture
     if mask is None:
         return
     require_same_shape(mask.structure.upright_size, initial.structure.upright_size, state)
-    state.mask = mask.decoded(decode, MaskDecoding.at(place, state.request.mask_selects))
+    state.mask = mask.decoded(decode, MaskDecoding.at(place, selects=request.mask_selects, blur=request.mask_blur))
     if state.mask.getextrema()[1] < 128:
-        raise RequestError(
-            "empty_mask", f"`mask` selects nothing: {SELECTING[state.request.mask_selects]}", field="mask"
-        )
+        raise RequestError("empty_mask", f"`mask` selects nothing: {SELECTING[request.mask_selects]}", field="mask")
     state.picture_hashes["mask_sha256"] = hash_of_pixels(state.mask)
 
 

@@ -47,6 +47,7 @@ class DiffusionRequest:
     strength: float | None = None  # the part of the steps that changes the initial picture, 0 to 1
     mask: bytes | None = None  # a picture; the part that `mask_selects` is painted anew
     mask_selects: str = "white"  # white, black, transparent
+    mask_blur: float = 0.0  # the standard deviation, in pixels of the result, of the blur of the mask's border
     cache: float = 0.0  # how readily steps reuse earlier predictions, 0 (never) to 1
     eta: float | None = None  # noise that each step adds, for schedulers that have this parameter
 

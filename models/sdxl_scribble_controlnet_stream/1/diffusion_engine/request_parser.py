@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
-from diffusion_engine.fitted_picture import MASK_SELECTS
+from diffusion_engine.fitted_picture import MASK_SELECTS, MAX_MASK_BLUR
 from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.request import DiffusionRequest
 
@@ -66,6 +66,7 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         strength=row.strength(),
         mask=row.content("mask"),
         mask_selects=row.choice("mask_selects", MASK_SELECTS, "white"),
+        mask_blur=row.number("mask_blur", 0.0, MAX_MASK_BLUR, 0.0),
     )
     require_some_steps(request)
     if request.control_guidance_start >= request.control_guidance_end:
@@ -165,7 +166,12 @@ class RowParser:
     def strength(self) -> float | None:
         """None for a request that starts from noise, which must not have a mask or a strength either."""
         is_from_picture = self.values.get("init_image") is not None
-        for name, needed in (("strength", "init_image"), ("mask", "init_image"), ("mask_selects", "mask")):
+        for name, needed in (
+            ("strength", "init_image"),
+            ("mask", "init_image"),
+            ("mask_selects", "mask"),
+            ("mask_blur", "mask"),
+        ):
             if self.values.get(name) is not None and self.values.get(needed) is None:
                 detail = f"`{name}` has no effect without `{needed}`. Send `{needed}` too, or omit `{name}`."
                 raise RequestError("unsupported_parameter", detail, field=name)

@@ -12,6 +12,9 @@ _NAMES = {
     "num_inference_steps": "steps",
     "guidance_scale": "cfg_scale",
     "conditioning_scale": "weight",
+    "init_image": "init_images",
+    "mask_selects": "inpainting_mask_invert",
+    "strength": "denoising_strength",
     "control_guidance_start": "guidance_start",
     "control_guidance_end": "guidance_end",
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's API in front of a declared endpoint: `txt2img` with a ControlNet unit, its progress, and discovery routes."""
+"""A1111's API in front of a declared endpoint: `txt2img` and `img2img`, their progress, and discovery routes."""
 
 import asyncio
 import secrets
@@ -21,7 +21,8 @@ from fastapi_triton.endpoints.request_body import json_text, large_json, raw_bod
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
 from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints
-from fastapi_triton.pictures.a1111.schemas import Txt2ImgPlan, Txt2ImgRequest
+from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
+from fastapi_triton.pictures.a1111.schemas import PicturesPlan, PicturesRequest, Txt2ImgRequest
 from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
@@ -34,7 +35,7 @@ _EMPTY: dict[str, Any] = {
     "latent-upscale-modes": [],
     "loras": [],
     "prompt-styles": [],
-    "scripts": {"txt2img": ["controlnet"], "img2img": []},
+    "scripts": {"txt2img": ["controlnet"], "img2img": ["controlnet"]},
     "sd-vae": [],
     "upscalers": [],
 }
@@ -45,13 +46,13 @@ def router(models: PictureModels) -> APIRouter:
     routes = APIRouter(tags=["A1111"])
     tasks = Tasks()
     checkpoints = Checkpoints(models)
-    _add_txt2img(routes, checkpoints, tasks)
+    _add_pictures(routes, checkpoints, tasks)
     _add_discovery(routes, checkpoints)
     _add_controlnet(routes, models.default)
     return routes
 
 
-def _add_txt2img(routes: APIRouter, checkpoints: Checkpoints, tasks: Tasks) -> None:
+def _add_pictures(routes: APIRouter, checkpoints: Checkpoints, tasks: Tasks) -> None:
     @routes.post(
         f"{_V1}/txt2img",
         summary="Make pictures from a prompt, with a scribble in a ControlNet unit",
@@ -59,7 +60,16 @@ def _add_txt2img(routes: APIRouter, checkpoints: Checkpoints, tasks: Tasks) -> N
         openapi_extra=openapi.request_body(validation.JSON, model=Txt2ImgRequest),
     )
     async def txt2img(request: Request) -> Response:
-        return await Txt2ImgTranslation(request, checkpoints, tasks).serve(request.receive)
+        return await PicturesTranslation(request, Txt2ImgRequest, checkpoints, tasks).serve(request.receive)
+
+    @routes.post(
+        f"{_V1}/img2img",
+        summary="Change a picture, or a region of it, with a scribble in a ControlNet unit",
+        response_model=None,
+        openapi_extra=openapi.request_body(validation.JSON, model=Img2ImgRequest),
+    )
+    async def img2img(request: Request) -> Response:
+        return await PicturesTranslation(request, Img2ImgRequest, checkpoints, tasks).serve(request.receive)
 
     @routes.get(f"{_V1}/progress", summary="Get the progress of the client's own picture", response_model=None)
     async def progress(request: Request, id_task: str | None = None, skip_current_image: bool = False) -> Response:
@@ -75,17 +85,18 @@ def _add_txt2img(routes: APIRouter, checkpoints: Checkpoints, tasks: Tasks) -> N
         return JSONResponse({})
 
 
-class Txt2ImgTranslation(Translation):
-    """A request to `txt2img`. While it waits or runs, its client can watch and interrupt it by its `Task`."""
+class PicturesTranslation(Translation):
+    """A request to one of the two. While it waits or runs, its client can watch and interrupt it by its `Task`."""
 
     stops_on_disconnect = True
-    body: Txt2ImgRequest
-    plan: Txt2ImgPlan
+    body: PicturesRequest
+    plan: PicturesPlan
 
-    def __init__(self, request: Request, checkpoints: Checkpoints, tasks: Tasks) -> None:
+    def __init__(self, request: Request, kind: type[PicturesRequest], checkpoints: Checkpoints, tasks: Tasks) -> None:
         self.admission = checkpoints.models.least_busy
         self.model = checkpoints.models.default.name
         self._owner = TaskOwner.of(request)
+        self._kind = kind
         self._checkpoints = checkpoints
         self._text_to_image = checkpoints.models.default  # until `prepare` chooses
         self._tasks = tasks
@@ -108,7 +119,8 @@ class Txt2ImgTranslation(Translation):
                 self._tasks.remove(self._task)
 
     async def read(self, receive: Receive) -> None:
-        self.body = schemas.read(await raw_body.read(receive), self._text_to_image.endpoint.services.image_limits)
+        limits = self._text_to_image.endpoint.services.image_limits
+        self.body = schemas.read(await raw_body.read(receive), self._kind, limits)
 
     async def prepare(self) -> None:
         model = await self._checkpoints.of_request(self._owner, self.body.override_settings or {})
@@ -209,8 +221,8 @@ def _options(capabilities: Capabilities) -> dict[str, Any]:
     return {OPTION: capabilities.name, "samples_format": "png"}
 
 
-async def _response_body(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
-    """The response body of `txt2img`. For interrupted pictures it has the last preview."""
+async def _response_body(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str, Any]:
+    """The response body. For interrupted pictures it has the last preview."""
     notes = list(plan.notes)
     images: list[str] = []
     for index in range(task.count):
@@ -230,13 +242,15 @@ async def _response_body(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task)
     info = {**_info(request, plan, task), "notes": notes}
     return {
         "images": images if request.send_images else [],
-        "parameters": request.model_dump(exclude={"alwayson_scripts", *(request.model_extra or {})}),
+        "parameters": request.model_dump(
+            exclude={"alwayson_scripts", "init_images", "mask", *(request.model_extra or {})}
+        ),
         "info": responses.encode(info).decode(),
         "notes": notes,
     }
 
 
-def _info(request: Txt2ImgRequest, plan: Txt2ImgPlan, task: Task) -> dict[str, Any]:
+def _info(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str, Any]:
     """How the pictures were made, in A1111's fields. `info` has the model's own information about each picture."""
     infos = [task.pictures[index].info if index in task.pictures else {} for index in range(task.count)]
     used = next((each for each in infos if each), {})

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The request fields of A1111's `txt2img`, and their translation to the endpoint's fields."""
+"""The request fields of A1111's `txt2img` and `img2img`, and their translation to the endpoint's fields."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,7 @@ from fastapi_triton.pictures.a1111.controlnet import (
     unit_of,
     unsupported,
 )
-from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
+from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, Size, TextToImage
 
 # In pixels, the same limit as under `/v1`.
 _MAX_SIDE = 99_999
@@ -33,11 +33,12 @@ _CLIP_STOP = "CLIP_stop_at_last_layers"
 _SDXL_CLIP_STOP = 2
 # Endpoint fields that are set here, although the client did not send them.
 _IMPLIED = frozenset(("output_format", "invert"))
-_IMG2IMG = "starting from a picture is not supported here"
+R = TypeVar("R", bound="PicturesRequest")
+_IMG2IMG = "`txt2img` starts from no picture. Send it to `img2img`"
 
 
-class Txt2ImgRequest(BaseModel):
-    """The supported fields of `txt2img`, and those that are rejected. `unserved.TXT2IMG` has the others of A1111."""
+class PicturesRequest(BaseModel):
+    """The supported fields of both, and those that are rejected."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -65,20 +66,49 @@ class Txt2ImgRequest(BaseModel):
     clip_skip: Whole | None = Field(
         None, ge=1, le=_MAX_CLIP_STOP, description="As CLIP_stop_at_last_layers: SDXL skips the last layer at 1 and 2"
     )
-    enable_hr: Annotated[
-        Any, reject("a second pass is not supported. Set width and height to the size that you need.")
-    ] = None
     tiling: Annotated[Any, reject("tiled pictures are not supported. Omit this field.")] = None
     script_name: Annotated[Any, reject("scripts are not supported. Omit this field.")] = None
     subseed_strength: Annotated[Any, reject("variations of a seed are not supported. Omit this field.")] = None
     refiner_checkpoint: Annotated[Any, reject("a refiner is not supported. Omit this field.")] = None
     infotext: Annotated[Any, reject("parameters are not read from it. Send them as fields.")] = None
-    init_images: Annotated[Any, reject(f"{_IMG2IMG}. Omit this field.")] = None
-    mask: Annotated[Any, reject(f"{_IMG2IMG}. Omit this field.")] = None
+
+    def unserved_notes(self) -> list[str]:
+        """A note for each field that is not served."""
+        raise NotImplementedError
+
+    def own_fields(
+        self,
+        endpoint: frozenset[str],  # noqa: ARG002
+        size: Size | None,  # noqa: ARG002
+        note: Callable[[str], None],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """The endpoint's fields that only this kind of request sets.
+
+        Args:
+            endpoint: the names of the endpoint's fields.
+            size: the picture's size, if the request has one.
+
+        Raises:
+            InvalidRequestError: the endpoint lacks one of them.
+        """
+        return {}
+
+
+class Txt2ImgRequest(PicturesRequest):
+    """The fields of `txt2img`. `unserved.TXT2IMG` has the others of A1111."""
+
+    enable_hr: Annotated[
+        Any, reject("a second pass is not supported. Set width and height to the size that you need.")
+    ] = None
+    init_images: Annotated[Any, reject(f"{_IMG2IMG}.")] = None
+    mask: Annotated[Any, reject(f"{_IMG2IMG}.")] = None
+
+    def unserved_notes(self) -> list[str]:
+        return unserved_fields.notes(self.model_extra or {}, unserved.TXT2IMG, Txt2ImgRequest.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Txt2ImgPlan:
+class PicturesPlan:
     """The pictures to make. `notes` are the differences from the request."""
 
     batch: list[dict[str, Any]]
@@ -87,7 +117,7 @@ class Txt2ImgPlan:
     capabilities: Capabilities
 
 
-def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities) -> Txt2ImgPlan:
+def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilities) -> PicturesPlan:
     """Translate a validated body.
 
     Raises:
@@ -98,8 +128,10 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
     scheduler = samplers.scheduler(
         request.sampler_name or request.sampler_index, request.scheduler, capabilities, notes.append
     )
-    notes += unserved_fields.notes(request.model_extra or {}, unserved.TXT2IMG, Txt2ImgRequest.model_fields)
+    notes += request.unserved_notes()
     settings = read_settings(request.override_settings or {}, notes.append)
+    size = _size(request, capabilities, notes.append)
+    endpoint = frozenset(model.endpoint.request_model.model_fields)
     fields: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -110,7 +142,8 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
         "output_format": "png",
         "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip),
         "eta": None if request.eta == 1 and scheduler != "ddim" else request.eta,
-        **_size(request, capabilities, notes.append),
+        **size,
+        **request.own_fields(endpoint, (size["width"], size["height"]) if size else None, notes.append),
     }
     if unit is not None:
         if unit.control_mode not in (0, "0", "Balanced"):
@@ -126,10 +159,10 @@ def plan(request: Txt2ImgRequest, model: TextToImage, capabilities: Capabilities
     checked = model.check(fields, lambda text: notes.append(errors.renamed(text)), implied=_IMPLIED)
     batch = model.batch(checked, request.batch_size * request.n_iter)
     used = scheduler or capabilities.defaults.get("scheduler", "")
-    return Txt2ImgPlan(batch, notes, samplers.LABELS.get(used, used), capabilities)
+    return PicturesPlan(batch, notes, samplers.LABELS.get(used, used), capabilities)
 
 
-def _size(request: Txt2ImgRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:
+def _size(request: PicturesRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:
     if request.width is None and request.height is None:
         return {}
     # A missing side is like the other one. (A1111's default is 512, so its requests with one side are about square.)
@@ -180,10 +213,10 @@ def require_options(options: Any, current: Mapping[str, Any]) -> None:
             )
 
 
-def read(body: bytes, limits: images.ImageLimits) -> Txt2ImgRequest:
+def read(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
     """Validate a JSON body. As in A1111, "20" is a number too."""
     validation.require_few_elements(body, validation.FEW_ELEMENTS)
-    request = validation.from_json(body, Txt2ImgRequest, limits, strict=False)
-    if not isinstance(request, Txt2ImgRequest):
+    request = validation.from_json(body, kind, limits, strict=False)
+    if not isinstance(request, kind):
         raise TypeError("validated into another model")
     return request

@@ -49,7 +49,7 @@ class TaskOwner:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One running `txt2img` request; a `Listener` of its pictures."""
+    """One running request; a `Listener` of its pictures."""
 
     id: str
     owner: TaskOwner

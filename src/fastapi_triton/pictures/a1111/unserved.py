@@ -34,7 +34,7 @@ _SHARED = {
     "subseed": Unserved(_NO_SUBSEED, (-1,)),
 }
 
-_INPAINTING = {
+INPAINTING = {
     "inpaint_full_res": Unserved(_NO_MASK, (False, True)),
     "inpaint_full_res_padding": Unserved(_NO_MASK, (0, 32)),
     "inpainting_fill": Unserved(_NO_MASK, (0, 1)),
@@ -48,7 +48,7 @@ _INPAINTING = {
 
 TXT2IMG = {
     **_SHARED,
-    **_INPAINTING,
+    **INPAINTING,
     "denoising_strength": Unserved("it has no effect without enable_hr or init_images", (0, 0.7, 0.75)),
     "firstpass_image": Unserved(_ONE_PHASE),
     "firstphase_height": Unserved(_ONE_PHASE, (0,)),
@@ -69,15 +69,18 @@ TXT2IMG = {
     "resize_mode": Unserved(_NO_INITIAL_PICTURE, (0,)),
 }
 
-# What an endpoint of `img2img` does not serve itself.
+# With a mask. Without one, there is also `INPAINTING`.
 IMG2IMG = {
     **_SHARED,
-    **_INPAINTING,
+    "inpaint_full_res_padding": Unserved("the whole picture is used", (0, 32)),
+    "latent_mask": Unserved("send it as mask"),
+    "mask_blur_x": Unserved("set mask_blur", (0, 4)),
+    "mask_blur_y": Unserved("set mask_blur", (0, 4)),
+    "mask_round": Unserved("the grey parts of a mask are blended", (True,)),
     "firstpass_image": Unserved(),
     "image_cfg_scale": Unserved("it is for InstructPix2Pix checkpoints", (0, 1.5)),
     "include_init_images": Unserved(neutral=(False,)),
     "initial_noise_multiplier": Unserved(neutral=(0, 1)),
-    "resize_mode": Unserved(neutral=(0,)),
 }
 
 SETTINGS = {
