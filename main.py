@@ -23,6 +23,8 @@ class ScribbleRequest(BaseModel):
     width: int | None = Field(None, ge=1)
     height: int | None = Field(None, ge=1)
     scheduler: str | None = Field(None, max_length=100)
+    timestep_spacing: str | None = Field(None, pattern="^(leading|linspace|trailing)$")
+    eta: float | None = Field(None, ge=0, le=1, description="with the schedulers ddim and tcd")
     output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
     output_quality: int | None = Field(None, ge=1, le=100)
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="whether the scribble is dark on light")

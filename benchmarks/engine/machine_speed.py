@@ -28,7 +28,7 @@ class SpeedProbe:
         self.networks = networks or stock.networks
         self._capabilities = stock.capabilities
         config = stock.pipeline.scheduler.config
-        schedulers = NoiseSchedulers(config, stock.capabilities.schedulers)
+        schedulers = NoiseSchedulers(config)
         self.encoder = Encoder(self.networks, schedulers)
         self.denoiser = Denoiser(self.networks)
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import StableDiffusionXLControlNetPipeline
+from diffusers import DPMSolverSDEScheduler, StableDiffusionXLControlNetPipeline
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.preprocessing import preprocess
+from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState
 from drawings import row
@@ -30,7 +31,7 @@ class StockPipeline:
         preprocess(state, self._capabilities, max_pixels=50_000_000)
         width, height, _ = state.key
         has_scribble = state.control_image is not None
-        images = self._with_scheduler(request.scheduler)(
+        images = self._with_scheduler(request)(
             prompt=request.prompt,
             # None instead of "", so that the pipeline uses the zeros that SDXL was trained with.
             negative_prompt=request.negative_prompt or None,
@@ -43,15 +44,21 @@ class StockPipeline:
             controlnet_conditioning_scale=request.conditioning_scale if has_scribble else 0.0,
             control_guidance_start=request.control_guidance_start,
             control_guidance_end=request.control_guidance_end,
+            eta=request.eta or 0.0,
             generator=torch.Generator("cpu").manual_seed(request.seed),
             output_type="pt",
         ).images
         pixels = (images[0].float().clamp(0, 1) * 255).round().to(torch.uint8)  # (3, H, W)
         return pixels.permute(1, 2, 0).numpy().astype(np.int16)
 
-    def _with_scheduler(self, name: str) -> Any:
+    def _with_scheduler(self, request: DiffusionRequest) -> Any:
+        scheduler = make_noise_scheduler(
+            request.scheduler, self._pipeline.scheduler.config, timestep_spacing=request.timestep_spacing
+        )
+        if isinstance(scheduler, DPMSolverSDEScheduler):  # it takes no generator
+            scheduler = scheduler.from_config(scheduler.config, noise_sampler_seed=request.seed)
         pipeline = StableDiffusionXLControlNetPipeline(
-            **{**self._pipeline.components, "scheduler": make_noise_scheduler(name, self._pipeline.scheduler.config)},
+            **{**self._pipeline.components, "scheduler": scheduler},
             force_zeros_for_empty_prompt=self._pipeline.config.force_zeros_for_empty_prompt,
             add_watermarker=False,
         )

@@ -11,7 +11,6 @@ import pytest
 from diffusion_engine.capabilities import SCHEDULERS
 from diffusion_engine.engine import Engine
 from diffusion_engine.networks import Networks
-from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.request_state import GeneratedPicture
 from drawings import SCRIBBLES, as_file, circle, pixels_of, scribble_files
 from listening import Submitted, submit
@@ -91,11 +90,6 @@ def test_request_does_not_change_prepared_schedulers(networks: Networks, generat
     generate(scheduler=b"dpmpp_2m_karras", num_inference_steps=5)
     assert generate(num_inference_steps=3).content == first.content
     assert dict(networks.pipeline.scheduler.config) == before
-
-
-def test_unknown_scheduler_raises_value_error() -> None:
-    with pytest.raises(ValueError, match="there is no scheduler"):
-        make_noise_scheduler("magic", {})
 
 
 def test_empty_prompt_is_accepted(generate: Generate) -> None:

@@ -179,7 +179,7 @@ def test_text_cache_drops_the_least_recently_used_text(networks: Networks, encod
 
 def test_new_request_never_gets_the_tensors_of_a_freed_one(networks: Networks, capabilities: Capabilities) -> None:
     """Python can give a new object the address of a freed one, so an address does not identify a request."""
-    schedulers = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers)
+    schedulers = NoiseSchedulers(networks.pipeline.scheduler.config)
     encoder, denoiser = Encoder(networks, schedulers), Denoiser(networks)
 
     red, yellow = (

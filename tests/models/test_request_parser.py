@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,7 +63,9 @@ def test_all_inputs_are_optional(capabilities: Capabilities) -> None:
         ("output_quality", 101, "out_of_range"),
         ("timeout_s", 0.0, "out_of_range"),
         ("timeout_s", float("nan"), "not_finite"),
-        ("scheduler", b"ddim", "unknown_scheduler"),
+        ("scheduler", b"plms", "unknown_scheduler"),
+        ("eta", 0.0, "unsupported_parameter"),
+        ("timestep_spacing", b"even", "unknown_option"),
         ("output_format", b"gif", "unknown_option"),
         ("invert", b"true", "unknown_option"),
         ("prompt", b"\xff\xfe", "invalid_text"),
@@ -76,6 +79,30 @@ def test_invalid_value_is_rejected_with_the_fields_name(
         read(capabilities, **{name: value})
     assert rejection.value.code == code
     assert rejection.value.field in (name, "control_guidance_start")
+
+
+def test_unknown_scheduler_is_rejected_with_the_nearest_name(capabilities: Capabilities) -> None:
+    with pytest.raises(RequestError, match=r"'dpmpp_2m_kerras' \(did you mean dpmpp_2m_karras\?\)"):
+        read(capabilities, scheduler=b"dpmpp_2m_kerras")
+
+
+def test_eta_is_for_ddim_and_tcd(capabilities: Capabilities) -> None:
+    assert [read(capabilities, scheduler=name).eta for name in (b"ddim", b"tcd", b"euler")] == [0.0, 0.3, None]
+    assert read(capabilities, scheduler=b"ddim", eta=1.0).eta == 1.0
+    with pytest.raises(RequestError, match="must be from 0 to 1"):
+        read(capabilities, scheduler=b"tcd", eta=1.1)
+    with pytest.raises(RequestError, match=r"no effect with the scheduler heun.*use one of ddim, tcd"):
+        read(capabilities, scheduler=b"heun", eta=0.5)
+
+
+def test_distilled_schedulers_have_their_own_timesteps(tmp_path: Path) -> None:
+    sdxl = Capabilities.of_checkpoint(str(tmp_path), defaults={"timestep_spacing": "trailing"})
+    assert read(sdxl, scheduler=b"euler").timestep_spacing == "trailing"
+    assert read(sdxl, scheduler=b"lcm", num_inference_steps=50).timestep_spacing is None
+    with pytest.raises(RequestError, match="`timestep_spacing` has no effect with the scheduler tcd"):
+        read(sdxl, scheduler=b"tcd", timestep_spacing=b"leading")
+    with pytest.raises(RequestError, match="is 51; with the scheduler lcm it must be from 1 to 50"):
+        read(sdxl, scheduler=b"lcm", num_inference_steps=51)
 
 
 def test_empty_prompt_is_accepted(capabilities: Capabilities) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from diffusion_engine.errors import RequestError
+from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
 
 # The end of the names of files that hold a whole checkpoint, or one network.
 SINGLE_FILE = ".safetensors"
-SCHEDULERS = ("euler", "euler_ancestral", "dpmpp_2m_karras", "lcm")
+SCHEDULERS = tuple(name for name, kind in SCHEDULER_KINDS.items() if kind.is_available)
 # What a picture file records: everything, everything but the prompts, nothing.
 RECEIPTS = ("full", "no_prompt", "none")
 # The sizes SDXL was trained on, width by height.
@@ -39,6 +40,7 @@ class Defaults:
     width: int = 1024
     height: int = 1024
     scheduler: str = "euler_ancestral"
+    timestep_spacing: str | None = None  # None: as in the checkpoint's `scheduler_config.json`
     output_format: str = "webp"
     output_quality: int = 90
     receipt: str = "full"
@@ -102,6 +104,8 @@ class Capabilities:
             raise ValueError(f"{file}: unknown schedulers {unknown}; the engine has {', '.join(SCHEDULERS)}")
         if self.defaults.scheduler not in self.schedulers:
             raise ValueError(f"{file}: the default scheduler must be one of its schedulers")
+        if self.defaults.timestep_spacing not in (None, *TIMESTEP_SPACINGS):
+            raise ValueError(f"{file}: the default timestep_spacing must be one of {', '.join(TIMESTEP_SPACINGS)}")
         if self.defaults.receipt not in RECEIPTS:
             raise ValueError(f"{file}: the default receipt must be one of {', '.join(RECEIPTS)}")
 

@@ -45,11 +45,7 @@ class Encoder:
         """The request's tensors: those that are the same in each step, and the initial noise."""
         request = state.request
         texts = self.text_encoder.encode(state)
-        schedule = self._schedulers.schedule(
-            request.scheduler,
-            request.num_inference_steps,
-            strength=1.0 if request.strength is None else request.strength,
-        )
+        schedule = self._schedulers.schedule(request)
         state.scheduled_steps = schedule.num_steps
         # On the CPU on every device, so that a seed gives the same noise everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)

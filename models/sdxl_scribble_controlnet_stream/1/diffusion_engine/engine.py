@@ -80,7 +80,7 @@ class Engine:
             "diffusers": diffusers.__version__,
         }
         self._receipts = ReceiptWriter(capabilities, self._runs_on)
-        self.noise_scheduler = NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers)
+        self.noise_scheduler = NoiseSchedulers(networks.pipeline.scheduler.config)
         self.encoder = Encoder(networks, self.noise_scheduler)
         self.denoiser = Denoiser(networks)
         self.vae_decoder = VAEDecoder(networks)

@@ -2,34 +2,27 @@
 """Noise schedulers of diffusers: each request has its own scheduler, timestep and generator."""
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    LCMScheduler,
-)
 
+from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.request_state import RequestState
+from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS
 
 
-def make_noise_scheduler(name: str, checkpoint_config: Mapping[str, Any]) -> Any:
-    """A scheduler with the checkpoint's betas, prediction type and spacing. Only the solver differs by name."""
-    if name == "euler":
-        return EulerDiscreteScheduler.from_config(checkpoint_config)
-    if name == "euler_ancestral":
-        return EulerAncestralDiscreteScheduler.from_config(checkpoint_config)
-    if name == "dpmpp_2m_karras":
-        return DPMSolverMultistepScheduler.from_config(
-            checkpoint_config, algorithm_type="dpmsolver++", solver_order=2, use_karras_sigmas=True
-        )
-    if name == "lcm":
-        return LCMScheduler.from_config(checkpoint_config)
-    raise ValueError(f"there is no scheduler {name!r}")
+def make_noise_scheduler(
+    name: str, checkpoint_config: Mapping[str, Any], *, timestep_spacing: str | None = None
+) -> Any:
+    """A scheduler with the checkpoint's betas, prediction type and, unless another is given, spacing."""
+    kind = SCHEDULER_KINDS[name]
+    spacing = {} if timestep_spacing is None else {"timestep_spacing": timestep_spacing}
+    return getattr(diffusers, kind.class_name).from_config(checkpoint_config, **kind.config, **spacing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +38,33 @@ class NoiseSchedule:
 
     Args:
         strength: the last part of the steps that is made, as in diffusers' image-to-image pipelines.
+        eta: for schedulers that have it.
+        seed: of a scheduler whose noise does not come from the generator.
     """
 
-    def __init__(self, scheduler: Any, num_steps: int, *, strength: float = 1.0) -> None:
-        # A shallow copy of a prepared object, because the constructor takes 2 ms. `set_timesteps` replaces all state.
-        self._scheduler = copy.copy(scheduler)
+    def __init__(
+        self, scheduler: Any, num_steps: int, *, strength: float = 1.0, eta: float | None = None, seed: int = 0
+    ) -> None:
+        self._scheduler = _copied(scheduler)
+        self._eta = eta
+        self._seed = seed
         # The timesteps stay on the CPU: schedulers read their values, which would wait for a GPU.
         self._scheduler.set_timesteps(num_steps)
         num_omitted = max(0, num_steps - min(int(num_steps * strength), num_steps))
         first = num_omitted * self._scheduler.order
-        self._scheduler.set_begin_index(first)  # without it, the first step searches for its index
+        if hasattr(self._scheduler, "set_begin_index"):  # without it, the first step searches for its index
+            self._scheduler.set_begin_index(first)
         self.timesteps: list[torch.Tensor] = list(self._scheduler.timesteps[first:])
 
     @property
     def num_steps(self) -> int:
+        """The number of passes: with `order` 2, two for each step but the last."""
         return len(self.timesteps)
+
+    @property
+    def order(self) -> int:
+        """1, or 2 for schedulers that predict the noise twice in each step: first at its start, then further on."""
+        return int(self._scheduler.order)
 
     @property
     def init_noise_sigma(self) -> Any:
@@ -78,24 +83,86 @@ class NoiseSchedule:
     def step(
         self, noise_pred: torch.Tensor, latents: torch.Tensor, step_index: int, generator: torch.Generator
     ) -> StepResult:
-        """Compute the latents of the next step. Random noise comes from the request's own generator."""
+        """Compute the latents of the next step. Random noise comes from the request's own generator, or its seed."""
+        if isinstance(self._scheduler, diffusers.DPMSolverSDEScheduler) and self._scheduler.noise_sampler is None:
+            self._scheduler.noise_sampler = _BrownianNoise(latents, self._scheduler.sigmas, self._seed)
+        options = {"generator": generator} | ({} if self._eta is None else {"eta": self._eta})
+        taken = _options_of_step(self._scheduler.__class__)
+        timestep = self.timesteps[step_index]
         stepped = self._scheduler.step(
-            noise_pred, self.timesteps[step_index], latents, generator=generator, return_dict=False
+            noise_pred,
+            timestep,
+            latents,
+            **{name: value for name, value in options.items() if name in taken},
+            return_dict=False,
         )
-        # DPM++ returns no clean prediction, but keeps it as the newest of its history.
-        predicted_clean = stepped[1] if len(stepped) > 1 else self._scheduler.model_outputs[-1]
-        return StepResult(stepped[0], predicted_clean)
+        return StepResult(stepped[0], self._predicted_clean(stepped, noise_pred, latents, timestep))
+
+    def _predicted_clean(
+        self, stepped: tuple[torch.Tensor, ...], noise_pred: torch.Tensor, latents: torch.Tensor, timestep: torch.Tensor
+    ) -> torch.Tensor:
+        scheduler = self._scheduler
+        if isinstance(scheduler, diffusers.TCDScheduler):  # it returns latents that still have noise
+            signal = scheduler.alphas_cumprod[timestep].sqrt()
+            noise = (1 - scheduler.alphas_cumprod[timestep]).sqrt()
+            is_velocity = scheduler.config.prediction_type == "v_prediction"
+            clean = signal * latents - noise * noise_pred if is_velocity else (latents - noise * noise_pred) / signal
+        else:  # multistep schedulers return no clean prediction, but keep it as the newest of their history
+            clean = stepped[1] if len(stepped) > 1 else scheduler.model_outputs[-1]
+        predicted: torch.Tensor = clean
+        return predicted
+
+
+class _BrownianNoise:
+    """The noise of `DPMSolverSDEScheduler` for a seed. It is drawn on the CPU, so it is the same on every device."""
+
+    def __init__(self, latents: torch.Tensor, sigmas: torch.Tensor, seed: int) -> None:
+        # Not at the top: it needs torchsde, which only this scheduler needs.
+        from diffusers.schedulers.scheduling_dpmsolver_sde import BrownianTreeNoiseSampler
+
+        self._latents_like = latents.new_empty(0)  # has their device and dtype
+        self._range = sigmas[sigmas > 0].min().item(), sigmas.max().item()
+        self._sampler = BrownianTreeNoiseSampler(torch.zeros(latents.shape), *self._range, seed)
+
+    def __call__(self, sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
+        # The scheduler's rounding may leave the range a little, of which torchsde warns.
+        noise: torch.Tensor = self._sampler(sigma.clamp(*self._range), sigma_next.clamp(*self._range))
+        return noise.to(self._latents_like, non_blocking=True)
+
+
+def _copied(scheduler: Any) -> Any:
+    """A copy of a prepared scheduler, because its constructor takes up to 40 ms. `set_timesteps` resets most state."""
+    copied = copy.copy(scheduler)
+    for name, value in vars(scheduler).items():
+        if isinstance(value, list):  # such as the history of UniPC, which `set_timesteps` keeps
+            setattr(copied, name, list(value))
+    return copied
+
+
+@cache
+def _options_of_step(scheduler_class: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(scheduler_class.step).parameters)
 
 
 class NoiseSchedulers:
-    """Prepared schedulers by name. Makes and advances the schedule of each request."""
+    """Prepared schedulers by name and timestep spacing. Makes and advances the schedule of each request."""
 
-    def __init__(self, checkpoint_config: Mapping[str, Any], names: tuple[str, ...]) -> None:
-        self._prepared = {name: make_noise_scheduler(name, checkpoint_config) for name in names}
+    def __init__(self, checkpoint_config: Mapping[str, Any]) -> None:
+        self._checkpoint_config = checkpoint_config
+        self._prepared: dict[tuple[str, str | None], Any] = {}
 
-    def schedule(self, name: str, num_steps: int, *, strength: float = 1.0) -> NoiseSchedule:
+    def schedule(self, request: DiffusionRequest) -> NoiseSchedule:
         """A new schedule, for one request."""
-        return NoiseSchedule(self._prepared[name], num_steps, strength=strength)
+        key = (request.scheduler, request.timestep_spacing)
+        if key not in self._prepared:
+            self._prepared[key] = make_noise_scheduler(key[0], self._checkpoint_config, timestep_spacing=key[1])
+        return NoiseSchedule(
+            self._prepared[key],
+            request.num_inference_steps,
+            strength=1.0 if request.strength is None else request.strength,
+            eta=request.eta,
+            seed=request.seed,
+        )
 
     @torch.inference_mode()
     def advance(self, state: RequestState, noise_pred: torch.Tensor) -> None:

@@ -50,6 +50,7 @@ class DiffusionRequest:
     mask_blur: float = 0.0  # the standard deviation, in pixels of the result, of the blur of the mask's border
     cache: float = 0.0  # how readily steps reuse earlier predictions, 0 (never) to 1
     eta: float | None = None  # noise that each step adds, for schedulers that have this parameter
+    timestep_spacing: str | None = None  # None: the checkpoint's
 
     def used_parameters(self) -> dict[str, Any]:
         """The parameters that determine the picture, by input name, without the prompts."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parses the inputs of one row into a checked `DiffusionRequest`, with the checkpoint's defaults."""
 
+import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from diffusion_engine.errors import RequestError
 from diffusion_engine.fitted_picture import MASK_SELECTS, MAX_MASK_BLUR
 from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.request import DiffusionRequest
+from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
 
 # One value by tensor name; None if the request lacks the tensor.
 RowValues = Mapping[str, bytes | int | float | None]
@@ -29,7 +31,6 @@ NOT_SUPPORTED_YET = (
     "prompt_syntax",
     "clip_skip",
     "cache",
-    "eta",
 )
 
 
@@ -38,6 +39,7 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
     row = RowParser(values)
     row.refuse(NOT_SUPPORTED_YET)
     defaults, limits = capabilities.defaults, capabilities.limits
+    scheduler = row.choice("scheduler", capabilities.schedulers, defaults.scheduler, code="unknown_scheduler")
     request = DiffusionRequest(
         prompt=row.text("prompt", "", max_characters=limits.max_prompt_characters),
         image=row.content("image"),
@@ -46,15 +48,13 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         ),
         negative_prompt=row.text("negative_prompt", "", max_characters=limits.max_prompt_characters),
         seed=row.seed(),
-        num_inference_steps=row.whole_number(
-            "num_inference_steps", 1, limits.max_inference_steps, defaults.num_inference_steps
-        ),
+        num_inference_steps=row.num_inference_steps(capabilities, scheduler),
         guidance_scale=row.number("guidance_scale", 0.0, limits.max_guidance_scale, defaults.guidance_scale),
         control_guidance_start=row.number("control_guidance_start", 0.0, 1.0, 0.0),
         control_guidance_end=row.number("control_guidance_end", 0.0, 1.0, 1.0),
         width=row.side("width"),
         height=row.side("height"),
-        scheduler=row.choice("scheduler", capabilities.schedulers, defaults.scheduler, code="unknown_scheduler"),
+        scheduler=scheduler,
         output_format=row.choice("output_format", OUTPUT_FORMATS, defaults.output_format),
         output_quality=row.whole_number("output_quality", 1, 100, defaults.output_quality),
         invert=row.choice("invert", INVERT_CHOICES, "auto"),
@@ -67,6 +67,8 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         mask=row.content("mask"),
         mask_selects=row.choice("mask_selects", MASK_SELECTS, "white"),
         mask_blur=row.number("mask_blur", 0.0, MAX_MASK_BLUR, 0.0),
+        eta=row.eta(scheduler),
+        timestep_spacing=row.timestep_spacing(scheduler, defaults.timestep_spacing),
     )
     require_some_steps(request)
     if request.control_guidance_start >= request.control_guidance_end:
@@ -124,10 +126,41 @@ class RowParser:
 
     def choice(self, name: str, choices: tuple[str, ...], default: str, *, code: str = "unknown_option") -> str:
         chosen = self.text(name, default, max_characters=200).strip().lower() or default
-        if chosen not in choices:
-            detail = f"`{name}` is {chosen[:100]!r}; it must be one of {', '.join(choices)}."
+        if chosen != default and chosen not in choices:
+            detail = f"`{name}` is {chosen[:100]!r}{nearest(chosen, choices)}; it must be one of {', '.join(choices)}."
             raise RequestError(code, detail, field=name)
         return chosen
+
+    def num_inference_steps(self, capabilities: Capabilities, scheduler: str) -> int:
+        name, most = "num_inference_steps", SCHEDULER_KINDS[scheduler].max_steps
+        num_steps = self.whole_number(
+            name, 1, capabilities.limits.max_inference_steps, capabilities.defaults.num_inference_steps
+        )
+        if most is not None and num_steps > most:
+            detail = f"`{name}` is {num_steps}; with the scheduler {scheduler} it must be from 1 to {most}."
+            raise RequestError("out_of_range", detail, field=name)
+        return num_steps
+
+    def eta(self, scheduler: str) -> float | None:
+        kind = SCHEDULER_KINDS[scheduler]
+        if not kind.takes("eta"):
+            self.refuse_with(scheduler, "eta")
+            return None
+        return self.number("eta", 0.0, 1.0, kind.default_eta)
+
+    def timestep_spacing(self, scheduler: str, default: str | None) -> str | None:
+        if not SCHEDULER_KINDS[scheduler].takes("timestep_spacing"):
+            self.refuse_with(scheduler, "timestep_spacing")
+            return None
+        return self.choice("timestep_spacing", TIMESTEP_SPACINGS, default or "") or None
+
+    def refuse_with(self, scheduler: str, name: str) -> None:
+        """Refuse an option that the scheduler does not have."""
+        if self.values.get(name) in (None, b""):
+            return
+        others = [each for each, kind in SCHEDULER_KINDS.items() if kind.takes(name)]
+        detail = f"`{name}` has no effect with the scheduler {scheduler}. Omit it, or use one of {', '.join(others)}."
+        raise RequestError("unsupported_parameter", detail, field=name)
 
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
         value = self.values.get(name)
@@ -186,6 +219,12 @@ class RowParser:
         if timeout_s == 0.0:
             raise RequestError("out_of_range", "`timeout_s` is 0; it must be above 0.", field="timeout_s")
         return timeout_s
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest known name, as a part of a sentence; empty if none is similar."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def missing(name: str) -> RequestError:

@@ -76,7 +76,7 @@ def profile_folder(name: str) -> Path | None:
 
 def pass_timer(networks: Networks, capabilities: Capabilities) -> Callable[[BatchKey, int], float]:
     """A function that measures how long one pass takes, by size and number of rows. It uses dummy requests."""
-    encoder = Encoder(networks, NoiseSchedulers(networks.pipeline.scheduler.config, capabilities.schedulers))
+    encoder = Encoder(networks, NoiseSchedulers(networks.pipeline.scheduler.config))
     denoiser = Denoiser(networks)
 
     def measure(key: BatchKey, num_rows: int) -> float:
