@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference for pictures: diffusers' own pipeline, one request at a time, without the engine's networks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,14 @@ from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState
 from drawings import row
 from PIL import Image
+
+
+def stock_scheduler(request: DiffusionRequest, config: Mapping[str, Any]) -> Any:
+    """The request's scheduler, as diffusers' pipelines take it."""
+    scheduler = make_noise_scheduler(request.scheduler, config, timestep_spacing=request.timestep_spacing)
+    if isinstance(scheduler, DPMSolverSDEScheduler):  # it takes no generator
+        return scheduler.from_config(scheduler.config, noise_sampler_seed=request.seed)
+    return scheduler
 
 
 class StockPipeline:
@@ -52,11 +61,7 @@ class StockPipeline:
         return pixels.permute(1, 2, 0).numpy().astype(np.int16)
 
     def _with_scheduler(self, request: DiffusionRequest) -> Any:
-        scheduler = make_noise_scheduler(
-            request.scheduler, self._pipeline.scheduler.config, timestep_spacing=request.timestep_spacing
-        )
-        if isinstance(scheduler, DPMSolverSDEScheduler):  # it takes no generator
-            scheduler = scheduler.from_config(scheduler.config, noise_sampler_seed=request.seed)
+        scheduler = stock_scheduler(request, self._pipeline.scheduler.config)
         pipeline = StableDiffusionXLControlNetPipeline(
             **{**self._pipeline.components, "scheduler": scheduler},
             force_zeros_for_empty_prompt=self._pipeline.config.force_zeros_for_empty_prompt,
