@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import original_layout
 import pytest
 import torch
 from diffusers import ControlNetModel
@@ -22,6 +21,8 @@ from drawings import CHECKPOINT
 from listening import Driver
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
+
+from support import original_layout
 
 SERVING = {"defaults": {"width": 64, "height": 64, "num_inference_steps": 3}, "sizes": [[64, 64]]}
 

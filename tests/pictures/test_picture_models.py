@@ -34,6 +34,11 @@ def add_pair(triton: FakeTriton, public: ModelConfig, name: str, checkpoint: str
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"generate": True})
+
+
+@pytest.fixture
 def triton(scribble_config: ModelConfig) -> FakeTriton:
     fake = FakeTriton()
     add_pair(fake, scribble_config, MODEL, "demo_checkpoint")
@@ -178,6 +183,17 @@ async def test_a_busy_model_does_not_turn_away_requests_to_another(
     assert (await client.post(IMAGES, json=PROMPT)).status_code == 200
     other.go_on.set()
     assert (await waiting).status_code == 200
+
+
+async def test_without_generated_endpoints_only_declared_models_are_offered(
+    triton: FakeTriton, other: ScriptedStreamModel, settings: Settings
+) -> None:
+    app = app_of(triton, settings.model_copy(update={"generate": False}))
+    transport = httpx2.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
+        await app.registry.poll()
+        assert await ids(client) == [MODEL]
+        assert (await client.post(IMAGES, json={**PROMPT, "model": OTHER})).status_code == 404
 
 
 async def test_declared_endpoints_with_the_same_fields_are_offered_too(

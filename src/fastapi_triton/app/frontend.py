@@ -317,7 +317,7 @@ class TritonFrontend(FastAPI):
         if self._picture_models is not None:
             self._picture_models.add(endpoint)
         elif TextToImage.fits(endpoint):
-            self._picture_models = PictureModels(endpoint)
+            self._picture_models = PictureModels(endpoint, finds_loaded=self.generated_models is not None)
             self._picture_bodies = routes.mount(self, self._picture_models, self.settings)
         return endpoint
 

@@ -17,15 +17,16 @@ from fastapi_triton.triton.model_config import ModelConfig
 class PictureModels:
     """The models by name. The first is the default; its endpoint declares the fields of all of them.
 
-    A model of Triton joins when it is loaded: it names its stream model in the parameter `stream_model`, and both fit
-    the declaration. It is listed while Triton has it.
+    With `finds_loaded`, a model of Triton joins when it is loaded: it names its stream model in the parameter
+    `stream_model`, and both fit the declaration. It is listed while Triton has it.
     """
 
-    def __init__(self, endpoint: InferEndpoint) -> None:
+    def __init__(self, endpoint: InferEndpoint, *, finds_loaded: bool) -> None:
         self.default = TextToImage(endpoint)
         self._by_name = {self.default.name: self.default}
         self._registry = endpoint.services.registry
-        self._registry.subscribe(self._add_loaded)
+        if finds_loaded:
+            self._registry.subscribe(self._add_loaded)
 
     def add(self, endpoint: InferEndpoint) -> None:
         """Add another declared endpoint, if it fits and takes the same fields."""
@@ -111,7 +112,7 @@ class PictureModels:
         )
 
 
-def no_such(kind: str, name: str, known: Iterable[str]) -> str:
+def no_such(kind: str, name: object, known: Iterable[str]) -> str:
     """The detail of the error for an unknown name, with the nearest known one."""
-    end = nearest(name, known)
+    end = nearest(name if isinstance(name, str) else "", known)
     return f'There is no {kind} "{shown(name)}"{end}' + ("" if end.endswith("?") else ".")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from fastapi_triton.core.errors import shown
 from fastapi_triton.pictures.a1111.controlnet import unsupported
 from fastapi_triton.pictures.a1111.tasks import TaskOwner
 from fastapi_triton.pictures.picture_models import PictureModels, no_such
@@ -53,7 +52,7 @@ class Checkpoints:
         found = await self.models.find(name.partition(" [")[0]) if isinstance(name, str) else None
         if found is None:
             names = await self.models.checkpoints()
-            raise unsupported(OPTION, no_such("checkpoint", str(shown(name)), names))
+            raise unsupported(OPTION, no_such("checkpoint", name, names))
         return found
 
     async def listed(self) -> list[dict[str, Any]]:
