@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from diffusion_engine.denoiser import Row
 from diffusion_engine.engine import Engine
 
 from benchmarks.gpu_kit.bench import Bench
@@ -107,9 +108,10 @@ def division_share(bench: Bench, predict: Callable[[], object]) -> float | None:
 def graph_ms(bench: Bench, engine: Engine, states: list[Any]) -> tuple[float, float]:
     """The time of a pass that was captured as a CUDA graph, and the graph's memory."""
     denoiser = engine.denoiser
-    (batch,) = denoiser._input_batches(states)
-    latents = torch.cat([denoiser._input(each) for each in states])
-    timesteps = torch.stack([denoiser._timestep(each) for each in states for _ in range(each.num_rows)])
+    rows = [Row(state, index) for state in states for index in range(state.num_rows)]
+    _, (batch,) = denoiser._parts(rows)
+    latents = torch.cat([denoiser._input(row.state) for row in rows])
+    timesteps = torch.stack([denoiser._timestep(row.state) for row in rows])
     timesteps = timesteps.to(bench.device)
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())

@@ -15,6 +15,7 @@ from full_size.listener import Listener
 
 if TYPE_CHECKING:
     from diffusion_engine.request_state import RequestState
+from diffusion_engine.text_encoder import TextKey
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 
@@ -69,7 +70,7 @@ def test_scales_of_the_vae_are_from_its_config(full_size: FullSize) -> None:
 
 def test_text_embedding_has_the_outputs_of_both_encoders(full_size: FullSize) -> None:
     started = time.monotonic()
-    embedding = full_size.engine.encoder.text("a lighthouse on a rock")
+    embedding = full_size.engine.encoder.text_encoder.text(TextKey("a lighthouse on a rock"))
     full_size.facts["one text, both encoders"] = f"{time.monotonic() - started:.1f} s"
     assert embedding.tokens.shape == (1, 77, 2048)
     assert embedding.pooled.shape == (1, 1280)
@@ -78,10 +79,9 @@ def test_text_embedding_has_the_outputs_of_both_encoders(full_size: FullSize) ->
 @pytest.mark.parametrize(("width", "height"), [(1024, 1024), (1216, 832), (640, 1536)])
 def test_time_ids_have_the_height_first_for_every_shape(full_size: FullSize, width: int, height: int) -> None:
     encoded = full_size.engine.encoder.encode(generation_of_size(full_size, width, height, guidance_scale=5.0))
-    assert encoded.time_ids.tolist() == [[height, width, 0, 0, height, width]] * 2
+    assert encoded.time_ids.tolist() == [[height, width, 0, 0, height, width]]
     assert encoded.latents.shape == (1, 4, height // 8, width // 8)
-    assert encoded.prompt_embeds.shape == (2, 77, 2048)
-    assert encoded.pooled_prompt_embeds.shape == (2, 1280)
+    assert [row[0].tokens.shape for row in encoded.texts] == 2 * [(1, 77, 2048)]
     assert encoded.control.shape == (1, 320, height // 8, width // 8)
 
 

@@ -107,16 +107,18 @@ def generate(running_engine: "Engine") -> Callable[..., "GeneratedPicture"]:
 
 
 @pytest.fixture
-def encoded_texts(networks: "Networks", monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The texts of each call of the text encoders."""
+def encoded_texts(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The texts of each pass of the text encoders."""
+    from diffusion_engine.text_encoder import TextEncoder
+
     calls: list[list[str]] = []
-    encode = networks.pipeline.encode_prompt
+    read = TextEncoder._read
 
-    def note(texts: list[str], **options: Any) -> Any:
-        calls.append(texts)
-        return encode(texts, **options)
+    def note(encoder: Any, keys: Any) -> Any:
+        calls.append([key.text for key in keys])
+        return read(encoder, keys)
 
-    monkeypatch.setattr(networks.pipeline, "encode_prompt", note)
+    monkeypatch.setattr(TextEncoder, "_read", note)
     return calls
 
 

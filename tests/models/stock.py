@@ -33,17 +33,25 @@ class StockPipeline:
         self._pipeline = pipeline
         self._capabilities = capabilities
 
-    def pixels(self, **values: Any) -> npt.NDArray[Any]:
-        """The picture, (H, W, 3), of a request with these values by tensor name."""
+    def pixels(self, *, options: Mapping[str, Any] | None = None, **values: Any) -> npt.NDArray[Any]:
+        """The picture, (H, W, 3), of a request with these values by tensor name.
+
+        Args:
+            options: arguments of the pipeline that replace those of the request.
+        """
         request = parse_request(row(**values), self._capabilities)
         state = RequestState(request=request, listener=NullListener(), arrived=0.0)
         preprocess(state, self._capabilities, max_pixels=50_000_000)
         width, height, _ = state.key
         has_scribble = state.control_image is not None
-        images = self._with_scheduler(request)(
-            prompt=request.prompt,
+        texts = {
+            "prompt": request.prompt,
             # None instead of "", so that the pipeline uses the zeros that SDXL was trained with.
-            negative_prompt=request.negative_prompt or None,
+            "negative_prompt": request.negative_prompt or None,
+            "clip_skip": request.clip_skip,
+        }
+        images = self._with_scheduler(request)(
+            **(texts | dict(options or {})),
             image=state.control_image if has_scribble else Image.new("RGB", (width, height)),
             width=width,
             height=height,

@@ -198,26 +198,6 @@ def test_slow_listener_delays_no_step(driver: Driver) -> None:
     assert other.picture()
 
 
-def test_note_quotes_the_omitted_words_of_a_long_prompt(driver: Driver) -> None:
-    long = driver.join(**SMALL, prompt=b"a red circle, " * 24 + b"with golden stars", num_inference_steps=1)
-    short = driver.join(**SMALL, prompt=b"a red circle with stars" * 4, num_inference_steps=1)
-    driver.finish()
-    (note,) = long.picture().info["notes"]
-    assert "too long for the text encoders" in note
-    assert note.endswith("with golden stars")
-    assert short.picture().info["notes"] == []
-
-
-def test_note_quotes_the_omitted_words_of_a_negative_prompt_with_guidance(driver: Driver) -> None:
-    values = {**SMALL, "negative_prompt": b"blurred and grey, " * 30 + b"with red stripes", "num_inference_steps": 1}
-    guided, unguided = driver.join(**values), driver.join(**values, guidance_scale=1.0)
-    driver.finish()
-    (note,) = guided.picture().info["notes"]
-    assert note.startswith("the negative prompt is too long")
-    assert note.endswith("with red stripes")
-    assert unguided.picture().info["notes"] == []
-
-
 def test_prompt_is_not_logged(
     driver: Driver, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

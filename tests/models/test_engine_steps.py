@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine step by step: the requests of each pass, and how often networks run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.preprocessing import preprocess
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState, Status
-from diffusion_engine.text_encoder import TextEncoder
+from diffusion_engine.text_encoder import TextEncoder, TextKey
 from drawings import row
 from listening import Driver
 
@@ -153,17 +153,15 @@ def test_texts_of_requests_that_start_together_are_encoded_together_and_once(
     assert encoded_texts == [["a red fish", "a blue star", "a boat"]]
 
 
-def test_text_that_cannot_be_encoded_fails_only_its_request(
-    driver: Driver, networks: Networks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encode = networks.pipeline.encode_prompt
+def test_text_that_cannot_be_encoded_fails_only_its_request(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = TextEncoder._read
 
-    def fail_for_one(texts: list[str], **options: Any) -> Any:
-        if "the culprit" in texts:
+    def fail_for_one(encoder: TextEncoder, keys: Sequence[TextKey]) -> Any:
+        if "the culprit" in [key.text for key in keys]:
             raise RuntimeError("no")
-        return encode(texts, **options)
+        return read(encoder, keys)
 
-    monkeypatch.setattr(networks.pipeline, "encode_prompt", fail_for_one)
+    monkeypatch.setattr(TextEncoder, "_read", fail_for_one)
     culprit, other = driver.join(**SMALL, prompt=b"the culprit"), driver.join(**SMALL, num_inference_steps=1)
     driver.finish()
     assert culprit.error().code == "generation_failed"
@@ -173,7 +171,7 @@ def test_text_that_cannot_be_encoded_fails_only_its_request(
 def test_text_cache_drops_the_least_recently_used_text(networks: Networks, encoded_texts: list[list[str]]) -> None:
     encoder = TextEncoder(networks, cache_size=2)
     for text in ("one", "two", "one", "three", "one", "two"):
-        encoder.text(text)
+        encoder.text(TextKey(text))
     assert encoded_texts == [["one"], ["two"], ["three"], ["two"]]
 
 

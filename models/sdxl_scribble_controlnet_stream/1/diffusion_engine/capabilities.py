@@ -14,6 +14,8 @@ from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
 # The end of the names of files that hold a whole checkpoint, or one network.
 SINGLE_FILE = ".safetensors"
 SCHEDULERS = tuple(name for name, kind in SCHEDULER_KINDS.items() if kind.is_available)
+# The chunks of 75 tokens that a prompt may have. Each takes time in every step.
+MAX_PROMPT_CHUNKS = 16
 # What a picture file records: everything, everything but the prompts, nothing.
 RECEIPTS = ("full", "no_prompt", "none")
 # The sizes SDXL was trained on, width by height.
@@ -54,6 +56,7 @@ class Limits:
     max_guidance_scale: float = 30.0
     max_conditioning_scale: float = 2.0
     max_prompt_characters: int = 10_000
+    max_prompt_chunks: int = MAX_PROMPT_CHUNKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

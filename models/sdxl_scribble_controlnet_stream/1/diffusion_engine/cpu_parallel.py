@@ -26,7 +26,7 @@ class CPUParallel:
     """Calls functions at the same time, each on a thread with its share of the cores.
 
     Args:
-        size: the number of threads. With a single function, the calling thread runs it, with all cores.
+        size: the number of threads. If it is 1, or with a single function, the calling thread runs all, with all cores.
     """
 
     def __init__(self, size: int) -> None:
@@ -35,8 +35,8 @@ class CPUParallel:
 
     def run(self, functions: Sequence[Callable[[], T]]) -> list[T]:
         """Their results, in order. If any raise, the first exception is raised when all have ended."""
-        if len(functions) == 1:
-            return [functions[0]()]
+        if len(functions) == 1 or self.size == 1:
+            return [function() for function in functions]
         if self._pool is None:
             self._pool = self._open()
         futures = [self._pool.submit(function) for function in functions]

@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import torch
 
+from diffusion_engine import text_rows
 from diffusion_engine.cpu_parallel import CPUParallel
 from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
+from diffusion_engine.text_encoder import TextEmbedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +27,25 @@ class InputBatch:
     control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
     guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
 
-    def part(self, start: int, stop: int) -> "InputBatch":
-        """A batch of some of the rows."""
-        rows, controlled, positions = slice(start, stop), slice(start, stop), None
-        if self.control_rows is not None:
-            first, last = (int((self.control_rows < bound).sum()) for bound in (start, stop))  # they are in order
-            controlled = slice(first, last)
-            positions = self.control_rows[controlled] - start if last - first < stop - start else None
-        control = None if self.control is None else self.control[controlled]
-        return InputBatch(
-            prompt_embeds=self.prompt_embeds[rows],
-            pooled_prompt_embeds=self.pooled_prompt_embeds[rows],
-            time_ids=self.time_ids[rows],
-            control=control if control is not None and len(control) > 0 else None,
-            control_rows=positions,
-            control_scales=None if self.control_scales is None else self.control_scales[controlled],
-            guidance_embeds=None if self.guidance_embeds is None else self.guidance_embeds[rows],
-        )
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a pass: the unconditional (0) or the conditional row (the last) of a request."""
+
+    state: RequestState
+    index: int
+
+    @property
+    def text(self) -> TextEmbedding:
+        """Its text in the next step."""
+        text: TextEmbedding = self.state.encoded.texts[self.index][self.state.step_index]
+        return text
+
+
+# What the inputs of a batch depend on: of each row, the request, whether its scribble counts, and its text.
+BatchContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
+# The indices of each part's rows, and the inputs of each part.
+Parts = tuple[list[list[int]], list[InputBatch]]
 
 
 class Denoiser:
@@ -50,19 +54,22 @@ class Denoiser:
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
         self.cpu_parallel = CPUParallel(networks.cpu_parallel_size)
-        self._last_batch: tuple[tuple[tuple[RequestState, bool], ...], list[InputBatch]] | None = None
+        self._last_batch: tuple[BatchContent, Parts] | None = None
 
     @torch.inference_mode()
     def predict(self, states: Sequence[RequestState]) -> list[torch.Tensor]:
         """The noise prediction of each request with guidance applied, (1, 4, h, w), from one pass of each network."""
-        parts = self._input_batches(states)
-        sizes = [len(part.prompt_embeds) for part in parts]
-        latents = torch.cat([self._input(each) for each in states])  # (R, 4, h, w)
-        timesteps = torch.stack([self._timestep(each) for each in states for _ in range(each.num_rows)])
+        rows = [Row(state, index) for state in states for index in range(state.num_rows)]
+        parts, batches = self._parts(rows)
+        sizes, order = [len(part) for part in parts], [row for part in parts for row in part]
+        inputs = {state: self._input(state) for state in states}
+        latents = torch.cat([inputs[rows[row].state] for row in order])  # (R, 4, h, w)
+        timesteps = torch.stack([self._timestep(rows[row].state) for row in order])
         timesteps = timesteps.to(latents.device, non_blocking=True)  # (R,)
-        each_part = zip(parts, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
+        each_part = zip(batches, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
         noise = torch.cat(self.cpu_parallel.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
-        return self._guided(states, noise)
+        by_row = dict(zip(order, torch.split(noise, 1), strict=True))
+        return self._guided(states, [by_row[row] for row in range(len(rows))])
 
     @torch.inference_mode()
     def _pass(self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -85,49 +92,45 @@ class Denoiser:
 
     def _input(self, state: RequestState) -> torch.Tensor:
         encoded = state.encoded
-        scaled = encoded.schedule.scale(encoded.latents, state.step_index).to(self._networks.dtype)
-        rows: torch.Tensor = scaled.expand(state.num_rows, -1, -1, -1)
-        return rows
+        scaled: torch.Tensor = encoded.schedule.scale(encoded.latents, state.step_index).to(self._networks.dtype)
+        return scaled
 
     def _timestep(self, state: RequestState) -> torch.Tensor:
         # In fp32, since some schedulers count in floats and others in integers.
         timestep: torch.Tensor = state.encoded.schedule.timesteps[state.step_index]
         return timestep.to(torch.float32)
 
-    def _input_batches(self, states: Sequence[RequestState]) -> list[InputBatch]:
+    def _parts(self, rows: Sequence[Row]) -> Parts:
+        """The rows of each part of the pass, and their inputs."""
         # The requests themselves, not their ids: a new request may get the id of a freed one.
-        key = tuple((each, each.has_control) for each in states)
+        key = tuple((row.state, row.state.has_control, row.text) for row in rows)
         if self._last_batch is None or self._last_batch[0] != key:
-            self._last_batch = (key, self._split(self._gather(states)))
+            parts = self._split(rows)
+            self._last_batch = (key, (parts, [self._gather([rows[row] for row in part]) for part in parts]))
         return self._last_batch[1]
 
-    def _split(self, batch: InputBatch) -> list[InputBatch]:
-        """Parts of nearly equal size that run in parallel on a CPU; one part if there are fewer rows than parts."""
-        num_rows, num_parts = len(batch.prompt_embeds), self.cpu_parallel.size
-        if num_parts == 1 or num_rows < num_parts:
-            return [batch]
+    def _split(self, rows: Sequence[Row]) -> list[list[int]]:
+        """The rows that share a pass: usually all. On a CPU, parts of nearly equal size that run in parallel."""
+        parts = text_rows.groups([row.text.tokens.shape[1] for row in rows])
+        num_rows, num_parts = len(rows), self.cpu_parallel.size
+        if len(parts) > 1 or num_parts == 1 or num_rows < num_parts:
+            return parts
         bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
-        return [batch.part(start, stop) for start, stop in pairwise(bounds)]
+        return [list(range(start, stop)) for start, stop in pairwise(bounds)]
 
-    def _gather(self, states: Sequence[RequestState]) -> InputBatch:
-        encodings = [each.encoded for each in states]
-        control: list[torch.Tensor] = []
-        rows: list[int] = []
-        scales: list[float] = []
-        row = 0
-        for state, encoded in zip(states, encodings, strict=True):
-            if state.has_control:
-                control.append(encoded.control.expand(state.num_rows, -1, -1, -1))
-                rows += range(row, row + state.num_rows)
-                scales += [state.request.conditioning_scale] * state.num_rows
-            row += state.num_rows
+    def _gather(self, rows: Sequence[Row]) -> InputBatch:
+        encodings = [row.state.encoded for row in rows]
+        controlled = [index for index, row in enumerate(rows) if row.state.has_control]
+        scales = [rows[index].state.request.conditioning_scale for index in controlled]
         device = self._networks.device
         return InputBatch(
-            prompt_embeds=torch.cat([encoded.prompt_embeds for encoded in encodings]),
-            pooled_prompt_embeds=torch.cat([encoded.pooled_prompt_embeds for encoded in encodings]),
+            prompt_embeds=text_rows.joined([row.text.tokens for row in rows]),
+            pooled_prompt_embeds=torch.cat([row.text.pooled for row in rows]),
             time_ids=torch.cat([encoded.time_ids for encoded in encodings]),
-            control=torch.cat(control) if control else None,
-            control_rows=torch.tensor(rows).to(device, non_blocking=True) if len(rows) < row else None,
+            control=torch.cat([encodings[index].control for index in controlled]) if controlled else None,
+            control_rows=(
+                torch.tensor(controlled).to(device, non_blocking=True) if 0 < len(controlled) < len(rows) else None
+            ),
             control_scales=(
                 torch.tensor(scales, dtype=torch.float32).to(device, non_blocking=True).view(-1, 1, 1, 1)
                 if any(scale != 1 for scale in scales)
@@ -179,14 +182,13 @@ class Denoiser:
         return placed.index_copy_(0, batch.control_rows, residual)
 
     @staticmethod
-    def _guided(states: Sequence[RequestState], noise: torch.Tensor) -> list[torch.Tensor]:
+    def _guided(states: Sequence[RequestState], noise: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Classifier-free guidance, request by request: u + g (c - u)."""
         predictions, row = [], 0
         for state in states:
-            prediction = noise[row : row + 1]
+            prediction = noise[row]
             if state.is_guided:
-                conditional = noise[row + 1 : row + 2]
-                prediction = prediction + state.request.guidance_scale * (conditional - prediction)
+                prediction = prediction + state.request.guidance_scale * (noise[row + 1] - prediction)
             predictions.append(prediction)
             row += state.num_rows
         return predictions

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffusion_engine.capabilities import MAX_PROMPT_CHUNKS
 from diffusion_engine.kept_region import KeptRegion
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
 from diffusion_engine.request_state import RequestState
-from diffusion_engine.text_encoder import TextEncoder
+from diffusion_engine.text_encoder import TextEmbedding, TextEncoder
 from diffusion_engine.vae_encoder import VAEEncoder
 
 
@@ -22,11 +23,10 @@ class Encoded:
     latents: torch.Tensor  # (1, 4, h, w)
     schedule: NoiseSchedule
     generator: torch.Generator
-    prompt_embeds: torch.Tensor  # (R, S, D)
-    pooled_prompt_embeds: torch.Tensor  # (R, P)
-    time_ids: torch.Tensor  # (R, 6)
+    texts: list[list[TextEmbedding]]  # of each of the R rows, for each step
+    time_ids: torch.Tensor  # (1, 6)
     control: torch.Tensor | None  # (1, C, h, w)
-    guidance_embeds: torch.Tensor | None = None  # (R, G), for a UNet that takes the guidance scale as an input
+    guidance_embeds: torch.Tensor | None = None  # (1, G), for a UNet that takes the guidance scale as an input
     kept: KeptRegion | None = None  # for a request with a mask
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
 
@@ -34,19 +34,21 @@ class Encoded:
 class Encoder:
     """Encodes requests. For the engine's thread only."""
 
-    def __init__(self, networks: Networks, schedulers: NoiseSchedulers) -> None:
+    def __init__(
+        self, networks: Networks, schedulers: NoiseSchedulers, *, max_prompt_chunks: int = MAX_PROMPT_CHUNKS
+    ) -> None:
         self._networks = networks
         self._schedulers = schedulers
-        self.text_encoder = TextEncoder(networks)
+        self.text_encoder = TextEncoder(networks, max_chunks=max_prompt_chunks)
         self._vae_encoder = VAEEncoder(networks)
 
     @torch.inference_mode()
     def encode(self, state: RequestState) -> Encoded:
         """The request's tensors: those that are the same in each step, and the initial noise."""
         request = state.request
-        texts = self.text_encoder.encode(state)
         schedule = self._schedulers.schedule(request)
         state.scheduled_steps = schedule.num_steps
+        texts = self.text_encoder.encode(state)
         # On the CPU on every device, so that a seed gives the same noise everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents, kept = self._start(state, schedule, generator)
@@ -55,11 +57,10 @@ class Encoder:
             kept=kept,
             schedule=schedule,
             generator=generator,
-            prompt_embeds=torch.cat([text.tokens for text in texts]),
-            pooled_prompt_embeds=torch.cat([text.pooled for text in texts]),
-            time_ids=self._time_ids(request.width, request.height).expand(len(texts), -1),
+            texts=texts,
+            time_ids=self._time_ids(request.width, request.height),
             control=self._control(state.control_image),
-            guidance_embeds=self._guidance(request.guidance_scale, len(texts)),
+            guidance_embeds=self._guidance(request.guidance_scale),
         )
 
     def _start(
@@ -93,11 +94,11 @@ class Encoder:
         values = [height, width, 0, 0, height, width]
         return self._on_device(torch.tensor([values], dtype=self._networks.dtype))  # (1, 6)
 
-    def _guidance(self, guidance_scale: float, num_rows: int) -> torch.Tensor | None:
+    def _guidance(self, guidance_scale: float) -> torch.Tensor | None:
         if not self._networks.is_guided_by_embedding:
             return None
         embedding: torch.Tensor = self._networks.pipeline.get_guidance_scale_embedding(
-            torch.tensor(guidance_scale - 1).repeat(num_rows),
+            torch.tensor([guidance_scale - 1]),
             embedding_dim=self._networks.unet.config.time_cond_proj_dim,
         )
         return self._on_device(embedding.to(self._networks.dtype))

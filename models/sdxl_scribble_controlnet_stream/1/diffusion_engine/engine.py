@@ -81,7 +81,7 @@ class Engine:
         }
         self._receipts = ReceiptWriter(capabilities, self._runs_on)
         self.noise_scheduler = NoiseSchedulers(networks.pipeline.scheduler.config)
-        self.encoder = Encoder(networks, self.noise_scheduler)
+        self.encoder = Encoder(networks, self.noise_scheduler, max_prompt_chunks=capabilities.limits.max_prompt_chunks)
         self.denoiser = Denoiser(networks)
         self.vae_decoder = VAEDecoder(networks)
         self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)

@@ -10,6 +10,7 @@ from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
 from diffusion_engine.fitted_picture import MASK_SELECTS, MAX_MASK_BLUR
 from diffusion_engine.pictures import OUTPUT_FORMATS
+from diffusion_engine.prompt_syntax import PLAIN, SYNTAXES
 from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
 
@@ -24,12 +25,12 @@ INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
 # diffusers' default, and for a region one that leaves nothing of its old content.
 DEFAULT_STRENGTH, DEFAULT_STRENGTH_WITH_MASK = 0.8, 1.0
+# More than the text encoders have layers: these are checked when the text is encoded.
+MAX_CLIP_SKIP = 100
 # Inputs without an implementation.
 NOT_SUPPORTED_YET = (
     "preset",
     "loras",
-    "prompt_syntax",
-    "clip_skip",
     "cache",
 )
 
@@ -69,6 +70,8 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         mask_blur=row.number("mask_blur", 0.0, MAX_MASK_BLUR, 0.0),
         eta=row.eta(scheduler),
         timestep_spacing=row.timestep_spacing(scheduler, defaults.timestep_spacing),
+        prompt_syntax=row.choice("prompt_syntax", SYNTAXES, PLAIN),
+        clip_skip=row.whole_number("clip_skip", 0, MAX_CLIP_SKIP, 0) or None,
     )
     require_some_steps(request)
     if request.control_guidance_start >= request.control_guidance_end:
