@@ -11,10 +11,12 @@ app = TritonFrontend(title="SDXL scribble ControlNet")
 class ScribbleRequest(BaseModel):
     """A scribble and a prompt: the inputs of the model's config.pbtxt. Omitted fields use the checkpoint's defaults."""
 
-    prompt: str = Field(min_length=1, max_length=2000, examples=["a red house in the snow"])
+    prompt: str = Field(min_length=1, max_length=10_000, examples=["a red house in the snow"])
     image: Base64Image
     conditioning_scale: float = Field(1.0, ge=0, le=2)
-    negative_prompt: str | None = Field(None, max_length=2000)
+    negative_prompt: str | None = Field(None, max_length=10_000)
+    prompt_syntax: str | None = Field(None, pattern="^(plain|a1111)$", description="a1111: (word:1.3), [word], BREAK …")
+    clip_skip: int | None = Field(None, ge=0, description="last layers of the text encoders that are skipped")
     seed: int | None = Field(None, ge=-1, description="random if -1 or omitted; the response has it")
     num_inference_steps: int | None = Field(None, ge=1)
     guidance_scale: float | None = Field(None, ge=0, le=50)

@@ -59,6 +59,7 @@ async def test_the_fields_and_the_unit_are_translated_to_the_models_inputs(
             "control_guidance_end": 0.75,
             "invert": "yes",
             "negative_prompt": "blurry",
+            "prompt_syntax": "a1111",
             "num_inference_steps": 9,
             "guidance_scale": 2.5,
             "seed": 4,
@@ -133,7 +134,7 @@ async def test_notes_name_the_differences_from_the_request(client: httpx2.AsyncC
         alwayson_scripts=unit(control_mode="My prompt is more important"),
     )
     assert (stream_inputs(triton)[0]["width"], stream_inputs(triton)[0]["height"]) == (128, 128)
-    words = ("exponential", "clip_skip", "styles", "restore_faces", "1024x1024", "control_mode")
+    words = ("exponential", "CLIP_stop_at_last_layers", "styles", "restore_faces", "1024x1024", "control_mode")
     assert all(any(word in note for note in info["notes"]) for word in words)
 
 

@@ -32,7 +32,7 @@ _CLIP_STOP = "CLIP_stop_at_last_layers"
 # The layer, from the end, whose output SDXL uses.
 _SDXL_CLIP_STOP = 2
 # Endpoint fields that are set here, although the client did not send them.
-_IMPLIED = frozenset(("output_format", "invert"))
+_IMPLIED = frozenset(("output_format", "invert", "prompt_syntax"))
 R = TypeVar("R", bound="PicturesRequest")
 _IMG2IMG = "`txt2img` starts from no picture. Send it to `img2img`"
 
@@ -135,12 +135,13 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
     fields: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
+        "prompt_syntax": "a1111",
         "seed": request.seed,
         "num_inference_steps": request.steps,
         "guidance_scale": request.cfg_scale,
         "scheduler": scheduler,
         "output_format": "png",
-        "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip),
+        "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip, notes.append),
         "eta": None if request.eta == 1 and scheduler != "ddim" else request.eta,
         **size,
         **request.own_fields(endpoint, (size["width"], size["height"]) if size else None, notes.append),
@@ -193,9 +194,12 @@ def read_settings(settings: Mapping[str, Any], note: Callable[[str], None]) -> S
     return Settings(clip_stop)
 
 
-def _layers_to_skip(clip_stop: int | None) -> int | None:
+def _layers_to_skip(clip_stop: int | None, note: Callable[[str], None]) -> int | None:
     """diffusers' `clip_skip`. It counts from the layer before the last, which SDXL uses even if A1111's value is 1."""
-    return clip_stop - _SDXL_CLIP_STOP if clip_stop is not None and clip_stop > _SDXL_CLIP_STOP else None
+    if clip_stop is None or clip_stop <= _SDXL_CLIP_STOP:
+        return None
+    note(f"`{_CLIP_STOP}` is {clip_stop}: the prompt is encoded accordingly, while A1111 ignores it for SDXL.")
+    return clip_stop - _SDXL_CLIP_STOP
 
 
 def require_options(options: Any, current: Mapping[str, Any]) -> None:
