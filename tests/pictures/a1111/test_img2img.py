@@ -43,6 +43,7 @@ async def test_the_fields_and_the_unit_are_translated_to_the_models_inputs(
     assert stream_inputs(triton) == [
         {
             "prompt": "a red house",
+            "prompt_syntax": "a1111",
             "seed": 4,
             "num_inference_steps": 9,
             "init_image": INITIAL,
