@@ -39,6 +39,12 @@ def test_options_for_gpus_are_off_by_default() -> None:
     assert config.defaults == {"num_inference_steps": 4}
 
 
+def test_memory_options_are_chosen_by_the_engine_unless_set() -> None:
+    assert (read().vae_dtype, read().vae_tiling, read().offload) == ("auto", None, "auto")
+    config = read(SDXL_VAE_DTYPE="bf16", SDXL_VAE_TILING="no", SDXL_OFFLOAD="model")
+    assert (config.vae_dtype, config.vae_tiling, config.offload) == ("bfloat16", False, "model")
+
+
 def test_policy_is_first_come_by_default() -> None:
     assert read().policy == "first_come"
     assert read(SDXL_POLICY="shortest_remaining").policy == "shortest_remaining"
@@ -62,6 +68,8 @@ def test_missing_folder_fails_when_the_model_loads(name: str) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
+        ({"offload": "yes"}, "offload is 'yes'; it must be auto, none or model"),
+        ({"vae_dtype": "int8"}, "vae_dtype is 'int8'; it must be one of auto"),
         ({"dtype": "int8"}, "dtype is 'int8'; it must be one of auto"),
         ({"max_pixels": "many"}, "max_pixels is 'many'; it must be a whole number"),
         ({"max_requests": "0"}, "max_requests is 0; it must be at least 1"),

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from diffusion_engine.engine_builder import warm_up
 from diffusion_engine.errors import RequestError
 from diffusion_engine.networks import Networks
 from diffusion_engine.vae_decoder import VAEDecoder
-from diffusion_engine.weights import load_pipeline
+from diffusion_engine.weights import choose_vae_dtype, load_pipeline
 from drawings import CHECKPOINT
 
 
@@ -53,6 +54,27 @@ def test_vae_with_force_upcast_runs_in_float32_beside_float16_networks(tmp_path:
         assert pipeline.vae.dtype is torch.float32
         pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents.to(pipeline.unet.dtype)))
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 2  # the latents were rounded to float16
+
+
+def test_vae_in_bfloat16_does_not_overflow_beside_float16_networks() -> None:
+    """Its exponent has the range of float32. Rounding changes colours a little."""
+    latents, pictures = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)), []
+    for vae_dtype in ("bfloat16", "float32"):
+        config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype="float16", vae_dtype=vae_dtype)
+        pipeline = with_large_activations(config)
+        assert (str(pipeline.unet.dtype), str(pipeline.vae.dtype)) == ("torch.float16", f"torch.{vae_dtype}")
+        pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents.half()).astype(int))
+    difference = np.abs(pictures[0] - pictures[1])
+    assert (difference.max(), difference.mean()) <= (8, 1)
+
+
+def test_bfloat16_is_refused_if_the_gpu_only_emulates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, vae = torch.device("cuda", 0), SimpleNamespace(dtype=torch.float16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    assert choose_vae_dtype("bfloat16", vae, gpu) is torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(ValueError, match="can only emulate"):
+        choose_vae_dtype("bfloat16", vae, gpu)
 
 
 def test_latents_that_are_not_finite_are_not_reported_as_vae_overflow(networks: Networks) -> None:

@@ -31,6 +31,9 @@ class EngineConfig:
     preview_vae: str = ""  # a tiny VAE; empty: previews are a linear map of the latents
     device: str = "auto"
     dtype: str = "auto"
+    vae_dtype: str = "auto"  # auto: `dtype`; float32 for a VAE that overflows in float16
+    vae_tiling: bool | None = None  # None: if the GPU's memory is too small for whole pictures
+    offload: str = "auto"  # auto, none or model: text encoders and VAE leave the GPU while they do not run
     defaults: Mapping[str, Any] = field(default_factory=dict)  # override the checkpoint's own
     is_channels_last: bool | None = None  # None: yes
     is_traced: bool | None = None  # None: if the UNet is small and on a CPU, unless compiled
@@ -63,7 +66,10 @@ class EngineConfig:
             config=locate(setting("config", ""), version_folder, may_be_file=False),
             preview_vae=locate(setting("preview_vae", ""), version_folder, may_be_file=False),
             device=setting("device", "auto"),
-            dtype=checked_dtype(setting("dtype", "auto")),
+            dtype=checked_dtype("dtype", setting("dtype", "auto")),
+            vae_dtype=checked_dtype("vae_dtype", setting("vae_dtype", "auto")),
+            vae_tiling=checked_choice("vae_tiling", setting("vae_tiling", "auto")),
+            offload=checked_offload(setting("offload", "auto")),
             defaults=checked_defaults(setting("defaults", "{}")),
             is_channels_last=checked_choice("channels_last", setting("channels_last", "auto")),
             is_traced=checked_choice("trace", setting("trace", "auto")),
@@ -136,10 +142,16 @@ def checked_policy(text: str) -> Policy:
         raise ValueError(f"policy is {text!r}; it must be one of {', '.join(Policy)}") from None
 
 
-def checked_dtype(text: str) -> str:
+def checked_offload(text: str) -> str:
+    if text not in ("auto", "none", "model"):
+        raise ValueError(f"offload is {text!r}; it must be auto, none or model")
+    return text
+
+
+def checked_dtype(name: str, text: str) -> str:
     dtype = SHORT_DTYPES.get(text.lower(), text.lower())
     if dtype not in DTYPES:
-        raise ValueError(f"dtype is {text!r}; it must be one of {', '.join(DTYPES)}")
+        raise ValueError(f"{name} is {text!r}; it must be one of {', '.join(DTYPES)}")
     return dtype
 
 

@@ -72,10 +72,12 @@ class Engine:
         self.max_side = max_side
         self._is_guided_by_embedding = networks.is_guided_by_embedding
         self._device = networks.device
+        self._memory = networks.memory
         self._runs_on = {
             "version": ENGINE_VERSION,
             "device": str(self._device),
             "dtype": str(networks.dtype).removeprefix("torch."),
+            "vae_dtype": str(networks.vae.dtype).removeprefix("torch."),
             "torch": torch.__version__,
             "diffusers": diffusers.__version__,
         }
@@ -133,6 +135,7 @@ class Engine:
                     for size in self.capabilities.sizes
                 },
                 "policy": str(self.step_scheduler.policy),
+                **self._memory.describe(),
                 "decoders": {"running": num_decoders, "of": self._picture_decoders.count},
                 **self._runs_on,
             },
@@ -276,7 +279,7 @@ class Engine:
             part, started = states[start : start + parallel.size], time.monotonic()
             for state in part:
                 self.step_scheduler.remove_request(state)
-            decode = [partial(self.vae_decoder.decode, state.encoded.latents) for state in part]
+            decode = [partial(self.vae_decoder.picture, state) for state in part]
             for state, pixels in zip(part, parallel.run([partial(attempt, each) for each in decode]), strict=True):
                 state.mark("decode", started)
                 self._complete(state, pixels)

@@ -2,24 +2,28 @@
 """Builds an engine from its config: weights, networks, capabilities, row limits."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine import Engine
+from diffusion_engine.memory_plan import plan_memory
+from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks
 from diffusion_engine.request_state import BatchKey
 from diffusion_engine.row_profiler import choose_row_limits, dummy_request
-from diffusion_engine.weights import load_pipeline, load_preview_vae, revision_of
+from diffusion_engine.weights import choose_device, load_on_cpu, load_preview_vae, revision_of
 
 
 def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load the networks, measure the row limits, and warm up. The engine is not started yet."""
-    pipeline = load_pipeline(config, gpu_index=gpu_index)
-    revision = revision_of(pipeline)
-    networks = replace(optimized_networks(config, pipeline), preview_vae=load_preview_vae(config, pipeline))
-    capabilities = replace(Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults), revision=revision)
+    device = choose_device(config.device, gpu_index=gpu_index)
+    capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
+    pipeline = load_on_cpu(config, device)
+    capabilities = replace(capabilities, revision=revision_of(pipeline))
+    networks = place_networks(config, pipeline, device, capabilities)
     engine = Engine(
         networks,
         capabilities,
@@ -33,6 +37,21 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
     )
     warm_up(engine)
     return engine
+
+
+def place_networks(config: EngineConfig, pipeline: Any, device: torch.device, capabilities: Capabilities) -> Networks:
+    """The networks of a pipeline on the CPU, optimized, and on their device as its memory allows."""
+    memory = plan_memory(config, pipeline, device, capabilities.sizes)
+    if not memory.is_offloaded:
+        pipeline.to(device)
+    elif config.is_traced:
+        raise ValueError("trace is yes, which needs all networks on the GPU, but offload is model; set trace to no")
+    networks = optimized_networks(config, pipeline, device=device, memory=memory)
+    if memory.is_offloaded:
+        from diffusion_engine.offload import offload_networks  # not at the top: accelerate is needed only for this
+
+        offload_networks(networks)
+    return replace(networks, preview_vae=load_preview_vae(config, pipeline, device))
 
 
 def warm_up(engine: Engine) -> None:

@@ -2,12 +2,13 @@
 """The loaded networks as the engine uses them. Their device and dtype are fixed, and nothing changes them."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import nn
 
+from diffusion_engine.memory_plan import MemoryPlan, tile_size
 from diffusion_engine.torchscript import TracedNetwork
 
 
@@ -21,14 +22,28 @@ class Networks:
     control_embedding: Any  # the ControlNet's first layers: scribble → control embedding
     vae: Any  # for its settings, and to encode
     vae_decode: Any  # latents → ((N, 3, H, W), -1 to 1), with return_dict=False
+    tiled_vae: Any  # the same VAE, for large pictures: it encodes and decodes in tiles
     device: torch.device
     dtype: torch.dtype
     preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
     cpu_parallel_size: int = 1  # parts of a pass that run at the same time
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
 
     @classmethod
-    def of_pipeline(cls, pipeline: Any, *, cpu_parallel_size: int = 1, is_traced: bool = False) -> Self:
-        """Does not change the pipeline."""
+    def of_pipeline(
+        cls,
+        pipeline: Any,
+        *,
+        cpu_parallel_size: int = 1,
+        is_traced: bool = False,
+        device: torch.device | None = None,
+        memory: MemoryPlan | None = None,
+    ) -> Self:
+        """Does not change the pipeline.
+
+        Args:
+            device: of the passes; None: the pipeline's.
+        """
         controlnet = pipeline.controlnet
         # The control embedding is the same in all steps of a request, so it is computed once.
         without_embedding = copy.copy(controlnet)
@@ -44,9 +59,11 @@ class Networks:
             control_embedding=controlnet.controlnet_cond_embedding,
             vae=pipeline.vae,
             vae_decode=TracedNetwork(pipeline.vae, method="decode") if is_traced else pipeline.vae.decode,
-            device=pipeline.device,
+            tiled_vae=tiled(pipeline.vae),
+            device=device or pipeline.device,
             dtype=pipeline.unet.dtype,
             cpu_parallel_size=cpu_parallel_size,
+            memory=memory or MemoryPlan(),
         )
 
     @property
@@ -58,3 +75,12 @@ class Networks:
     def vae_scale_factor(self) -> int:
         """The width of a latent cell in pixels."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+
+def tiled(vae: Any) -> Any:
+    """The same VAE with diffusers' tiling, which overlaps tiles and blends their borders. Shares the weights."""
+    copied = copy.copy(vae)
+    copied.enable_tiling()
+    copied.tile_sample_min_size = tile_size(vae)
+    copied.tile_latent_min_size = tile_size(vae) // 2 ** (len(vae.config.block_out_channels) - 1)
+    return copied

@@ -7,30 +7,40 @@ import torch
 
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.cpu_parallel import suitable_cpu_parallel_size
+from diffusion_engine.memory_plan import MemoryPlan
 from diffusion_engine.networks import Networks
 
 # The largest UNet that is traced. The demo checkpoint's has 4 million parameters, SDXL's 2.6 billion.
 MAX_TRACED_PARAMETERS = 100_000_000
 
 
-def optimized_networks(config: EngineConfig, pipeline: Any) -> Networks:
-    """The pipeline's networks with the config's optimizations. The pipeline itself gets the new memory layout too."""
+def optimized_networks(
+    config: EngineConfig, pipeline: Any, *, device: torch.device | None = None, memory: MemoryPlan | None = None
+) -> Networks:
+    """The pipeline's networks with the config's optimizations. The pipeline itself gets the new memory layout too.
+
+    Args:
+        device: of the passes; None: the pipeline's.
+    """
+    device = device or pipeline.device
     if config.is_channels_last is not False:
         use_channels_last(pipeline)
     if config.is_compiled:
         compile_blocks(pipeline)
-        return Networks.of_pipeline(pipeline)
+        return Networks.of_pipeline(pipeline, device=device, memory=memory)
     return Networks.of_pipeline(
         pipeline,
-        cpu_parallel_size=suitable_cpu_parallel_size(pipeline.device),
-        is_traced=is_worth_tracing(pipeline) if config.is_traced is None else config.is_traced,
+        cpu_parallel_size=suitable_cpu_parallel_size(device),
+        is_traced=is_worth_tracing(pipeline, device) if config.is_traced is None else config.is_traced,
+        device=device,
+        memory=memory,
     )
 
 
-def is_worth_tracing(pipeline: Any) -> bool:
+def is_worth_tracing(pipeline: Any, device: torch.device) -> bool:
     """Whether the UNet is small and on a CPU. In large ones Python's share is negligible, and a trace takes memory."""
     num_parameters = sum(parameter.numel() for parameter in pipeline.unet.parameters())
-    return bool(pipeline.device.type == "cpu" and num_parameters < MAX_TRACED_PARAMETERS)
+    return bool(device.type == "cpu" and num_parameters < MAX_TRACED_PARAMETERS)
 
 
 def use_channels_last(pipeline: Any) -> None:

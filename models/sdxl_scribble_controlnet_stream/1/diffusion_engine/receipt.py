@@ -61,6 +61,7 @@ class ReceiptWriter:
             **negative,
             **request.used_parameters(),
             **state.picture_hashes,
+            **({"vae_tiling": True} if state.is_tiled else {}),
             "pixels_sha256": state.pixels_sha256,
         }
 

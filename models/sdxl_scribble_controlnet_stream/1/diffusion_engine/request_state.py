@@ -96,6 +96,7 @@ class RequestState:
     mask: Any = None  # a PIL image (L), white where `init_image` is painted anew; None: everywhere
     picture_hashes: dict[str, str] = field(default_factory=dict)  # of both, for the receipt
     is_base64: bool = True  # the picture is returned as base64 text, because the scribble was
+    is_tiled: bool = False  # the picture was decoded in tiles, which changes some pixels
     pixels_sha256: str = ""  # of the finished picture, before it is encoded as a file
 
     status: Status = Status.WAITING

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffusion_engine.errors import RequestError
+from diffusion_engine.errors import RequestError, is_out_of_memory
 from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
 
@@ -26,16 +26,32 @@ class VAEDecoder:
         self._networks = networks
         self._latent_to_rgb = None if networks.preview_vae else fit_latent_to_rgb(networks)  # (3, 5)
 
+    def picture(self, state: RequestState) -> Pixels:
+        """The finished picture of a request, (H, W, 3). If memory runs out, it is decoded again in tiles, once."""
+        is_tiled = self._networks.memory.is_tiled(state.key.width, state.key.height)
+        if not is_tiled:
+            try:
+                return self.decode(state.encoded.latents)
+            except RuntimeError as error:
+                # Tiles change a few colour values, so another moment would give a reproducible request other pixels.
+                if not is_out_of_memory(error) or state.request.reproducible:
+                    raise
+            torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed decoding
+            state.notes.append("the GPU's memory was too small to decode the picture at once, so it was made of tiles")
+        state.is_tiled = True
+        return self.decode(state.encoded.latents, is_tiled=True)
+
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> Pixels:
-        """The finished picture, (H, W, 3).
+    def decode(self, latents: torch.Tensor, *, is_tiled: bool = False) -> Pixels:
+        """The picture of latents, (H, W, 3).
 
         Raises:
             RequestError: the latents or the VAE's output are not finite, which would give a black picture.
         """
         vae = self._networks.vae
         unscaled = LatentScale.of(vae).undo(latents.to(vae.dtype))
-        image = self._networks.vae_decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
+        decode = self._networks.tiled_vae.decode if is_tiled else self._networks.vae_decode
+        image = decode(unscaled, return_dict=False)[0]  # (1, 3, H, W), -1 to 1
         if not bool(torch.isfinite(image).all()):
             is_vae = bool(torch.isfinite(unscaled).all())
             raise vae_not_finite(vae.dtype) if is_vae else not_finite("after the last step")
@@ -118,9 +134,9 @@ def vae_not_finite(dtype: torch.dtype) -> RequestError:
     if dtype is torch.float16:
         return RequestError(
             "vae_overflow",
-            "The VAE overflows in float16, with any `seed`. The operator must set `force_upcast` in the VAE's "
-            "config.json, or the model's parameter `vae` to a VAE made for float16 (for SDXL "
-            "madebyollin/sdxl-vae-fp16-fix), or the parameter `dtype` to bfloat16 or float32.",
+            "The VAE overflows in float16, with any `seed`. The operator must set the model's parameter `vae_dtype` to "
+            "float32 or bfloat16, or `vae` to a VAE made for float16 (for SDXL madebyollin/sdxl-vae-fp16-fix), or "
+            "`force_upcast` in the VAE's config.json.",
         )
     return RequestError(
         "vae_overflow",

@@ -42,16 +42,39 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     return DTYPES[wanted]
 
 
-def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
-    """Load diffusers' SDXL ControlNet pipeline, with all parts on one device and in one dtype.
+def choose_vae_dtype(wanted: str, vae: Any, device: torch.device) -> torch.dtype:
+    """`auto`: the dtype of the other networks. In float16, a VAE whose config sets `force_upcast` gets float32.
 
-    Exception: a VAE whose config sets `force_upcast` is float32 beside float16 networks.
+    diffusers' pipelines convert such a VAE for each picture; here it stays float32. In bfloat16 it cannot overflow.
+
+    Raises:
+        ValueError: the GPU cannot compute in bfloat16.
     """
+    if wanted == "auto":
+        dtype: torch.dtype = vae.dtype
+        return torch.float32 if dtype is torch.float16 and vae.config.force_upcast else dtype
+    if wanted == "bfloat16" and device.type == "cuda" and not computes_in_bfloat16(device):
+        raise ValueError("vae_dtype is bfloat16, which this GPU can only emulate; set it to float32 or auto")
+    return DTYPES[wanted]
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has instructions for bfloat16: NVIDIA's since Ampere."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
+    """Load diffusers' SDXL ControlNet pipeline with all parts on one device."""
+    pipeline = load_on_cpu(config, choose_device(config.device, gpu_index=gpu_index))
+    return pipeline.to(choose_device(config.device, gpu_index=gpu_index))
+
+
+def load_on_cpu(config: EngineConfig, device: torch.device) -> Any:
+    """Load diffusers' SDXL ControlNet pipeline for a device. All parts but the VAE have the same dtype."""
     diffusers.utils.logging.disable_progress_bar()  # in a log they make one endless line
     transformers.utils.logging.disable_progress_bar()
     # It logs the end of each prompt that is too long, but prompts are private.
     logging.getLogger("diffusers.pipelines.controlnet").setLevel(logging.ERROR)
-    device = choose_device(config.device, gpu_index=gpu_index)
     dtype = choose_dtype(config.dtype, device)
     parts: dict[str, Any] = {}
     if config.controlnet:
@@ -71,17 +94,14 @@ def load_pipeline(config: EngineConfig, *, gpu_index: int | None = None) -> Any:
         pipeline = load_part(
             StableDiffusionXLControlNetPipeline, config.checkpoint, dtype, add_watermarker=False, **parts
         )
-    pipeline.to(device)
-    if pipeline.vae.dtype is torch.float16 and pipeline.vae.config.force_upcast:
-        # It overflows in float16. diffusers' pipelines convert it for each picture; here it stays float32.
-        pipeline.vae.to(torch.float32)
-        logger.info("the VAE runs in float32, because its config sets force_upcast")
+    # diffusers' own `to` logs a warning.
+    torch.nn.Module.to(pipeline.vae, choose_vae_dtype(config.vae_dtype, pipeline.vae, device))
     pipeline.set_progress_bar_config(disable=True)
-    logger.info("loaded %s on %s in %s", config.checkpoint, device, dtype)
+    logger.info("loaded %s for %s in %s, its VAE in %s", config.checkpoint, device, dtype, pipeline.vae.dtype)
     return pipeline
 
 
-def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
+def load_preview_vae(config: EngineConfig, pipeline: Any, device: torch.device) -> Any:
     """Load the tiny VAE for previews; None if none is configured.
 
     Raises:
@@ -96,7 +116,7 @@ def load_preview_vae(config: EngineConfig, pipeline: Any) -> Any:
             f"preview_vae is {config.preview_vae}, for latents with {channels} channels; this checkpoint's have "
             f"{expected}. For SDXL, set it to madebyollin/taesdxl"
         )
-    return vae.to(pipeline.device).eval()
+    return vae.to(device).eval()
 
 
 def has_controlnet(checkpoint: str) -> bool:
