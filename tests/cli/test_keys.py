@@ -31,6 +31,10 @@ def test_a_key_is_printed_once_and_only_its_hash_is_stored(file: Path) -> None:
     found = keys.parse(file.read_text()).find(secret.encode())
     assert found is not None
     assert (found.caller.name, found.caller.scopes) == ("key:alice", {"infer"})
+    assert found.caller.priority == "interactive"
+    ours = keys.parse(file.read_text() + 'priority = "batch"\n').find(secret.encode())
+    assert ours is not None
+    assert ours.caller.priority == "batch"
     assert command("add", "bob", file=file).stdout.strip() != secret
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -38,16 +42,17 @@ def test_a_key_is_printed_once_and_only_its_hash_is_stored(file: Path) -> None:
 def test_scopes_and_limits_of_a_key_are_stored_and_listed(file: Path) -> None:
     done = command(
         *("add", "ci", "--scope", "infer", "--scope", "v2", "--requests-per-minute", "90"),
-        *("--burst", "5", "--max-in-flight", "2"),
+        *("--burst", "5", "--max-in-flight", "2", "--priority", "batch"),
         file=file,
     )
     assert done.exit_code == 0
     entry = tomllib.loads(file.read_text())["keys"]["ci"]
     del entry["sha256"]
-    assert entry == {"scopes": ["infer", "v2"], "requests_per_minute": 90.0, "burst": 5, "max_in_flight": 2}
+    limits = {"requests_per_minute": 90.0, "burst": 5, "max_in_flight": 2}
+    assert entry == {"scopes": ["infer", "v2"], **limits, "priority": "batch"}
     command("add", "plain", "--requests-per-minute", "60", file=file)
     assert command("list", file=file).stdout == (
-        "ci\tinfer,v2\t90 a minute, 5 at once\t2 in flight\nplain\tinfer\t60 a minute, 10 at once\n"
+        "ci\tinfer,v2\t90 a minute, 5 at once\t2 in flight\tbatch\nplain\tinfer\t60 a minute, 10 at once\n"
     )
 
 
@@ -93,6 +98,7 @@ def test_revoke_does_not_change_a_file_with_an_unknown_layout(file: Path) -> Non
     [
         (["add", "x y"], "A name consists of letters"),
         (["add", "x", "--scope", "everything"], "There is no scope 'everything'"),
+        (["add", "x", "--priority", "high"], "There is no priority 'high'"),
         (["add", "x", "--burst", "3"], "burst has no effect without"),
         (["add", "x", "--max-in-flight", "0"], "max_in_flight"),
         (["add", "x", "--requests-per-minute", "nan"], "requests_per_minute"),

@@ -15,7 +15,7 @@ from fastapi_triton.core.errors import InferenceError, InvalidRequestError, Trit
 from fastapi_triton.testing import FakeTriton
 from support.jobs_client import Client
 from support.scribble_app import PATH
-from support.scripted_stream_model import ScriptedStreamModel, app_of
+from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_inputs
 
 
 def seeds(triton: FakeTriton) -> list[int]:
@@ -36,7 +36,7 @@ async def test_a_result_has_the_format_that_the_client_accepts(client: Client) -
 
 
 async def test_a_job_has_its_endpoints_events_and_a_late_client_gets_the_last(
-    client: Client, stream_model: ScriptedStreamModel
+    client: Client, stream_model: ScriptedStreamModel, triton: FakeTriton
 ) -> None:
     stream_model.go_on.clear()
     stream_model.holds_before = 2
@@ -53,6 +53,7 @@ async def test_a_job_has_its_endpoints_events_and_a_late_client_gets_the_last(
     assert {event.data["num_steps"] for event in events if event.name == "progress"} == {2}
     (late,) = await client.events(job)
     assert late == events[-1]
+    assert stream_inputs(triton)[0]["queue_priority"] == "batch"
     assert late.data == (await client.get(f"{job}/result")).json()
 
 
@@ -141,6 +142,16 @@ async def test_a_job_that_waits_for_triton_fails_at_its_deadline(
         state = await client.finished(await client.accepted())
     assert (state["status"], state["error"]["code"]) == ("failed", "deadline_exceeded")
     assert "Triton does not respond." in state["error"]["detail"]
+
+
+async def test_a_job_has_its_position_in_the_models_queue(client: Client, stream_model: ScriptedStreamModel) -> None:
+    stream_model.positions = [3, 2]
+    stream_model.go_on.clear()
+    job = await client.accepted()
+    state = await client.until(job, lambda state: (state["queue"] or {}).get("position") == 2)
+    assert state["queue"] == {"position": 2, "estimated_wait_s": 4.7, "estimated_total_s": 9.0}
+    stream_model.go_on.set()
+    assert (await client.finished(job))["queue"] is None
 
 
 async def test_a_job_waits_for_a_free_slot(client: Client, stream_model: ScriptedStreamModel) -> None:

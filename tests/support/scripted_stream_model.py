@@ -47,6 +47,9 @@ def stream_model_config(public: ModelConfig) -> ModelConfig:
             tensor("step", "TYPE_INT32"),
             tensor("num_steps", "TYPE_INT32"),
             tensor("preview", "TYPE_STRING"),
+            tensor("position", "TYPE_INT32"),
+            tensor("estimated_wait_s", "TYPE_FP32"),
+            tensor("estimated_total_s", "TYPE_FP32"),
         ),
         decoupled=True,
     )
@@ -54,6 +57,10 @@ def stream_model_config(public: ModelConfig) -> ModelConfig:
 
 def number(value: int) -> Tensor:
     return Tensor(BY_WIRE["INT32"], np.array([value], np.int32))
+
+
+def seconds(value: float) -> Tensor:
+    return Tensor(BY_WIRE["FP32"], np.array([value], np.float32))
 
 
 class ScriptedStreamModel:
@@ -70,6 +77,7 @@ class ScriptedStreamModel:
         self.further_description: dict[str, Any] = {}
         self.preview = base64.b64encode(picture("WEBP", (4, 4)))
         self.holds_before = 1  # the step that waits for `go_on`
+        self.positions: list[int] = []  # in its own queue, before the first step
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
         if "describe" in inputs:
@@ -80,7 +88,11 @@ class ScriptedStreamModel:
         self.has_request.set()
         if self.fails_at_once:
             raise self.fails_at_once
-        yield {"event": bytes_tensor(b"queued")}
+        if not self.positions:
+            yield {"event": bytes_tensor(b"queued")}
+        for position in self.positions:
+            times = {"estimated_wait_s": seconds(2.34 * position), "estimated_total_s": seconds(9.0)}
+            yield {"event": bytes_tensor(b"queued"), "position": number(position), **times}
         preview_every = inputs["preview_every"].array.item() if "preview_every" in inputs else 0
         for step in (1, 2):
             if step >= self.holds_before:

@@ -12,6 +12,7 @@ from functools import partial
 from starlette.types import Receive
 
 from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket, Waiter
+from fastapi_triton.admission.model_queue import ModelQueue
 from fastapi_triton.admission.priority_queue import PriorityQueue
 from fastapi_triton.admission.service_time import ServiceTime
 from fastapi_triton.core.context import Caller, current_caller, current_deadline
@@ -86,6 +87,7 @@ class Admission:
         self.in_flight = 0
         self.refused: Counter[str] = Counter()
         self.times = ServiceTime(max_in_flight)
+        self.model_queue = ModelQueue(clock)
         self._queue = PriorityQueue(max_waiting)
         self._shares = shares or Shares(are_counted=False)
         self._clock = clock
@@ -226,10 +228,13 @@ class Admission:
                 watch.cancel()
 
     def _position(self, waiter: Waiter) -> QueuePosition:
+        """The position in this queue and the model's own, since the request will wait in both."""
         num_before = 0 if waiter.turn.done() else self._queue.num_before(waiter)
-        wait_s, service_s = self.times.wait_s(num_before, self._clock()), self.times.service_s
-        total_s = None if wait_s is None or service_s is None else wait_s + service_s
-        return QueuePosition(num_before + 1, wait_s, total_s)
+        position = num_before + 1 + self.model_queue.num_waiting
+        until_slot_s, service_s = self.times.wait_s(num_before, self._clock()), self.times.service_s
+        if until_slot_s is None or service_s is None:
+            return QueuePosition(position, until_slot_s)
+        return QueuePosition(position, until_slot_s + self.model_queue.wait_s, until_slot_s + service_s)
 
     def _admit(self, now: float) -> None:
         """Give free slots to the next requests in the queue."""

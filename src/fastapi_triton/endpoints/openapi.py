@@ -101,10 +101,14 @@ def header(name: str, meaning: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "required": False, "description": meaning, "schema": {"type": "string"}}
 
 
-# The data of a `queued` event while the request waits for a slot. Later ones are empty.
+# The data of a `queued` event, while the request waits for a slot or in the model's queue. It may be empty.
 QUEUED_DATA: dict[str, Any] = {
     "type": "object",
-    "properties": {"position": {"type": "integer", "minimum": 1}, "estimated_wait_s": {"type": "number"}},
+    "properties": {
+        "position": {"type": "integer", "minimum": 1, "description": "1 is next"},
+        "estimated_wait_s": {"type": "number", "description": "seconds until the model begins"},
+        "estimated_total_s": {"type": "number", "description": "seconds until the response"},
+    },
 }
 
 

@@ -11,7 +11,7 @@ import orjson
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
-from fastapi_triton.admission.fair_queue import QueueTicket
+from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket
 from fastapi_triton.core import problem_details, shutdown
 from fastapi_triton.core.disconnect import cancel_on_disconnect
 from fastapi_triton.core.errors import ClientDisconnectedError, FastAPITritonError
@@ -51,7 +51,11 @@ def queued_event(ticket: QueueTicket) -> Event:
 
 def queued_comment(ticket: QueueTicket) -> Event:
     """The same as a comment, for clients that do not know the event."""
-    position = ticket.position
+    return position_comment(ticket.position)
+
+
+def position_comment(position: QueuePosition | None) -> Event:
+    """A position as a comment; a heartbeat without one."""
     if position is None:
         return PING
     return Event("", " ".join((QUEUED, *(f"{name}={value}" for name, value in position.as_json().items()))))

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A job's events, from the moment that a client connects. They are the events of the job's endpoint."""
 
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import fields, replace
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from fastapi_triton.admission.fair_queue import QueuePosition
 from fastapi_triton.core.errors import GoneError
 from fastapi_triton.endpoints.interfaces import COMPLETED, PROGRESS
 from fastapi_triton.endpoints.sse import QUEUED, Event, EventsResponse
@@ -17,8 +16,6 @@ from fastapi_triton.jobs.results import problem_of
 
 # The poll interval: a job may run in another process, which reports its progress in files only.
 _POLL_S = 0.5
-_PROGRESS = ("step", "num_steps", "preview")
-_POSITION = tuple(each.name for each in fields(QueuePosition))
 
 
 def events_response(jobs: Jobs, job: Job) -> EventsResponse:
@@ -68,9 +65,10 @@ async def _event(jobs: Jobs, job: Job) -> Event:
     if job.is_over:
         return Event("error", orjson.dumps(problem_of(job)).decode())
     if job.status == "running" and job.progress.step is not None:
-        return Event(PROGRESS, orjson.dumps(_members(job.progress, _PROGRESS)).decode())
-    return Event(QUEUED, orjson.dumps(_members(job.progress, _POSITION)).decode())
+        return Event(PROGRESS, orjson.dumps(_progress(job.progress)).decode())
+    return Event(QUEUED, orjson.dumps(job.progress.place or {}).decode())
 
 
-def _members(progress: Progress, names: Iterable[str]) -> dict[str, Any]:
-    return {name: value for name in names if (value := getattr(progress, name)) is not None}
+def _progress(progress: Progress) -> dict[str, Any]:
+    members = {"step": progress.step, "num_steps": progress.num_steps, "preview": progress.preview}
+    return {name: value for name, value in members.items() if value is not None}

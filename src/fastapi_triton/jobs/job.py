@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of a background job at one moment, as plain data."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
+
+from fastapi_triton.admission.fair_queue import QueuePosition
 
 # `queued`: it waits in the jobs' queue, for a slot, or for Triton.
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
+POSITION = tuple(each.name for each in fields(QueuePosition))
 IS_OVER = frozenset[Status](("completed", "failed", "cancelled"))
 
 
@@ -23,6 +26,12 @@ class Progress:
     position: int | None = None  # in the model's queue, with the estimated seconds
     estimated_wait_s: float | None = None
     estimated_total_s: float | None = None
+
+    @property
+    def place(self) -> dict[str, float] | None:
+        """The position in the model's queue with the known estimates, if it waits there."""
+        members = {name: getattr(self, name) for name in POSITION}
+        return {name: value for name, value in members.items() if value is not None} or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket
+from fastapi_triton.admission.fair_queue import QueueTicket
 from fastapi_triton.core import problem_details
 from fastapi_triton.core.backoff import Backoff
 from fastapi_triton.core.context import Caller, current_caller, current_deadline, current_request_id
@@ -20,7 +20,7 @@ from fastapi_triton.core.request_record import RequestRecord, current_record
 from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.endpoints.pipeline import within_deadline
 from fastapi_triton.jobs.interfaces import JobEndpoint
-from fastapi_triton.jobs.job import Job, Progress
+from fastapi_triton.jobs.job import POSITION, Job, Progress
 from fastapi_triton.jobs.store import JobFiles
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _LONGEST_TRITON_BACKOFF_S, _LONGEST_DISK_BACKOFF_S = 2.0, 30.0
 _RETRIED = (429, 503)
 # The shortest time between two writes of the progress, which other processes read.
 _PROGRESS_INTERVAL_S = 0.25
-_NO_POSITION: dict[str, Any] = {each.name: None for each in fields(QueuePosition)}
+_NO_POSITION: dict[str, Any] = dict.fromkeys(POSITION)
 
 
 class Run:

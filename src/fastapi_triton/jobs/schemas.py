@@ -23,7 +23,8 @@ class JobView(BaseModel):
     """A background job. Times are in RFC 3339; unknown values are null.
 
     `runs` counts how often the job was started: more than once if a run was interrupted. `waits_for` says
-    why a queued job does not run. `error` is the problem object of a failed job.
+    why a queued job does not run. `queue` has its position in the model's queue, and the estimates in seconds.
+    `error` is the problem object of a failed job.
     """
 
     id: str
@@ -36,6 +37,7 @@ class JobView(BaseModel):
     step: int | None
     num_steps: int | None
     waits_for: str | None
+    queue: dict[str, float] | None
     error: dict[str, Any] | None
     urls: JobURLs
 
@@ -54,6 +56,7 @@ class JobView(BaseModel):
             step=progress.step,
             num_steps=progress.num_steps,
             waits_for=progress.waits_for if job.status == "queued" else None,
+            queue=None if job.is_over else progress.place,
             error=job.problem,
             urls=JobURLs(job=url, events=f"{url}/events", result=f"{url}/result"),
         )

@@ -240,6 +240,19 @@ def other_client(socket_client: httpx2.AsyncClient, **cookies: str) -> httpx2.As
     return httpx2.AsyncClient(base_url=socket_client.base_url, cookies=cookies, timeout=60)
 
 
+async def test_progress_has_the_position_in_the_models_queue(
+    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
+) -> None:
+    stream_model.positions = [3]
+    stream_model.go_on.clear()
+    drawing = asyncio.create_task(socket_client.post(TXT2IMG, json={"prompt": "a red house"}))
+    while (progress := (await socket_client.get(PROGRESS)).json())["textinfo"] is None:
+        pass
+    assert (progress["textinfo"], progress["eta_relative"]) == ("Waiting in the queue, at position 3", 9.0)
+    stream_model.go_on.set()
+    assert (await drawing).status_code == 200
+
+
 async def test_progress_is_that_of_the_clients_own_task(
     socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], stream_model: ScriptedStreamModel
 ) -> None:

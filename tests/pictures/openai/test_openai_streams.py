@@ -50,3 +50,16 @@ async def test_a_stream_that_fails_ends_with_openais_error_event(
     }
     stream_model.fails_at_once = InvalidRequestError("No such scheduler.", code="unknown_scheduler")
     assert (await socket_client.post(GENERATIONS, json=body)).status_code == 400
+
+
+async def test_a_position_in_the_models_queue_is_a_comment(
+    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
+) -> None:
+    stream_model.positions = [2, 1]
+    body = {"prompt": "a red house", "stream": True}
+    async with socket_client.stream("POST", GENERATIONS, json=body) as response:
+        comments = [each.data async for each in events_of(response) if not each.name]
+    assert comments == [
+        "queued position=2 estimated_wait_s=4.7 estimated_total_s=9.0",
+        "queued position=1 estimated_wait_s=2.3 estimated_total_s=9.0",
+    ]

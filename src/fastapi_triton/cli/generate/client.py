@@ -22,10 +22,10 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A picture's position in the server's queue; 1 is the next. The estimate is None if the server has none."""
+    """A picture's position in the server's queue; 1 is the next. Without an estimate, the seconds until it are None."""
 
     position: int
-    estimated_wait_s: float | None
+    estimated_total_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Client:
                         if name == "error":
                             raise errors.of_problem(data, retry_after_s=data.get("retry_after_s"))
                         if name == "queued" and isinstance(data.get("position"), int):
-                            yield Queued(data["position"], data.get("estimated_wait_s"))
+                            yield Queued(data["position"], data.get("estimated_total_s"))
                         if name == "progress" and "num_steps" in data:
                             yield StepProgress(data["step"], data["num_steps"])
                         if name == "completed":

@@ -50,7 +50,7 @@ class ProgressDisplay:
 
     def queued(self, queued: Queued) -> None:
         """The picture waits in the server's queue: show its position."""
-        wait = "" if queued.estimated_wait_s is None else f", about {queued.estimated_wait_s:.0f} s left"
+        wait = "" if queued.estimated_total_s is None else f", about {queued.estimated_total_s:.0f} s left"
         position = f"position {queued.position} in the server's queue{wait}"
         self._bar.update(self._task, description=f"{self._title}: {position}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from fastapi_triton.admission.model_queue import Wait
 from fastapi_triton.admission.service_time import MovingAverage
 from fastapi_triton.core.context import current_request_id
 from fastapi_triton.core.errors import (
@@ -45,6 +46,7 @@ class StreamModel:
         self._declaration = declaration
         self._triton = services.triton
         self._pipeline = services.pipeline
+        self._queue = services.admission.of_pair(declaration.model, model).model_queue
         self._described: tuple[Configs, dict[str, Any]] | None = None
         self._described_at = -_AVAILABILITY_S
         self._describing = asyncio.Lock()
@@ -60,16 +62,17 @@ class StreamModel:
         last_step: float | None = None
         configs = await self._declaration.configs()
         try:
-            async with aclosing(self._responses(fields, configs)) as responses:
-                async for outputs in responses:
-                    kind = outputs.pop(contract.EVENT_OUTPUT, None)
-                    if isinstance(outputs.get("preview"), bytes):
-                        raise InferenceError(f"The model {self.model} returned a `preview` that is not UTF-8 text.")
-                    is_completed = is_completed or kind == COMPLETED
-                    if kind == PROGRESS:
-                        last_step = self._stepped(last_step)
-                    if kind in (QUEUED, PROGRESS, COMPLETED):  # skip events of a newer model that are unknown here
-                        yield StreamEvent(kind, outputs)
+            with self._queue.followed() as wait:
+                async with aclosing(self._responses(fields, configs)) as responses:
+                    async for outputs in responses:
+                        event = self._event(outputs)
+                        is_completed = is_completed or event.kind == COMPLETED
+                        if event.kind == PROGRESS:
+                            last_step = self._stepped(last_step)
+                        if event.kind not in (QUEUED, PROGRESS, COMPLETED):
+                            continue  # an event of a newer model that is unknown here
+                        _follow(event, wait)
+                        yield event
         except (GeneratorExit, asyncio.CancelledError, DeadlineExceededError):
             if not is_completed:
                 self._hold_slot()
@@ -79,6 +82,12 @@ class StreamModel:
                 raise
         if not is_completed:
             raise self._incomplete()
+
+    def _event(self, outputs: dict[str, Any]) -> StreamEvent:
+        kind = outputs.pop(contract.EVENT_OUTPUT, None)
+        if isinstance(outputs.get("preview"), bytes):
+            raise InferenceError(f"The model {self.model} returned a `preview` that is not UTF-8 text.")
+        return StreamEvent(kind, outputs)
 
     async def last_event(
         self, fields: Mapping[str, Any], listener: Callable[[StreamEvent], None] | None = None
@@ -176,3 +185,11 @@ class StreamModel:
         except FastAPITritonError as error:
             self._declaration.learn_from(error)
             raise
+
+
+def _follow(event: StreamEvent, wait: Wait) -> None:
+    """Whether the request waits in the model's queue after this event."""
+    if event.kind != QUEUED:
+        wait.end(has_begun=True)
+    elif event.position is not None:
+        wait.begin()

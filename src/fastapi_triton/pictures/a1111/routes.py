@@ -306,8 +306,8 @@ async def _progress(task: Task | None, *, with_image: bool) -> dict[str, Any]:
         done = task.progress
         state["sampling_step"], state["sampling_steps"] = task.steps.get(task.current, (0, 0))
         body |= {"progress": done, "eta_relative": (time.time() - task.started) * (1 - done) / done if done else 0.0}
-        if (position := task.ticket.position) is not None:
-            body["eta_relative"] = position.estimated_wait_s or 0.0
+        if (position := task.position) is not None:
+            body["eta_relative"] = position.estimated_total_s or position.estimated_wait_s or 0.0
             body["textinfo"] = f"Waiting in the queue, at position {position.position}"
         if with_image and task.current in task.previews:
             body["current_image"] = await previews.as_picture(task.previews[task.current], output_format="png")

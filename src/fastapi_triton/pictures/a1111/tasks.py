@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from fastapi_triton.admission.fair_queue import QueueTicket
+from fastapi_triton.admission.fair_queue import QueuePosition, QueueTicket
 from fastapi_triton.core.context import current_caller
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, shown
 from fastapi_triton.endpoints.interfaces import StreamEvent
@@ -59,11 +59,13 @@ class Task:
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)
     previews: dict[int, str] = field(default_factory=dict)
     pictures: dict[int, Picture] = field(default_factory=dict)
+    model_positions: dict[int, QueuePosition | None] = field(default_factory=dict)
     ticket: QueueTicket = field(default_factory=QueueTicket)
     serving: asyncio.Task[Any] | None = None
 
     def progressed(self, index: int, event: StreamEvent) -> None:
         progress = event.progress
+        self.model_positions[index] = event.position
         if "step" in progress and "num_steps" in progress:
             self.steps[index] = (progress["step"], progress["num_steps"])
         if "preview" in progress:
@@ -77,6 +79,11 @@ class Task:
         self.is_interrupted = True
         if self.serving is not None:
             self.serving.cancel()
+
+    @property
+    def position(self) -> QueuePosition | None:
+        """The position of the current picture while it waits, for a slot or in the model's own queue."""
+        return self.ticket.position or self.model_positions.get(self.current)
 
     @property
     def progress(self) -> float:

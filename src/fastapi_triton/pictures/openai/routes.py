@@ -18,9 +18,10 @@ from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.core.request_record import current_record
 from fastapi_triton.endpoints import openapi, responses
 from fastapi_triton.endpoints.declared.stream_model import PREVIEW_FIELD
+from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import validation
-from fastapi_triton.endpoints.sse import PING, Event, queued_comment
+from fastapi_triton.endpoints.sse import Event, position_comment, queued_comment
 from fastapi_triton.pictures import previews
 from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
@@ -126,8 +127,9 @@ class ImagesTranslation(Translation):
         has_begun = False
         async with aclosing(self._text_to_image.events(fields | {PREVIEW_FIELD: plan.preview_every})) as stream:
             async for each in stream:
-                if not has_begun:  # the model has started, so the response can begin
-                    yield PING
+                position = each.position if isinstance(each, StreamEvent) else None
+                if not has_begun or position is not None:  # the model has the request, so the response can begin
+                    yield position_comment(position)
                     has_begun = True
                 if isinstance(each, Picture):
                     event = _event(f"{name}.completed", plan, each.base64, each.size, each.output_format)

@@ -47,10 +47,10 @@ export class PicturePane {
     this.#spoken.textContent = "Drawing.";
   }
 
-  /** While it waits. The model's own queue reports no position. */
-  queued({ position, estimated_wait_s: waitS }) {
-    const number = position ? `: number ${position} in the queue` : " to start";
-    const left = waitS === undefined ? "" : `, about ${waitS < 1 ? "1 s" : duration(waitS)} left`;
+  /** While it waits for its turn. */
+  queued({ position, estimated_wait_s: waitS, estimated_total_s: totalS }) {
+    const number = position && waitS !== 0 ? `: number ${position} in the queue` : " to start";
+    const left = totalS === undefined ? "" : `, about ${totalS < 1 ? "1 s" : duration(totalS)} left`;
     this.#caption.textContent = `Waiting${number}${left} …`;
   }
 
