@@ -183,8 +183,8 @@ def unit() -> webuiapi.ControlNetUnit:
 def test_first_requests_of_an_a1111_client_succeed(a1111: webuiapi.WebUIApi) -> None:
     assert a1111.util_get_current_model() == "demo_checkpoint"
     assert a1111.util_get_model_names() == ["demo_checkpoint"]
-    assert a1111.util_get_sampler_names() == ["DPM++ 2M Karras", "Euler", "Euler a", "LCM"]
-    assert a1111.util_get_scheduler_names() == ["automatic", "karras"]
+    assert {"DPM++ 2M", "DPM++ SDE", "Euler a", "UniPC"} < set(a1111.util_get_sampler_names())
+    assert {"automatic", "karras", "sgm_uniform"} < set(a1111.util_get_scheduler_names())
     assert a1111.controlnet_model_list() == [MODEL]
     assert a1111.controlnet_module_list()[0] == "none"
     assert a1111.controlnet_version() == 3

@@ -102,24 +102,70 @@ async def test_without_a_unit_the_model_gets_only_the_prompt(
 
 
 @pytest.mark.parametrize(
-    ("sampler", "scheduler", "is_noted"),
+    ("sampler", "schedule", "scheduler", "spacing"),
     [
-        ("Euler", "euler", False),
-        ("k_euler_a", "euler_ancestral", False),
-        ("DPM++ 2M", "dpmpp_2m_karras", False),
-        ("DPM++ 2M Karras", "dpmpp_2m_karras", False),
-        ("LCM", "lcm", False),
-        ("DPM++ SDE Karras", "euler_ancestral", True),
-        ("UniPC", "dpmpp_2m_karras", True),
-        ("DDIM", "euler", True),
+        ("Euler", None, "euler", None),
+        ("Euler", "Karras", "euler_karras", None),
+        ("k_euler_a", "Automatic", "euler_ancestral", None),
+        ("DPM++ 2M", "", "dpmpp_2m_karras", None),
+        ("DPM++ 2M", "karras", "dpmpp_2m_karras", None),
+        ("DPM++ 2M", "Simple", "dpmpp_2m", "trailing"),
+        ("DPM++ 2M Karras", None, "dpmpp_2m_karras", None),
+        ("DPM++ 2M SDE", "Automatic", "dpmpp_2m_sde_exponential", None),
+        ("DPM++ 2M SDE", "Karras", "dpmpp_2m_sde_karras", None),
+        ("DPM++ SDE Karras", "Normal", "dpmpp_sde", "linspace"),
+        ("Heun", "DDIM", "heun", "leading"),
+        ("UniPC", "SGM Uniform", "unipc", "trailing"),
+        ("LCM", None, "lcm", None),
+        ("TCD", None, "tcd", None),
+        ("dpmpp_2m", None, "dpmpp_2m", None),
     ],
 )
-async def test_a_sampler_becomes_the_most_similar_scheduler(
-    client: httpx2.AsyncClient, triton: FakeTriton, sampler: str, scheduler: str, is_noted: bool
+async def test_a_sampler_and_a_schedule_become_a_scheduler_and_a_spacing(
+    client: httpx2.AsyncClient,
+    triton: FakeTriton,
+    sampler: str | None,
+    schedule: str | None,
+    scheduler: str,
+    spacing: str | None,
 ) -> None:
-    _, info = await made(client, sampler_name=sampler)
-    assert stream_inputs(triton)[0]["scheduler"] == scheduler
-    assert len(info["notes"]) == is_noted
+    _, info = await made(client, sampler_name=sampler, scheduler=schedule)
+    sent = stream_inputs(triton)[0]
+    assert (sent["scheduler"], sent.get("timestep_spacing"), info["notes"]) == (scheduler, spacing, [])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule", "scheduler", "words"),
+    [
+        ("DPM++ 3M SDE Karras", None, "dpmpp_2m_sde_exponential", "most similar one, DPM++ 2M SDE,"),
+        ("PLMS", None, "ddim", "most similar one, DDIM,"),
+        ("Euler a", "Karras", "euler_ancestral", "'Karras' is not supported with Euler a"),
+        ("LCM", "SGM Uniform", "lcm", "'SGM Uniform' is not supported with LCM"),
+        ("Euler", "Beta", "euler", "'Beta' is not supported with Euler"),
+        (None, "Karras", None, "'Karras' needs a sampler_name"),
+    ],
+)
+async def test_a_note_names_the_sampler_or_schedule_that_is_replaced(
+    client: httpx2.AsyncClient,
+    triton: FakeTriton,
+    sampler: str | None,
+    schedule: str | None,
+    scheduler: str | None,
+    words: str,
+) -> None:
+    _, info = await made(client, sampler_name=sampler, scheduler=schedule)
+    assert stream_inputs(triton)[0].get("scheduler") == scheduler
+    assert "timestep_spacing" not in stream_inputs(triton)[0]
+    (note,) = info["notes"]
+    assert words in note
+
+
+async def test_eta_is_for_the_samplers_that_have_it(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    _, info = await made(client, sampler_name="DDIM", eta=0.5)
+    assert (stream_inputs(triton)[0]["eta"], info["notes"]) == (0.5, [])
+    for value, notes in ((1, []), (0.5, ["`eta` is 0.5, and was ignored: only DDIM and TCD have it."])):
+        _, info = await made(client, sampler_name="Euler a", eta=value)
+        assert ("eta" in stream_inputs(triton)[-1], info["notes"]) == (False, notes)
 
 
 async def test_notes_name_the_differences_from_the_request(client: httpx2.AsyncClient, triton: FakeTriton) -> None:

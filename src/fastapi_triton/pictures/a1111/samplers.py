@@ -1,82 +1,203 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Translates A1111's samplers and noise schedules to schedulers. A scheduler is both in one."""
+"""Translates A1111's samplers and noise schedules to schedulers and timestep spacings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi_triton.core.errors import invalid_field, shown
 from fastapi_triton.pictures.text_to_image import Capabilities
 
-# Schedulers, and A1111's names for the same samplers.
-LABELS = {
-    "euler": "Euler",
-    "euler_ancestral": "Euler a",
-    "dpmpp_2m_karras": "DPM++ 2M Karras",
-    "lcm": "LCM",
+_AUTOMATIC = "automatic"
+# Noise schedules that are the same for all samplers, by the timestep spacing that gives the same timesteps.
+_SPACINGS = {
+    "uniform": "linspace",
+    "normal": "linspace",
+    "sgm_uniform": "trailing",
+    "simple": "trailing",
+    "ddim": "leading",
 }
-ALIASES = {
-    "euler": ["k_euler"],
-    "euler_ancestral": ["k_euler_a", "k_euler_ancestral"],
-    "dpmpp_2m_karras": ["DPM++ 2M", "k_dpmpp_2m", "k_dpmpp_2m_ka"],
-    "lcm": [],
+# The names and labels of all noise schedules.
+_SCHEDULES = {
+    _AUTOMATIC: "Automatic",
+    "uniform": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "sgm_uniform": "SGM Uniform",
+    "simple": "Simple",
+    "normal": "Normal",
+    "ddim": "DDIM",
 }
-# Unsupported samplers, by the most similar scheduler: without noise in each step, with it, and multistep.
-_NEAREST = {
-    "euler": ("ddim", "ddim cfg++", "dpm adaptive", "dpm fast", "dpm2", "heun", "lms", "plms"),
-    "euler_ancestral": ("dpm++ 2s a", "dpm++ sde", "dpm2 a", "restart"),
-    "dpmpp_2m_karras": ("dpm++ 2m sde", "dpm++ 2m sde heun", "dpm++ 3m sde", "unipc"),
+# Samplers whose amount of noise is `eta`. A1111 has it for Euler a too, where it is 1 by default.
+_WITH_ETA = ("ddim", "tcd")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A sampler of A1111: its label, and its scheduler without a noise schedule of its own."""
+
+    label: str
+    scheduler: str
+    # Further schedulers by noise schedule. `automatic` is the one that A1111 chooses.
+    schedules: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+    takes_spacing: bool = True
+
+    def scheduler_for(self, schedule: str) -> str:
+        return self.schedules.get(schedule, self.scheduler)
+
+    def takes(self, schedule: str) -> bool:
+        return schedule in self.schedules or (schedule in _SPACINGS and self.takes_spacing)
+
+    @property
+    def schedulers(self) -> list[str]:
+        """Its schedulers, the one that A1111 chooses first."""
+        return list(dict.fromkeys((self.scheduler_for(_AUTOMATIC), self.scheduler, *self.schedules.values())))
+
+
+def _karras(scheduler: str, **others: str) -> dict[str, str]:
+    return {"karras": f"{scheduler}_karras", **others}
+
+
+SAMPLERS = (
+    Sampler("Euler", "euler", _karras("euler"), ("k_euler",)),
+    Sampler("Euler a", "euler_ancestral", {}, ("k_euler_a", "k_euler_ancestral")),
+    Sampler("Heun", "heun", {}, ("k_heun",)),
+    Sampler("DDIM", "ddim", {}),
+    Sampler("UniPC", "unipc", {}),
+    Sampler("DPM++ 2M", "dpmpp_2m", _karras("dpmpp_2m", automatic="dpmpp_2m_karras"), ("k_dpmpp_2m", "k_dpmpp_2m_ka")),
+    Sampler(
+        "DPM++ 2M SDE",
+        "dpmpp_2m_sde",
+        _karras("dpmpp_2m_sde", exponential="dpmpp_2m_sde_exponential", automatic="dpmpp_2m_sde_exponential"),
+        ("k_dpmpp_2m_sde", "k_dpmpp_2m_sde_ka"),
+    ),
+    Sampler(
+        "DPM++ SDE", "dpmpp_sde", _karras("dpmpp_sde", automatic="dpmpp_sde_karras"), ("k_dpmpp_sde", "k_dpmpp_sde_ka")
+    ),
+    Sampler("LCM", "lcm", {}, takes_spacing=False),
+    Sampler("TCD", "tcd", {}, takes_spacing=False),
+)
+# Unsupported samplers, and the most similar ones.
+_SIMILAR = {
+    "ddim cfg++": "DDIM",
+    "dpm adaptive": "DPM++ 2M",
+    "dpm fast": "DPM++ 2M",
+    "dpm++ 2m sde heun": "DPM++ 2M SDE",
+    "dpm++ 2s a": "Euler a",
+    "dpm++ 3m sde": "DPM++ 2M SDE",
+    "dpm2": "Heun",
+    "dpm2 a": "Euler a",
+    "lms": "Euler",
+    "plms": "DDIM",
+    "restart": "Euler a",
 }
-_SCHEDULES = ("automatic", "karras")
 
 
-def _by_name() -> dict[str, str]:
-    names = {each: scheduler for scheduler, others in _NEAREST.items() for each in others}
-    for scheduler, label in LABELS.items():
-        names |= dict.fromkeys((each.lower() for each in (scheduler, label, *ALIASES[scheduler])), scheduler)
-    return names
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The scheduler and the timestep spacing for a request. None: the model's default."""
+
+    scheduler: str | None = None
+    timestep_spacing: str | None = None
 
 
-_BY_NAME = _by_name()
-
-
-def scheduler(
+def choose(
     sampler: str | None, schedule: str | None, capabilities: Capabilities, note: Callable[[str], None]
-) -> str | None:
-    """The scheduler for a sampler, or the most similar one; None, the model's default, without a sampler.
+) -> Choice:
+    """The scheduler for a sampler and a noise schedule, or the most similar one.
 
     Raises:
         InvalidRequestError: the sampler is unknown, or the model does not support its scheduler.
     """
-    if (schedule or "automatic").lower() not in (_SCHEDULES if sampler else _SCHEDULES[:1]):
-        note(f"The sampler determines the noise schedule; '{shown(schedule)}' was ignored.")
-    if not sampler:
-        return None
-    name = sampler.strip().lower()
-    found = _BY_NAME.get(name) or _BY_NAME.get(name.removesuffix(" karras").removesuffix(" exponential"))
-    if found is None or (capabilities.schedulers and found not in capabilities.schedulers):
-        detail = f'The sampler "{shown(sampler)}" is not supported; use one of {", ".join(labels(capabilities))}.'
+    wanted = (schedule or _AUTOMATIC).strip().lower().replace(" ", "_")
+    if not sampler and wanted == _AUTOMATIC:
+        return Choice()
+    name = (sampler or capabilities.defaults.get("scheduler", "")).strip().lower()
+    similar = _SIMILAR.get(name.removesuffix(" karras"), name)
+    found, of_name = _BY_NAME.get(similar.lower(), (None, _AUTOMATIC))
+    if found is None and not sampler:  # the model has another scheduler by default
+        note(f"The noise schedule '{shown(schedule)}' needs a sampler_name, and was ignored.")
+        return Choice()
+    if found is None or not _supported(found, capabilities):
+        known = ", ".join(labels(capabilities))
+        detail = f'The sampler "{shown(sampler or name)}" is not supported; use one of {known}.'
         raise invalid_field("sampler_name", "unknown_scheduler", detail)
-    if name not in (each.lower() for each in (found, LABELS[found], *ALIASES[found])):
-        note(f"The sampler '{shown(sampler)}' is not supported; the most similar one, {LABELS[found]}, is used.")
-    return found
+    if similar != name:
+        note(f"The sampler '{shown(sampler)}' is not supported; the most similar one, {found.label}, is used.")
+    if wanted == _AUTOMATIC:
+        wanted = of_name
+    elif not found.takes(wanted):
+        note(f"The noise schedule '{shown(schedule)}' is not supported with {found.label}, and was ignored.")
+        wanted = of_name
+    return _choice(found, wanted, capabilities, note)
+
+
+def _choice(sampler: Sampler, schedule: str, capabilities: Capabilities, note: Callable[[str], None]) -> Choice:
+    wanted = sampler.scheduler_for(schedule)
+    supported = _supported(sampler, capabilities)
+    if wanted not in supported:
+        note(f"{label(wanted)} is not supported by this model; {label(supported[0])} is used.")
+        wanted = supported[0]
+    return Choice(wanted, _SPACINGS.get(schedule))
+
+
+def _supported(sampler: Sampler, capabilities: Capabilities) -> list[str]:
+    return [each for each in sampler.schedulers if each in (capabilities.schedulers or sampler.schedulers)]
+
+
+def eta(value: float | None, scheduler: str | None, note: Callable[[str], None]) -> float | None:
+    """A1111's `eta` if the scheduler has it. 1, the default of A1111's clients, is what the others do anyway."""
+    if value is None or scheduler in _WITH_ETA:
+        return value
+    if value != 1:
+        note(f"`eta` is {value:g}, and was ignored: only DDIM and TCD have it.")
+    return None
 
 
 def labels(capabilities: Capabilities) -> list[str]:
     """The names of the supported samplers."""
-    return [LABELS.get(name, name) for name in capabilities.schedulers or LABELS]
+    return [each.label for each in SAMPLERS if _supported(each, capabilities)]
+
+
+def label(scheduler: str) -> str:
+    """The name of a scheduler in A1111, such as DPM++ 2M Karras."""
+    for sampler in SAMPLERS:
+        if scheduler == sampler.scheduler:
+            return sampler.label
+        for schedule, other in sampler.schedules.items():
+            if scheduler == other and schedule != _AUTOMATIC:
+                return f"{sampler.label} {_SCHEDULES[schedule]}"
+    return scheduler
 
 
 def listed(capabilities: Capabilities) -> list[dict[str, Any]]:
     """The response of `/sdapi/v1/samplers`."""
     return [
-        {"name": LABELS.get(name, name), "aliases": [name, *ALIASES.get(name, [])], "options": {}}
-        for name in capabilities.schedulers or LABELS
+        {"name": each.label, "aliases": [*_supported(each, capabilities), *each.aliases], "options": {}}
+        for each in SAMPLERS
+        if _supported(each, capabilities)
     ]
 
 
 def listed_schedules() -> list[dict[str, Any]]:
     """The response of `/sdapi/v1/schedulers`."""
     return [
-        {"name": name, "label": name.title(), "aliases": None, "default_rho": -1.0, "need_inner_model": False}
-        for name in _SCHEDULES
+        {"name": name, "label": label, "aliases": None, "default_rho": -1.0, "need_inner_model": False}
+        for name, label in _SCHEDULES.items()
     ]
+
+
+def _names() -> Iterator[tuple[str, tuple[Sampler, str]]]:
+    """The samplers and their noise schedules, by all names in lower case: Euler a, k_euler_a, DPM++ 2M Karras …"""
+    for sampler in SAMPLERS:
+        for name in (sampler.label, *sampler.aliases):
+            yield name.lower(), (sampler, _AUTOMATIC)
+        yield sampler.scheduler, (sampler, "")
+        for schedule, scheduler in sampler.schedules.items():
+            if schedule != _AUTOMATIC:
+                yield f"{sampler.label} {schedule}".lower(), (sampler, schedule)
+                yield scheduler, (sampler, schedule)
+
+
+_BY_NAME = dict(_names())

@@ -62,7 +62,7 @@ class PicturesRequest(BaseModel):
         description="`controlnet` with one unit: the scribble",
         examples=[{"controlnet": {"args": [{"image": images.SCRIBBLE}]}}],
     )
-    eta: Number | None = Field(None, description="1 is the default of A1111's clients, and ignored except by DDIM")
+    eta: Number | None = Field(None, description="With DDIM and TCD. Others ignore 1, the default of A1111's clients")
     clip_skip: Whole | None = Field(
         None, ge=1, le=_MAX_CLIP_STOP, description="As CLIP_stop_at_last_layers: SDXL skips the last layer at 1 and 2"
     )
@@ -125,9 +125,10 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
     """
     notes: list[str] = []
     unit = unit_of(request.alwayson_scripts or {}, model, notes.append)
-    scheduler = samplers.scheduler(
+    chosen = samplers.choose(
         request.sampler_name or request.sampler_index, request.scheduler, capabilities, notes.append
     )
+    used = chosen.scheduler or capabilities.defaults.get("scheduler", "")
     notes += request.unserved_notes()
     settings = read_settings(request.override_settings or {}, notes.append)
     size = _size(request, capabilities, notes.append)
@@ -139,10 +140,11 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
         "seed": request.seed,
         "num_inference_steps": request.steps,
         "guidance_scale": request.cfg_scale,
-        "scheduler": scheduler,
+        "scheduler": chosen.scheduler,
+        "timestep_spacing": chosen.timestep_spacing,
         "output_format": "png",
         "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip, notes.append),
-        "eta": None if request.eta == 1 and scheduler != "ddim" else request.eta,
+        "eta": samplers.eta(request.eta, used, notes.append),
         **size,
         **request.own_fields(endpoint, (size["width"], size["height"]) if size else None, notes.append),
     }
@@ -159,8 +161,7 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
         }
     checked = model.check(fields, lambda text: notes.append(errors.renamed(text)), implied=_IMPLIED)
     batch = model.batch(checked, request.batch_size * request.n_iter)
-    used = scheduler or capabilities.defaults.get("scheduler", "")
-    return PicturesPlan(batch, notes, samplers.LABELS.get(used, used), capabilities)
+    return PicturesPlan(batch, notes, samplers.label(used), capabilities)
 
 
 def _size(request: PicturesRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:
