@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.loaders import single_file_utils
 from diffusion_engine import single_file
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
@@ -125,6 +126,20 @@ def test_inpainting_checkpoint_is_rejected(folder: Path, tmp_path: Path) -> None
         load_pipeline(config_of(folder, checkpoint=str(tmp_path / "inpaint.safetensors")))
 
 
+@pytest.mark.parametrize(
+    ("part", "layer"), [("unet", "time_embedding.cond_proj.weight"), ("controlnet", "task_embedding")]
+)
+def test_network_of_another_kind_is_rejected(folder: Path, tmp_path: Path, part: str, layer: str) -> None:
+    """Such as a UNet for latent consistency, or a ControlNet for several tasks: their other layers count."""
+    weights = load_file(folder / "folder" / part / "diffusion_pytorch_model.safetensors")
+    file = tmp_path / "network.safetensors"
+    save_file({**weights, layer: torch.zeros(1)}, file)
+    with pytest.raises(ValueError, match="lacks weights, or has another architecture than its config"):
+        load_pipeline(config_of(folder, **{part: str(file)}))
+    save_file(weights, file)
+    load_pipeline(config_of(folder, **{part: str(file)}))
+
+
 def test_damaged_file_is_rejected(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "half.safetensors").write_bytes((folder / "one.safetensors").read_bytes()[:100_000])
     with pytest.raises(ValueError, match=r"half.safetensors is not a complete .safetensors file"):
@@ -189,6 +204,26 @@ def test_configs_of_sdxl_are_complete() -> None:
         for of_class, name in single_file.SUBFOLDERS.items():
             of_class.from_config(of_class.load_config(single_file.SDXL_CONFIG, subfolder=name))
     assert ControlNetModel.load_config(single_file.SDXL_CONFIG, subfolder="controlnet")["cross_attention_dim"] == 2048
+
+
+def test_configs_of_sdxl_fit_its_original_layout() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(
+            UNet2DConditionModel.load_config(single_file.SDXL_CONFIG, subfolder="unet")
+        )
+        vae = AutoencoderKL.from_config(AutoencoderKL.load_config(single_file.SDXL_CONFIG, subfolder="vae"))
+    original = {f"model.diffusion_model.{name}": each for name, each in original_layout.unet_weights(unet).items()}
+    # Names in sd_xl_base_1.0.safetensors, whose UNet has 1680 tensors.
+    assert len(original) == 1680
+    assert "model.diffusion_model.input_blocks.8.1.transformer_blocks.9.attn2.to_k.weight" in original
+    assert "model.diffusion_model.label_emb.0.2.bias" in original
+    converted = single_file_utils.convert_ldm_unet_checkpoint(original, dict(unet.config))
+    assert {name: each.shape for name, each in converted.items()} == {
+        name: each.shape for name, each in unet.state_dict().items()
+    }
+    original = {f"first_stage_model.{name}": each for name, each in original_layout.vae_weights(vae).items()}
+    converted = single_file_utils.convert_ldm_vae_checkpoint(original, dict(vae.config))
+    assert converted.keys() == vae.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", ["one.serving.json", "serving.json"])

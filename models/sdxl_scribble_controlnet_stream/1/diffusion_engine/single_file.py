@@ -70,14 +70,16 @@ def load_single_part(of_class: Any, source: str, config: str, dtype: torch.dtype
     """Load one network from a file, in SDXL's original layout or diffusers' own.
 
     Raises:
-        ValueError: the file does not fit the network.
+        ValueError: the file is not for this network.
     """
     file, name = local_file(source), SUBFOLDERS[of_class]
     folder = config_folder(config)
     if not (Path(folder) / name).is_dir():
         folder = str(SDXL_CONFIG)
     with explained(file):
-        return of_class.from_single_file(str(file), config=folder, subfolder=name, dtype=dtype)
+        network = of_class.from_single_file(str(file), config=folder, subfolder=name, dtype=dtype)
+        require_no_others(weight_names(file), network)
+    return network
 
 
 def local_file(source: str) -> Path:
@@ -157,6 +159,13 @@ def cached_file(repository: str, name: str) -> str:
         return str(hf_hub_download(repository, name, local_files_only=True))
     except LocalEntryNotFoundError:
         return str(hf_hub_download(repository, name))
+
+
+def require_no_others(names: frozenset[str], network: torch.nn.Module) -> None:
+    """Raise `ValueError` for weights in diffusers' layout that the network lacks: diffusers would ignore them."""
+    known = network.state_dict().keys()
+    if known <= names and (others := sorted(names - known)):
+        raise ValueError(f"{type(network).__name__} has no {others[0]}")
 
 
 @contextmanager
