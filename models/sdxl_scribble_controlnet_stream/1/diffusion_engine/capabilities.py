@@ -57,6 +57,17 @@ class Limits:
     max_conditioning_scale: float = 2.0
     max_prompt_characters: int = 10_000
     max_prompt_chunks: int = MAX_PROMPT_CHUNKS
+    max_loras: int = 8
+    max_lora_scale: float = 4.0  # of either sign
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLoRA:
+    """An adapter that requests may name."""
+
+    name: str
+    trigger_words: str = ""  # that its author recommends for prompts
+    unusable: str = ""  # the reason why it cannot be used, as a sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,7 @@ class Capabilities:
     limits: Limits = field(default_factory=Limits)
     sizes: tuple[tuple[int, int], ...] = SDXL_SIZES
     schedulers: tuple[str, ...] = SCHEDULERS
+    loras: tuple[KnownLoRA, ...] = ()  # set when the engine has found their files
 
     @classmethod
     def of_checkpoint(cls, checkpoint: str, *, defaults: Mapping[str, Any] | None = None) -> Self:

@@ -35,6 +35,8 @@ class EngineConfig:
     vae_tiling: bool | None = None  # None: if the GPU's memory is too small for whole pictures
     offload: str = "auto"  # auto, none or model: text encoders and VAE leave the GPU while they do not run
     defaults: Mapping[str, Any] = field(default_factory=dict)  # override the checkpoint's own
+    loras: tuple[str, ...] = ()  # folders and hub names of adapters, beside the checkpoint's own
+    lora_memory_mb: int = 1024  # of loaded adapters
     is_channels_last: bool | None = None  # None: yes
     is_traced: bool | None = None  # None: if the UNet is small and on a CPU, unless compiled
     is_compiled: bool = False
@@ -71,6 +73,8 @@ class EngineConfig:
             vae_tiling=checked_choice("vae_tiling", setting("vae_tiling", "auto")),
             offload=checked_offload(setting("offload", "auto")),
             defaults=checked_defaults(setting("defaults", "{}")),
+            loras=located_loras(setting("loras", ""), version_folder),
+            lora_memory_mb=checked_limit("lora_memory_mb", setting("lora_memory_mb", "1024")),
             is_channels_last=checked_choice("channels_last", setting("channels_last", "auto")),
             is_traced=checked_choice("trace", setting("trace", "auto")),
             is_compiled=bool(checked_choice("compile", setting("compile", "no"))),
@@ -104,6 +108,15 @@ def locate(name: str, version_folder: Path, *, may_be_file: bool = True) -> str:
             f"{name!r} is neither a {kind}, alone or in {version_folder}, nor a hub name such as {example}"
         )
     return name
+
+
+def located_loras(text: str, version_folder: Path) -> tuple[str, ...]:
+    """The folders and hub names of a list with commas. `owner/model/file.safetensors` is a single file of the hub."""
+    sources = []
+    for name in filter(None, (each.strip() for each in text.split(","))):
+        is_file = name.count("/") >= 2 and name.endswith(".safetensors") and not name.startswith(("/", "~", "."))
+        sources.append(name if is_file else locate(name, version_folder))
+    return tuple(sources)
 
 
 def at_home(name: str) -> Path:

@@ -10,6 +10,7 @@ import torch
 
 from diffusion_engine import text_rows
 from diffusion_engine.cpu_parallel import CPUParallel
+from diffusion_engine.loras.batch import AdapterBatch, AdapterStack, AdapterStacks
 from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
 from diffusion_engine.text_encoder import TextEmbedding
@@ -26,6 +27,7 @@ class InputBatch:
     control_rows: torch.Tensor | None  # (C,) their indices among the R; None: all of them
     control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
     guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
+    loras: AdapterBatch | None = None  # None: no row has adapters
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Denoiser:
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
         self.cpu_parallel = CPUParallel(networks.cpu_parallel_size)
+        self._adapter_stacks = AdapterStacks()
         self._last_batch: tuple[BatchContent, Parts] | None = None
 
     @torch.inference_mode()
@@ -74,7 +77,9 @@ class Denoiser:
     @torch.inference_mode()
     def _pass(self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         down, mid = self._residuals(batch, latents, timesteps)
-        noise: torch.Tensor = self._networks.unet(
+        has_loras = batch.loras is not None
+        unet = partial(self._networks.adapted_unet, loras=batch.loras) if has_loras else self._networks.unet
+        noise: torch.Tensor = unet(
             latents,
             timesteps,
             encoder_hidden_states=batch.prompt_embeds,
@@ -89,6 +94,7 @@ class Denoiser:
     def clear_cache(self) -> None:
         """Free the tensors of the last batch. For an idle engine."""
         self._last_batch = None
+        self._adapter_stacks.clear()
 
     def _input(self, state: RequestState) -> torch.Tensor:
         encoded = state.encoded
@@ -106,7 +112,8 @@ class Denoiser:
         key = tuple((row.state, row.state.has_control, row.text) for row in rows)
         if self._last_batch is None or self._last_batch[0] != key:
             parts = self._split(rows)
-            self._last_batch = (key, (parts, [self._gather([rows[row] for row in part]) for part in parts]))
+            stack = self._adapter_stacks.stack({row.state.encoded.adapters for row in rows})
+            self._last_batch = (key, (parts, [self._gather([rows[row] for row in part], stack) for part in parts]))
         return self._last_batch[1]
 
     def _split(self, rows: Sequence[Row]) -> list[list[int]]:
@@ -118,7 +125,7 @@ class Denoiser:
         bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
         return [list(range(start, stop)) for start, stop in pairwise(bounds)]
 
-    def _gather(self, rows: Sequence[Row]) -> InputBatch:
+    def _gather(self, rows: Sequence[Row], adapters: AdapterStack | None) -> InputBatch:
         encodings = [row.state.encoded for row in rows]
         controlled = [index for index, row in enumerate(rows) if row.state.has_control]
         scales = [rows[index].state.request.conditioning_scale for index in controlled]
@@ -141,6 +148,7 @@ class Denoiser:
                 if self._networks.is_guided_by_embedding
                 else None
             ),
+            loras=adapters.batch([encoded.adapters for encoded in encodings]) if adapters else None,
         )
 
     def _residuals(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepares a request's tensors for the steps: prompt → embeddings, scribble → control embedding, seed → latents."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,17 @@ import torch
 
 from diffusion_engine.capabilities import MAX_PROMPT_CHUNKS
 from diffusion_engine.kept_region import KeptRegion
+from diffusion_engine.loras.batch import ScaledAdapters
+from diffusion_engine.loras.library import LoRALibrary
+from diffusion_engine.loras.text import adapted_text_encoders
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
 from diffusion_engine.request_state import RequestState
 from diffusion_engine.text_encoder import TextEmbedding, TextEncoder
 from diffusion_engine.vae_encoder import VAEEncoder
+
+# Adapters and scales whose recent texts are kept. Each keeps its adapters in memory.
+MAX_ADAPTED_TEXT_ENCODERS = 4
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +35,7 @@ class Encoded:
     control: torch.Tensor | None  # (1, C, h, w)
     guidance_embeds: torch.Tensor | None = None  # (1, G), for a UNet that takes the guidance scale as an input
     kept: KeptRegion | None = None  # for a request with a mask
+    adapters: ScaledAdapters = ()
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
 
 
@@ -35,11 +43,19 @@ class Encoder:
     """Encodes requests. For the engine's thread only."""
 
     def __init__(
-        self, networks: Networks, schedulers: NoiseSchedulers, *, max_prompt_chunks: int = MAX_PROMPT_CHUNKS
+        self,
+        networks: Networks,
+        schedulers: NoiseSchedulers,
+        *,
+        max_prompt_chunks: int = MAX_PROMPT_CHUNKS,
+        library: LoRALibrary | None = None,
     ) -> None:
         self._networks = networks
         self._schedulers = schedulers
+        self._library = library
+        self._max_prompt_chunks = max_prompt_chunks
         self.text_encoder = TextEncoder(networks, max_chunks=max_prompt_chunks)
+        self._adapted_text_encoders: OrderedDict[ScaledAdapters, TextEncoder] = OrderedDict()
         self._vae_encoder = VAEEncoder(networks)
 
     @torch.inference_mode()
@@ -48,7 +64,8 @@ class Encoder:
         request = state.request
         schedule = self._schedulers.schedule(request)
         state.scheduled_steps = schedule.num_steps
-        texts = self.text_encoder.encode(state)
+        adapters = self._library.adapters(request.loras) if self._library and request.loras else ()
+        texts = self._encode_texts(state, adapters)
         # On the CPU on every device, so that a seed gives the same noise everywhere.
         generator = torch.Generator("cpu").manual_seed(request.seed)
         latents, kept = self._start(state, schedule, generator)
@@ -61,7 +78,23 @@ class Encoder:
             time_ids=self._time_ids(request.width, request.height),
             control=self._control(state.control_image),
             guidance_embeds=self._guidance(request.guidance_scale),
+            adapters=tuple((adapter, scale) for adapter, scale in adapters if adapter.rank),
         )
+
+    def _encode_texts(self, state: RequestState, adapters: ScaledAdapters) -> list[list[TextEmbedding]]:
+        """The texts of a request's rows. Texts of different adapters have separate caches."""
+        adapters = tuple((adapter, scale) for adapter, scale in adapters if adapter.changes_texts)
+        if not adapters:
+            return self.text_encoder.encode(state)
+        text_encoder = self._adapted_text_encoders.pop(adapters, None) or TextEncoder(
+            self._networks, max_chunks=self._max_prompt_chunks, cache_size=16
+        )
+        self._adapted_text_encoders[adapters] = text_encoder
+        if len(self._adapted_text_encoders) > MAX_ADAPTED_TEXT_ENCODERS:
+            self._adapted_text_encoders.popitem(last=False)
+        pipeline = self._networks.pipeline
+        with adapted_text_encoders((pipeline.text_encoder, pipeline.text_encoder_2), adapters):
+            return text_encoder.encode(state)
 
     def _start(
         self, state: RequestState, schedule: NoiseSchedule, generator: torch.Generator

@@ -21,6 +21,7 @@ from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.gpu_health import end_process_if_broken
+from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
@@ -49,6 +50,7 @@ class Engine:
         max_pixels, max_side: larger pictures are rejected before they are decoded.
         num_decoders: how many pictures are decoded at a time, each in a separate process.
         decode_timeout_s: the time limit for decoding one picture.
+        library: the adapters that requests may name. `networks` must have their layout.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Engine:
         num_decoders: int = 2,
         decode_timeout_s: float = 10.0,
         policy: Policy = Policy.FIRST_COME,
+        library: LoRALibrary | None = None,
     ) -> None:
         self.capabilities = capabilities
         self.metrics = EngineMetrics()
@@ -83,7 +86,13 @@ class Engine:
         }
         self._receipts = ReceiptWriter(capabilities, self._runs_on)
         self.noise_scheduler = NoiseSchedulers(networks.pipeline.scheduler.config)
-        self.encoder = Encoder(networks, self.noise_scheduler, max_prompt_chunks=capabilities.limits.max_prompt_chunks)
+        self._library = library
+        self.encoder = Encoder(
+            networks,
+            self.noise_scheduler,
+            max_prompt_chunks=capabilities.limits.max_prompt_chunks,
+            library=library,
+        )
         self.denoiser = Denoiser(networks)
         self.vae_decoder = VAEDecoder(networks)
         self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)
@@ -222,9 +231,10 @@ class Engine:
 
     def _encode_new(self, states: list[RequestState]) -> list[RequestState]:
         """Encode the requests that run for the first time. If one cannot be encoded, only that one fails."""
-        if new := [state for state in states if state.encoded is None]:
+        new = [state for state in states if state.encoded is None]
+        if plain := [state for state in new if not any(lora.changes_texts for lora in state.loras)]:
             attempt(
-                lambda: self.encoder.text_encoder.read_texts(new)
+                lambda: self.encoder.text_encoder.read_texts(plain)
             )  # if this fails, `_encode` finds the request at fault
         ready = []
         for state in states:
@@ -308,6 +318,8 @@ class Engine:
 
     def _preprocess(self, state: RequestState, decode: Decode) -> None:
         preprocess(state, self.capabilities, max_pixels=self.max_pixels, max_side=self.max_side, decode=decode)
+        if self._library is not None:
+            state.loras = self._library.prepare(state.request.loras)
 
     def _fail(self, state: RequestState, error: RequestError) -> None:
         state.encoded = None

@@ -9,6 +9,8 @@ import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine import Engine
+from diffusion_engine.loras.layout import Layout
+from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.memory_plan import plan_memory
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks
@@ -22,8 +24,9 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
     device = choose_device(config.device, gpu_index=gpu_index)
     capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
     pipeline = load_on_cpu(config, device)
-    capabilities = replace(capabilities, revision=revision_of(pipeline))
-    networks = place_networks(config, pipeline, device, capabilities)
+    library = LoRALibrary.of_config(config, pipeline, device)
+    capabilities = replace(capabilities, revision=revision_of(pipeline), loras=library.known)
+    networks = place_networks(config, pipeline, device, capabilities, library.layout)
     engine = Engine(
         networks,
         capabilities,
@@ -34,19 +37,26 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
         num_decoders=config.num_decoders,
         decode_timeout_s=config.decode_timeout_s,
         policy=config.policy,
+        library=library,
     )
     warm_up(engine)
     return engine
 
 
-def place_networks(config: EngineConfig, pipeline: Any, device: torch.device, capabilities: Capabilities) -> Networks:
+def place_networks(
+    config: EngineConfig,
+    pipeline: Any,
+    device: torch.device,
+    capabilities: Capabilities,
+    layout: Layout | None = None,
+) -> Networks:
     """The networks of a pipeline on the CPU, optimized, and on their device as its memory allows."""
     memory = plan_memory(config, pipeline, device, capabilities.sizes)
     if not memory.is_offloaded:
         pipeline.to(device)
     elif config.is_traced:
         raise ValueError("trace is yes, which needs all networks on the GPU, but offload is model; set trace to no")
-    networks = optimized_networks(config, pipeline, device=device, memory=memory)
+    networks = optimized_networks(config, pipeline, device=device, memory=memory, layout=layout)
     if memory.is_offloaded:
         from diffusion_engine.offload import offload_networks  # not at the top: accelerate is needed only for this
 

@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from diffusion_engine.loras.layers import adapt
+from diffusion_engine.loras.layout import Layout
 from diffusion_engine.memory_plan import MemoryPlan, tile_size
 from diffusion_engine.torchscript import TracedNetwork
 
@@ -25,6 +27,7 @@ class Networks:
     tiled_vae: Any  # the same VAE, for large pictures: it encodes and decodes in tiles
     device: torch.device
     dtype: torch.dtype
+    adapted_unet: Any = None  # the UNet with an option `loras`; None: the engine has no adapters
     preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
     cpu_parallel_size: int = 1  # parts of a pass that run at the same time
     memory: MemoryPlan = field(default_factory=MemoryPlan)
@@ -38,11 +41,13 @@ class Networks:
         is_traced: bool = False,
         device: torch.device | None = None,
         memory: MemoryPlan | None = None,
+        layout: Layout | None = None,
     ) -> Self:
-        """Does not change the pipeline.
+        """Does not change the pipeline, but for the layers of the layout.
 
         Args:
             device: of the passes; None: the pipeline's.
+            layout: the UNet's layers that can have adapters.
         """
         controlnet = pipeline.controlnet
         # The control embedding is the same in all steps of a request, so it is computed once.
@@ -50,11 +55,15 @@ class Networks:
         without_embedding._modules = dict(controlnet._modules)
         without_embedding.controlnet_cond_embedding = nn.Identity()
         unet = pipeline.unet
+        adapted_unet: Any = adapt(unet, layout, has_threads=cpu_parallel_size > 1) if layout and layout.inputs else None
         if is_traced:
+            if adapted_unet is not None:
+                adapted_unet = TracedNetwork(adapted_unet, num_halvings=unet.num_upsamplers)
             unet = TracedNetwork(unet, num_halvings=unet.num_upsamplers)
         return cls(
             pipeline=pipeline,
             unet=unet,
+            adapted_unet=adapted_unet,
             controlnet=TracedNetwork(without_embedding) if is_traced else without_embedding,
             control_embedding=controlnet.controlnet_cond_embedding,
             vae=pipeline.vae,

@@ -7,6 +7,7 @@ import torch
 
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.cpu_parallel import suitable_cpu_parallel_size
+from diffusion_engine.loras.layout import Layout
 from diffusion_engine.memory_plan import MemoryPlan
 from diffusion_engine.networks import Networks
 
@@ -15,7 +16,12 @@ MAX_TRACED_PARAMETERS = 100_000_000
 
 
 def optimized_networks(
-    config: EngineConfig, pipeline: Any, *, device: torch.device | None = None, memory: MemoryPlan | None = None
+    config: EngineConfig,
+    pipeline: Any,
+    *,
+    device: torch.device | None = None,
+    memory: MemoryPlan | None = None,
+    layout: Layout | None = None,
 ) -> Networks:
     """The pipeline's networks with the config's optimizations. The pipeline itself gets the new memory layout too.
 
@@ -27,13 +33,14 @@ def optimized_networks(
         use_channels_last(pipeline)
     if config.is_compiled:
         compile_blocks(pipeline)
-        return Networks.of_pipeline(pipeline, device=device, memory=memory)
+        return Networks.of_pipeline(pipeline, device=device, memory=memory, layout=layout)
     return Networks.of_pipeline(
         pipeline,
         cpu_parallel_size=suitable_cpu_parallel_size(device),
         is_traced=is_worth_tracing(pipeline, device) if config.is_traced is None else config.is_traced,
         device=device,
         memory=memory,
+        layout=layout,
     )
 
 

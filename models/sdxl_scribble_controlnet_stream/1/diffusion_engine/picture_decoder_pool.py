@@ -99,8 +99,8 @@ class PictureDecoderPool:
 
     def submit(self, state: RequestState) -> None:
         """Preprocess a request. Its handlers may be called before this returns."""
-        if state.request.image is None and state.request.init_image is None:
-            self._preprocess(state, decode_here)  # there is nothing to decode
+        if state.request.image is None and state.request.init_image is None and not state.request.loras:
+            self._preprocess(state, decode_here)  # there is nothing to decode or to load
             return
         self.start()
         with self._changed:

@@ -60,6 +60,7 @@ class ReceiptWriter:
             **self._maker,
             **negative,
             **request.used_parameters(),
+            **({"loras": [lora.recorded() for lora in state.loras]} if state.loras else {}),
             **state.picture_hashes,
             **({"vae_tiling": True} if state.is_tiled else {}),
             "pixels_sha256": state.pixels_sha256,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
 from diffusion_engine.fitted_picture import MASK_SELECTS, MAX_MASK_BLUR
+from diffusion_engine.loras.parsing import parse_loras
 from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.prompt_syntax import PLAIN, SYNTAXES
 from diffusion_engine.request import DiffusionRequest
@@ -23,6 +24,7 @@ RANDOM_SEED_BITS = 53
 QUEUE_PRIORITIES = ("interactive", "batch")
 INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
+MAX_LORAS_CHARACTERS = 10_000
 # diffusers' default, and for a region one that leaves nothing of its old content.
 DEFAULT_STRENGTH, DEFAULT_STRENGTH_WITH_MASK = 0.8, 1.0
 # More than the text encoders have layers: these are checked when the text is encoded.
@@ -30,7 +32,6 @@ MAX_CLIP_SKIP = 100
 # Inputs without an implementation.
 NOT_SUPPORTED_YET = (
     "preset",
-    "loras",
     "cache",
 )
 
@@ -63,6 +64,7 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         timeout_s=row.timeout(),
         is_batch=row.choice("queue_priority", QUEUE_PRIORITIES, "interactive") == "batch",
         reproducible=row.flag("reproducible"),
+        loras=parse_loras(row.text("loras", "", max_characters=MAX_LORAS_CHARACTERS), capabilities),
         init_image=row.content("init_image"),
         strength=row.strength(),
         mask=row.content("mask"),

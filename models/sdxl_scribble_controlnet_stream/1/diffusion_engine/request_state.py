@@ -77,6 +77,19 @@ class NullListener:
     def failed(self, error: RequestError) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsedLoRA:
+    """An adapter of a request, as the receipt records it."""
+
+    name: str
+    scale: float
+    sha256: str  # of the file
+    changes_texts: bool  # it changes a text encoder
+
+    def recorded(self) -> dict[str, Any]:
+        return {"name": self.name, "scale": self.scale, "sha256": self.sha256}
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class RequestState:
     """The state of a `DiffusionRequest`. One thread at a time writes to it; any thread may call `cancel`."""
@@ -98,6 +111,8 @@ class RequestState:
     is_base64: bool = True  # the picture is returned as base64 text, because the scribble was
     is_tiled: bool = False  # the picture was decoded in tiles, which changes some pixels
     pixels_sha256: str = ""  # of the finished picture, before it is encoded as a file
+
+    loras: tuple[UsedLoRA, ...] = ()  # with their hashes
 
     status: Status = Status.WAITING
     queue_position: int | None = None  # as last reported

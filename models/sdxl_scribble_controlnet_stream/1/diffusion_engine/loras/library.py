@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The adapters of an engine: their files, and those that are loaded."""
+
+import logging
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+
+from diffusion_engine.capabilities import KnownLoRA
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.errors import RequestError
+from diffusion_engine.loras.adapter import Adapter, AdapterCache
+from diffusion_engine.loras.batch import ScaledAdapters
+from diffusion_engine.loras.files import LoRAFile, UnusableLoRAError, examine, load
+from diffusion_engine.loras.layout import Layout
+from diffusion_engine.request import LoRA
+from diffusion_engine.request_state import UsedLoRA
+
+logger = logging.getLogger(__name__)
+
+# The name of diffusers' own files. Such an adapter has the name of its folder or hub repository.
+GENERIC_NAME = "pytorch_lora_weights"
+
+
+class LoRALibrary:
+    """Loads the adapters that requests name. From any thread.
+
+    Args:
+        files: from `examine`. Only these can be named.
+        max_bytes: the size of the loaded adapters that are kept.
+    """
+
+    def __init__(self, files: list[LoRAFile], pipeline: Any, device: torch.device, *, max_bytes: int) -> None:
+        self._pipeline = pipeline
+        self._device = device
+        self._files = {file.name: file for file in files}
+        self._cache = AdapterCache(self._load, max_bytes=max_bytes)
+        self.layout = Layout.of(pipeline.unet, (layer for file in files for layer in file.layers))
+        self.known = tuple(
+            KnownLoRA(name=file.name, trigger_words=file.trigger_words, unusable=file.unusable)
+            for file in sorted(files, key=lambda file: file.name)
+        )
+
+    @classmethod
+    def of_config(cls, config: EngineConfig, pipeline: Any, device: torch.device) -> Self:
+        """The files beside the checkpoint, and those of the parameter `loras`."""
+        paths = lora_paths(config)
+        return cls(
+            [examine(name, path, pipeline) for name, path in paths.items()],
+            pipeline,
+            device,
+            max_bytes=config.lora_memory_mb * 2**20,
+        )
+
+    def adapters(self, loras: tuple[LoRA, ...]) -> ScaledAdapters:
+        """The adapters of a request, loaded. Those with a scale of 0 change nothing, and are omitted.
+
+        Raises:
+            RequestError: a file cannot be used.
+        """
+        return tuple((self._cache.get(lora.name), lora.scale) for lora in loras if lora.scale)
+
+    def prepare(self, loras: tuple[LoRA, ...]) -> tuple[UsedLoRA, ...]:
+        """Load the adapters of a request before it runs, so that no pass waits for the disk."""
+        used = []
+        for lora in loras:
+            adapter = self._cache.get(lora.name)
+            changes_texts = adapter.changes_texts and lora.scale != 0
+            used.append(UsedLoRA(name=lora.name, scale=lora.scale, sha256=adapter.sha256, changes_texts=changes_texts))
+        return tuple(used)
+
+    def _load(self, name: str) -> Adapter:
+        try:
+            return load(self._files[name], self._pipeline, self.layout, self._device)
+        except UnusableLoRAError as error:
+            logger.warning("the LoRA %s cannot be used: %s", name, error)
+            raise RequestError("unusable_lora", f"The LoRA {name} cannot be used. {error}", field="loras") from None
+
+
+def lora_paths(config: EngineConfig) -> dict[str, Path]:
+    """The files by name. Raises `ValueError` if two have the same name."""
+    paths: dict[str, Path] = {}
+    files = [file for source in config.loras for file in files_of(source)]
+    checkpoint = Path(config.checkpoint)
+    if checkpoint.exists():
+        files += files_of(str((checkpoint if checkpoint.is_dir() else checkpoint.parent).absolute() / "loras"))
+    for path in dict.fromkeys(files):
+        name = path.stem if path.stem != GENERIC_NAME else path.parent.name
+        if name in paths:
+            raise ValueError(f"two LoRAs are named {name}: {paths[name]} and {path}; rename one")
+        paths[name] = path
+    return paths
+
+
+def files_of(source: str) -> list[Path]:
+    """The files of a folder, of a hub repository, or the one of `owner/repository/file.safetensors`."""
+    folder = Path(source)
+    if folder.is_dir() or folder.is_absolute():
+        return sorted(folder.glob("*.safetensors"))
+    owner, repository, *rest = source.split("/", 2)
+    if rest:
+        return [Path(hf_hub_download(f"{owner}/{repository}", rest[0]))]
+    snapshot = Path(snapshot_download(source, allow_patterns="*.safetensors"))
+    return sorted(snapshot.glob("*.safetensors"))
