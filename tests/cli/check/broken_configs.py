@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """For each rule for a model's folder: broken configs with a part of the finding, and similar ones that are fine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 TENSORS = """
@@ -47,6 +48,16 @@ def parameter(key: str, value: str) -> str:
 
 
 ENGINE = "from diffusion_engine.config import EngineConfig"
+
+
+def vae(config: str, *parameters: tuple[str, str], folder: str = "xl/vae", model: str = ENGINE) -> "Folder":
+    """An engine whose checkpoint is `xl`, with this config of its VAE."""
+    pairs = (("checkpoint", "xl"), *parameters)
+    texts = " ".join(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in pairs)
+    whole = f'{{"_class_name": "AutoencoderKL", "block_out_channels": [128, 256]{config}}}'
+    return Folder(f"{UNBATCHED} {texts}", model, files={f"{folder}/config.json": whole})
+
+
 AUTO_COMPLETE = """
 class TritonPythonModel:
     @staticmethod
@@ -80,6 +91,7 @@ class Folder:
     model_py: str | None = field(default_factory=lambda: model_py('[pb_utils.Tensor("y", value)]'))
     version: str = "1"
     name: str = "m"
+    files: Mapping[str, str] = field(default_factory=dict)  # more files of the version
 
 
 # rule code → broken folders with a part of the finding, folders that are fine
@@ -207,6 +219,24 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
             Folder(parameter("checkpoint", "owner/model/x.safetensors"), ENGINE),
             Folder(parameter("checkpoint", "/mnt/x.safetensors"), ENGINE),
             Folder(parameter("checkpoint", "demo")),
+        ],
+    ),
+    "vae-in-float32": (
+        [
+            (vae(', "force_upcast": true'), "xl/vae/config.json sets force_upcast: on a GPU the VAE runs in float32"),
+            (vae(""), "decoding 1024x1024 takes 3 GiB"),
+            (vae("", ("dtype", "fp16"), ("vae_dtype", "auto"), ("device", "cpu")), "takes 3 GiB"),
+            (vae(', "block_out_channels": 7'), "takes 3 GiB"),
+            (vae("", ("vae", "own"), folder="own"), "own/config.json sets force_upcast"),
+        ],
+        [
+            vae(', "force_upcast": false'),
+            vae("", ("dtype", "bfloat16")),
+            vae("", ("device", "cpu")),
+            vae("", ("vae_dtype", "bfloat16")),
+            vae("", ("vae", "owner/vae")),
+            vae("", model="import torch"),
+            vae("]"),
         ],
     ),
     "no-model-file": (

@@ -24,6 +24,9 @@ def read(folder: Folder, tmp_path: Path) -> repository.ModelFolder:
         (tmp_path / folder.name / "config.pbtxt").write_text(folder.config)
     if folder.model_py is not None:
         (version / "model.py").write_text(folder.model_py)
+    for name, content in folder.files.items():
+        (version / name).parent.mkdir(parents=True, exist_ok=True)
+        (version / name).write_text(content)
     (model,) = repository.read(tmp_path)
     return model
 

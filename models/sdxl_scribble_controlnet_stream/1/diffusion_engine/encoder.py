@@ -37,6 +37,7 @@ class Encoded:
     kept: KeptRegion | None = None  # for a request with a mask
     adapters: ScaledAdapters = ()
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
+    last_input: torch.Tensor | None = None  # (1, 4, h, w), the latents before the last step
 
 
 class Encoder:

@@ -25,6 +25,7 @@ from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedulers
+from diffusion_engine.non_finite import non_finite_error
 from diffusion_engine.output_processor import OutputProcessor
 from diffusion_engine.pass_runner import PassRunner
 from diffusion_engine.picture_decoder import memory_for
@@ -37,7 +38,7 @@ from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.request_state import BatchKey, Listener, RequestState, Status
 from diffusion_engine.row_limits import RowLimits
 from diffusion_engine.step_scheduler import Policy, StepScheduler
-from diffusion_engine.vae_decoder import Pixels, VAEDecoder, not_finite
+from diffusion_engine.vae_decoder import Pixels, VAEDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Engine:
         self.max_side = max_side
         self._is_guided_by_embedding = networks.is_guided_by_embedding
         self._device = networks.device
-        self._memory = networks.memory
+        self._networks = networks
         self._runs_on = {
             "version": ENGINE_VERSION,
             "device": str(self._device),
@@ -144,7 +145,7 @@ class Engine:
                     for size in self.capabilities.sizes
                 },
                 "policy": str(self.step_scheduler.policy),
-                **self._memory.describe(),
+                **self._networks.memory.describe(),
                 "decoders": {"running": num_decoders, "of": self._picture_decoders.count},
                 **self._runs_on,
             },
@@ -267,7 +268,7 @@ class Engine:
             if is_finite:
                 finite.append(state)
             else:
-                self._evict(state, not_finite(f"in step {state.step_index} of {state.num_steps}"))
+                self._evict(state, non_finite_error(self._networks, state))
         return finite
 
     def _report_progress(self, states: list[RequestState]) -> None:

@@ -81,6 +81,7 @@ class PassRunner:
         """One step of each request's noise scheduler. If one fails, only its request is evicted."""
         advanced = []
         for state, noise_pred in zip(states, noise, strict=True):
+            state.encoded.last_input = state.encoded.latents
             error = attempt(partial(self._noise_scheduler.advance, state, noise_pred))
             if error is None:
                 advanced.append(state)

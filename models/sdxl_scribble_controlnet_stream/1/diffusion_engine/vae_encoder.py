@@ -22,7 +22,8 @@ class VAEEncoder:
         Raises:
             RequestError: the VAE's output is not finite.
         """
-        vae = self._networks.vae
+        is_tiled = self._networks.memory.is_tiled(*image.size)
+        vae = self._networks.tiled_vae if is_tiled else self._networks.vae
         pixels = torch.from_numpy(np.array(image)).to(self._networks.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
         scaled = pixels.to(torch.float32).div(255).mul(2).sub(1).to(vae.dtype)  # -1 to 1
         latents = vae.encode(scaled).latent_dist.sample(generator)
