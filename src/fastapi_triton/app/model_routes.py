@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`/models`: lists Triton's models, describes each one, and serves the generated endpoints of all by one route."""
 
-from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,9 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fastapi_triton.core import paths
-from fastapi_triton.core.errors import invalid_field, shown
-from fastapi_triton.core.suggestions import nearest
-from fastapi_triton.endpoints import openapi
+from fastapi_triton.endpoints import openapi, query_options
 from fastapi_triton.endpoints.generated import classification, pictures, schemas
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
 from fastapi_triton.endpoints.generated.infer_path import DEFAULT_OPTIONS, InferOptions, InferPath
@@ -153,23 +150,17 @@ def router(generated: GeneratedModels, endpoint: GeneratedEndpoint) -> APIRouter
 
 
 def _options(request: Request) -> InferOptions:
-    """The options of a query. FastAPI would ignore unknown ones, and all but the last of a repeated one.
+    """The options of a query.
 
     Raises:
-        InvalidRequestError: it has such an option.
+        InvalidRequestError: an option is unknown or repeated.
         RequestValidationError: an option has an invalid value.
     """
-    if not request.scope["query_string"]:
+    options = query_options.read(request.scope, InferOptions.model_fields)
+    if not options:
         return DEFAULT_OPTIONS
-    options = request.query_params.multi_items()
-    for name, count in Counter(name for name, _ in options).items():
-        if name not in InferOptions.model_fields:
-            detail = f"There is no query option `{shown(name)}`{nearest(name, InferOptions.model_fields)}"
-            raise invalid_field(name, "unsupported_parameter", detail if detail.endswith("?") else f"{detail}.")
-        if count > 1:
-            raise invalid_field(name, "repeated_field", f"The query has `{name}` {count} times. Send it once.")
     try:
-        return InferOptions.model_validate(dict(options))
+        return InferOptions.model_validate(options)
     except ValidationError as error:
         raise RequestValidationError([{**each, "loc": ("query", *each["loc"])} for each in error.errors()]) from None
 

@@ -19,6 +19,7 @@ connect to Triton (`triton.transport`), or the picture APIs, jobs and `/v2` that
 | `annotations` | the values that a pydantic field accepts |
 | `fields` | the tensor of a field; renames tensors to fields in errors |
 | `content_negotiation` | the media type that the client accepts |
+| `query_options` | the options in a request's URL |
 | `responses` | a model's outputs → JSON, or the picture itself |
 | `sse` | server-sent events with heartbeats |
 | `openapi` | the parts of the OpenAPI document that all families share |

@@ -38,6 +38,12 @@ def notes(values: Mapping[str, Any], unserved: Mapping[str, Unserved], known: It
     return found if num_more <= 0 else [*found[:MAX_NOTES], f"{num_more:,} more fields were ignored."]
 
 
+def query_notes(options: Iterable[str]) -> list[str]:
+    """A note for the options of a URL's query, which these APIs do not have."""
+    names = [f"`{shown(name)}`" for name in options]
+    return [f"The URL's query was ignored: {', '.join(names[:MAX_NOTES])}. Send fields in the body."] if names else []
+
+
 def _is_neutral(value: Any, field: Unserved | None) -> bool:
     return value in _NOTHING or (field is not None and value in field.neutral)
 

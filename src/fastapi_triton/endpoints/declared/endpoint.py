@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from fastapi_triton.core.errors import FastAPITritonError, NotAcceptableError, NotFoundError
-from fastapi_triton.endpoints import content_negotiation, images, responses
+from fastapi_triton.endpoints import content_negotiation, images, query_options, responses
 from fastapi_triton.endpoints.declared.declaration import Declaration
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, Run
 from fastapi_triton.endpoints.declared.model import DeclaredModel
@@ -160,6 +160,7 @@ class DeclaredTranslation(Translation):
         self._accept: str | None = None
 
     def negotiate(self) -> None:
+        query_options.read(self._scope)
         self._accept = _accept(self._scope)
         self.media_type = content_negotiation.choose(self._accept, self.endpoint.offers)
 
