@@ -8,6 +8,7 @@ from fastapi_triton.core import paths, problem_details
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.pictures.a1111 import errors as a1111_errors
 from fastapi_triton.pictures.a1111 import routes as a1111
+from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
 from fastapi_triton.pictures.openai import errors as openai_errors
 from fastapi_triton.pictures.openai import routes as openai_images
@@ -25,5 +26,5 @@ def mount(app: FastAPI, models: PictureModels, settings: Settings) -> list[type[
     if settings.a1111_api:
         problem_details.set_error_format(app, paths.A1111, a1111_errors.response)
         app.include_router(a1111.router(models))
-        bodies.append(Txt2ImgRequest)
+        bodies += [Txt2ImgRequest, Img2ImgRequest]
     return bodies

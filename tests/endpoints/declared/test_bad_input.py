@@ -52,6 +52,12 @@ async def test_the_error_names_the_bad_field(
     assert not triton.requests
 
 
+async def test_query_options_are_rejected(client: httpx2.AsyncClient, triton: FakeTriton, body: Body) -> None:
+    problem = problem_of(await client.post(f"{PATH}?seed=3", json=body()), 422)
+    assert problem["detail"] == "There is no query option `seed`; send fields in the body."
+    assert not triton.requests
+
+
 @pytest.mark.parametrize(
     ("changes", "detail"),
     [

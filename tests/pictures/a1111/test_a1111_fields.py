@@ -243,3 +243,8 @@ async def test_an_impossible_clip_skip_is_rejected(client: httpx2.AsyncClient) -
         response = await client.post(TXT2IMG, json=body)
         assert (response.status_code, response.json()["code"]) == (422, "out_of_range")
         assert "CLIP_stop_at_last_layers" in response.json()["detail"]
+
+
+async def test_query_options_are_noted(client: httpx2.AsyncClient) -> None:
+    response = await client.post(f"{TXT2IMG}?steps=9&x=1", json=PROMPT)
+    assert response.json()["notes"] == ["The URL's query was ignored: `steps`, `x`. Send fields in the body."]

@@ -64,3 +64,8 @@ async def test_each_field_is_served_rejected_or_noted(client: httpx2.AsyncClient
                 ignored.append((route, name))
             assert not isinstance(found, str) or found == name
     assert ignored == []
+
+
+async def test_query_options_are_noted(client: httpx2.AsyncClient) -> None:
+    response = await client.post(f"{GENERATIONS}?api-version=1", json=PLAIN)
+    assert response.json()["notes"] == ["The URL's query was ignored: `api-version`. Send fields in the body."]

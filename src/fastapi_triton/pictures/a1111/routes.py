@@ -26,6 +26,7 @@ from fastapi_triton.pictures.a1111.schemas import PicturesPlan, PicturesRequest,
 from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
+from fastapi_triton.pictures.unserved_fields import query_notes
 
 _V1 = f"{paths.A1111}/v1"
 # Clients request these lists before their first picture. Most of them are empty.
@@ -96,6 +97,7 @@ class PicturesTranslation(Translation):
         self.admission = checkpoints.models.least_busy
         self.model = checkpoints.models.default.name
         self._owner = TaskOwner.of(request)
+        self._query = request.query_params
         self._kind = kind
         self._checkpoints = checkpoints
         self._text_to_image = checkpoints.models.default  # until `prepare` chooses
@@ -127,6 +129,7 @@ class PicturesTranslation(Translation):
         self._text_to_image, self.admission = model, model.endpoint.admission
         current_record.get().model = model.name
         self.plan = schemas.plan(self.body, model, await model.capabilities())
+        self.plan.notes.extend(query_notes(self._query))
         self.num_slots = len(self.plan.batch)
         task = self._task = self._tasks.add(self._owner, self.num_slots, task_id=self.body.force_task_id)
         task.serving, self.ticket = self._serving, task.ticket

@@ -27,6 +27,7 @@ from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Picture, Size
+from fastapi_triton.pictures.unserved_fields import query_notes
 
 # Clients expect this object. Nothing is counted in tokens here.
 _USAGE = {
@@ -92,6 +93,7 @@ class ImagesTranslation(Translation):
         self.admission = models.least_busy
         self.model = models.default.name
         self._scope = request.scope
+        self._query = request.query_params
         self._body_model = body_model
         self._models = models
         self._text_to_image = models.default  # until `prepare` chooses
@@ -110,6 +112,7 @@ class ImagesTranslation(Translation):
         self.admission = model.endpoint.admission
         current_record.get().model = model.name
         self.plan = await schemas.plan(self.body, model)
+        self.plan.notes += query_notes(self._query)
         await self._text_to_image.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
 
