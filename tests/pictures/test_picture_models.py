@@ -164,13 +164,21 @@ async def test_model_that_is_loading_is_not_unknown(
 
 
 async def test_models_with_other_tensors_stay_out(
-    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, scribble_config: ModelConfig
+    client: httpx2.AsyncClient,
+    app: TritonFrontend,
+    triton: FakeTriton,
+    scribble_config: ModelConfig,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     add_pair(triton, replace(scribble_config, inputs=scribble_config.inputs[1:]), "without_prompt", "x")
     triton.add(replace(scribble_config, name="without_stream", parameters=()))
     triton.add(replace(scribble_config, name="lost_stream", parameters=(("stream_model", "nowhere"),)))
-    await app.registry.poll()
+    with caplog.at_level("INFO"):
+        await app.registry.poll()
     assert await ids(client) == [MODEL, OTHER]
+    (line,) = [each.getMessage() for each in caplog.records if "do not offer" in each.getMessage()]
+    assert line.startswith(f"the picture APIs do not offer without_prompt, because it differs from {MODEL}:")
+    assert "`ScribbleRequest.prompt`: the model without_prompt has no input of that name" in line
 
 
 async def test_a_busy_model_does_not_turn_away_requests_to_another(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models that the picture APIs offer: those of declared endpoints, and Triton's others with the same tensors."""
 
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -13,6 +14,8 @@ from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.pictures.text_to_image import TextToImage
 from fastapi_triton.triton.model_config import ModelConfig
 
+logger = logging.getLogger(__name__)
+
 
 class PictureModels:
     """The models by name. The first is the default; its endpoint declares the fields of all of them.
@@ -24,6 +27,8 @@ class PictureModels:
     def __init__(self, endpoint: InferEndpoint, *, finds_loaded: bool) -> None:
         self.default = TextToImage(endpoint)
         self._by_name = {self.default.name: self.default}
+        # The reasons that were logged last why a model is not offered.
+        self._logged: dict[str, list[str]] = {}
         self._registry = endpoint.services.registry
         if finds_loaded:
             self._registry.subscribe(self._add_loaded)
@@ -95,10 +100,20 @@ class PictureModels:
         stream = self._registry.model(config.called_model) if config.called_model else None
         if stream is None or stream.config is None:
             return False
-        declaration = self.default.endpoint.declaration
-        return not contract.mismatches(
-            declaration.request, declaration.response, config, stream.config, declaration.unstreamable
+        declared = self.default.endpoint.declaration
+        problems = contract.mismatches(
+            declared.request, declared.response, config, stream.config, declared.unstreamable
         )
+        if problems and problems != self._logged.get(config.name):
+            reasons = "\n  ".join(problems)
+            logger.info(
+                "the picture APIs do not offer %s, because it differs from %s:\n  %s",
+                config.name,
+                declared.model,
+                reasons,
+            )
+        self._logged[config.name] = problems
+        return not problems
 
     def _endpoint(self, config: ModelConfig) -> InferEndpoint:
         default = self.default.endpoint
