@@ -79,6 +79,51 @@ def test_edit_returns_the_picture_of_the_declared_endpoint(scribble_server: Serv
     assert (picture.format, edited.size, edited.output_format) == ("PNG", "128x128", "png")
 
 
+def painting(size: tuple[int, int] = (128, 128)) -> Image.Image:
+    """A picture to change."""
+    return Image.linear_gradient("L").resize(size).convert("RGB")
+
+
+def as_png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def assert_only_right_half_changed(picture: Image.Image, *, border: int = 0) -> None:
+    left, right = (0, 0, 64 - border, 128), (64, 0, 128, 128)
+    assert difference(picture.crop(left), painting().crop(left)) == 0
+    assert difference(picture.crop(right), painting().crop(right)) > 20
+
+
+def test_edit_with_a_mask_changes_only_the_transparent_part(scribble_server: Server, client: openai.OpenAI) -> None:
+    mask = painting().convert("RGBA")
+    mask.paste((0, 0, 0, 0), (64, 0, 128, 128))
+    files = {"image": as_png(painting()), "mask": as_png(mask)}
+    edited = client.images.edit(**files, prompt="a red house", size="128x128", extra_body={"seed": 5, **QUICK})
+    picture = opened(bytes_of((edited.data or [])[0]))
+    assert_only_right_half_changed(picture)
+    encoded = {name: base64.b64encode(each).decode() for name, each in files.items()}
+    with_scribble = scribble_server.post(
+        PATH,
+        json={
+            "prompt": "a red house",
+            "image": base64.b64encode(HOUSE.read_bytes()).decode(),
+            "init_image": encoded["image"],
+            "mask": encoded["mask"],
+            "mask_selects": "transparent",
+            "output_format": "png",
+            "strength": 0.7,
+            "seed": 5,
+            "num_inference_steps": 10,
+        },
+    ).json()
+    assert with_scribble["info"]["strength"] == 0.7
+    other = opened(base64.b64decode(with_scribble["generated_image"]))
+    assert_only_right_half_changed(other)
+    assert difference(picture, other) > 20
+
+
 def test_several_pictures_have_consecutive_seeds(client: openai.OpenAI) -> None:
     both = client.images.generate(prompt="a red house", n=2, extra_body={"seed": 8, **QUICK}).data or []
     alone = client.images.generate(prompt="a red house", extra_body={"seed": 9, **QUICK}).data or []
@@ -213,6 +258,29 @@ def test_a1111_client_draws_with_a_scribble(scribble_server: Server, a1111: webu
     plain = opened(base64.b64decode(scribble_server.post(PATH, json=body).json()["generated_image"]))
     first, second = made.images
     assert difference(second, plain) <= 1 < difference(first, plain)
+
+
+def test_a1111_client_changes_a_region(a1111: webuiapi.WebUIApi) -> None:
+    mask = Image.new("L", (128, 128))
+    mask.paste(255, (64, 0, 128, 128))
+    made = a1111.img2img(
+        images=[painting()],
+        mask_image=mask,
+        mask_blur=2,
+        prompt="a red house",
+        steps=6,
+        seed=3,
+        controlnet_units=[unit()],
+        denoising_strength=1.0,
+        width=128,
+        height=128,
+        inpainting_fill=1,
+        inpaint_full_res=False,
+    )
+    assert_only_right_half_changed(made.image, border=8)
+    assert made.info["notes"] == []
+    with pytest.raises(RuntimeError, match="denoising_strength"):
+        a1111.img2img(images=[painting()], prompt="a red house", steps=6, denoising_strength=0.1)
 
 
 def test_interrupt_stops_only_the_callers_picture(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
