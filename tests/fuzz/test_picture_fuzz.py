@@ -7,7 +7,10 @@ import random
 
 import pytest
 from diffusion_engine.errors import RequestError
-from diffusion_engine.scribble import read_scribble
+from diffusion_engine.fitted_picture import MaskDecoding, PictureDecoding
+from diffusion_engine.pictures import examine
+from diffusion_engine.placement import Placement
+from diffusion_engine.scribble import ScribbleDecoding
 
 from fastapi_triton.core.errors import TooLargeError
 from fastapi_triton.endpoints import images
@@ -18,6 +21,18 @@ FEW, MANY = 100, int(os.environ.get("FUZZ_PICTURES", "20000"))
 # The tests' configuration makes Pillow's warnings errors; the engine ignores them.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 LIMITS = images.ImageLimits(max_pixels=100_000)
+
+
+def decode(content: bytes) -> None:
+    """As a scribble, as a picture to start from, and as a mask."""
+    structure = examine(content, max_pixels=LIMITS.max_pixels)
+    place = Placement.of(structure.upright_size, (96, 64))
+    for decoding in (
+        ScribbleDecoding("auto"),
+        PictureDecoding.at(place),
+        MaskDecoding.at(place, selects="black", blur=2),
+    ):
+        decoding.decode(structure.essential(content), structure)
 
 
 def fuzz(count: int) -> None:
@@ -33,7 +48,7 @@ def fuzz(count: int) -> None:
         except Exception as error:  # noqa: BLE001
             pytest.fail(f"number {number} of seed {SEED}: the frontend: {error!r}: {content!r}")
         try:
-            read_scribble(content, max_pixels=LIMITS.max_pixels)
+            decode(content)
             num_decoded += 1
         except RequestError:
             pass

@@ -17,10 +17,12 @@ import pytest
 from diffusion_engine import picture_decoder
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.errors import RequestError
+from diffusion_engine.fitted_picture import MaskDecoding, PictureDecoding
 from diffusion_engine.metrics import EngineMetrics
 from diffusion_engine.picture_decoder import PictureDecoder, memory_for
 from diffusion_engine.picture_decoder_pool import Handlers, PictureDecoderPool
 from diffusion_engine.pictures import examine
+from diffusion_engine.placement import Placement
 from diffusion_engine.preprocessing import preprocess
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState
@@ -307,10 +309,35 @@ def test_decoder_process_finds_the_same_strokes(decoder: PictureDecoder, path: P
     assert there.describe() == here.describe()
 
 
+def test_decoder_process_fits_pictures_and_masks_alike(decoder: PictureDecoder) -> None:
+    content = as_file(drawing((80, 40)).convert("RGBA"))
+    structure = examine(content, max_pixels=MAX_PIXELS)
+    place = Placement.of(structure.upright_size, (96, 96))
+    for decoding in (PictureDecoding.at(place), MaskDecoding.at(place, selects="black", blur=2.0)):
+        there = decoder.decode(decoding, content, structure, check=lambda: None)
+        here = decoding.decode(content, structure)
+        assert (there.mode, there.size, there.tobytes()) == (here.mode, (96, 96), here.tobytes())
+    with pytest.raises(ValueError, match="not enough"):  # the response of a decoder that a file has taken over
+        decoding.unpack({}, bytes(10))
+
+
+def test_errors_name_the_field_that_is_decoded(decoder: PictureDecoder) -> None:
+    content = as_file(drawing())
+    structure = examine(content, max_pixels=MAX_PIXELS)
+    place = Placement.of(structure.upright_size, (96, 96))
+    cut = content[: len(content) * 3 // 4]
+    with pytest.raises(RequestError, match="`mask` is cut off") as rejection:
+        decoder.decode(MaskDecoding.at(place, selects="white", blur=0), cut, structure, check=lambda: None)
+    assert rejection.value.field == "mask"
+
+
 def test_decoder_survives_every_odd_file(decoder: PictureDecoder) -> None:
     pid = decoder.pid
     for make in HARMLESS.values():
         decode(decoder, make())
+        structure = examine(make(), max_pixels=MAX_PIXELS)
+        initial = PictureDecoding.at(Placement.of(structure.upright_size, (96, 64)))
+        decoder.decode(initial, structure.essential(make()), structure, check=lambda: None)
     assert decoder.pid == pid
     assert psutil.Process(pid).memory_info().rss < 200 * 1024 * 1024
 

@@ -18,15 +18,13 @@ class Decoding(ABC, Generic[T]):
     def decode(self, content: bytes, structure: Structure) -> T:
         """Decode a picture file. `content` may lack the parts that decoders do not need."""
 
-    @staticmethod
     @abstractmethod
-    def pack(result: T) -> tuple[dict[str, Any], bytes]:
+    def pack(self, result: T) -> tuple[dict[str, Any], bytes]:
         """A result as JSON and bytes."""
 
-    @staticmethod
     @abstractmethod
-    def unpack(facts: dict[str, Any], content: bytes) -> T:
-        """The inverse of `pack`."""
+    def unpack(self, facts: dict[str, Any], content: bytes) -> T:
+        """The inverse of `pack`. A decoder may have been taken over by a file, so it may return anything."""
 
 
 class Decode(Protocol):

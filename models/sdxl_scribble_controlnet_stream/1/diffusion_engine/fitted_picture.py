@@ -22,16 +22,23 @@ MAX_MASK_BLUR = 64.0
 REDUCING_GAP = 3.0
 
 
+@dataclass(frozen=True, slots=True)
 class FittedDecoding(Decoding[Image.Image]):
-    """Results are packed as their plain pixels."""
+    """A picture of this size on a canvas. The result has the canvas's size, and is packed as its plain pixels."""
 
-    @staticmethod
-    def pack(result: Image.Image) -> tuple[dict[str, Any], bytes]:
-        return {"mode": result.mode, "size": result.size}, result.tobytes()
+    mode: ClassVar[str]
+    canvas: tuple[int, int]
+    size: tuple[int, int]
 
-    @staticmethod
-    def unpack(facts: dict[str, Any], content: bytes) -> Image.Image:
-        return Image.frombytes(facts["mode"], tuple(facts["size"]), content)
+    @property
+    def placement(self) -> Placement:
+        return Placement(self.canvas, self.size)
+
+    def pack(self, result: Image.Image) -> tuple[dict[str, Any], bytes]:
+        return {}, result.tobytes()
+
+    def unpack(self, facts: dict[str, Any], content: bytes) -> Image.Image:  # noqa: ARG002
+        return Image.frombytes(self.mode, self.canvas, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,7 @@ class PictureDecoding(FittedDecoding):
     """The colours (RGB), on white. A picture of another shape is not cropped: the colours of its edges continue."""
 
     field: ClassVar[str] = "init_image"
-    canvas: tuple[int, int]
-    size: tuple[int, int]
+    mode: ClassVar[str] = "RGB"
 
     @classmethod
     def at(cls, placement: Placement) -> Self:
@@ -52,7 +58,7 @@ class PictureDecoding(FittedDecoding):
             fitted = resized(with_alpha(picture), self.size)
             white = Image.new("RGBA", fitted.size, "white")
             flat = Image.alpha_composite(white, fitted.convert("RGBA")).convert("RGB")
-        return extended(flat, Placement(self.canvas, self.size))
+        return extended(flat, self.placement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,7 @@ class MaskDecoding(FittedDecoding):
     """A mask (L), white where the result is painted anew. Transparent pixels are kept, unless they are selected."""
 
     field: ClassVar[str] = "mask"
-    canvas: tuple[int, int]
-    size: tuple[int, int]
+    mode: ClassVar[str] = "L"
     selects: str
     blur: float
 
@@ -73,7 +78,7 @@ class MaskDecoding(FittedDecoding):
         with reading(self.field):
             picture = open_upright(content, structure, field=self.field)
             mask = resized(self._selected(with_alpha(picture)), self.size)
-        fitted = extended(mask, Placement(self.canvas, self.size))
+        fitted = extended(mask, self.placement)
         return fitted.filter(ImageFilter.GaussianBlur(self.blur)) if self.blur else fitted
 
     def _selected(self, picture: Image.Image) -> Image.Image:

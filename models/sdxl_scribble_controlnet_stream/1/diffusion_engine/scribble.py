@@ -89,13 +89,11 @@ class ScribbleDecoding(Decoding[Scribble]):
     def decode(self, content: bytes, structure: Structure) -> Scribble:
         return decode_scribble(content, structure, self.invert)
 
-    @staticmethod
-    def pack(result: Scribble) -> tuple[dict[str, Any], bytes]:
+    def pack(self, result: Scribble) -> tuple[dict[str, Any], bytes]:
         facts = {name: getattr(result, name) for name in FACTS} | {"shape": result.strokes.shape}
         return facts, np.packbits(result.strokes).tobytes()
 
-    @staticmethod
-    def unpack(facts: dict[str, Any], content: bytes) -> Scribble:
+    def unpack(self, facts: dict[str, Any], content: bytes) -> Scribble:
         height, width = facts.pop("shape")
         bits = np.unpackbits(np.frombuffer(content, np.uint8), count=height * width)
         strokes = bits.reshape(height, width).astype(np.bool_)
