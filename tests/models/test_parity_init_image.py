@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLControlNetImg2ImgPipeline, StableDiffusionXLControlNetInpaintPipeline
 from diffusion_engine.capabilities import SCHEDULERS, Capabilities
+from diffusion_engine.memory_plan import MemoryPlan
+from diffusion_engine.networks import Networks
 from diffusion_engine.preprocessing import preprocess
 from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.request_parser import parse_request
@@ -84,10 +87,10 @@ class StockPipelines:
     def pixels(self, name: str) -> Pixels:
         """The picture of a case, (H, W, 3), made once. Outside of the mask it has the initial picture's pixels."""
         if name not in self._made:
-            self._made[name] = self._make(CASES[name])
+            self._made[name] = self.made(CASES[name])
         return self._made[name]
 
-    def _make(self, values: dict[str, Any]) -> Pixels:
+    def made(self, values: dict[str, Any]) -> Pixels:
         state = RequestState(
             request=parse_request(row(**values), self._capabilities), listener=NullListener(), arrived=0.0
         )
@@ -176,3 +179,35 @@ def test_picture_is_the_same_in_mixed_company(
     assert {name: difference for name, difference in differences.items() if difference > MOST} == {}
     expected = stock.pixels(**ordinary)
     assert max(largest_difference(each.pixels(), expected) for each in others) <= MOST
+
+
+def test_large_pictures_are_encoded_in_tiles_as_by_diffusers(
+    make_driver: Callable[..., Driver], networks: Networks, stocks: StockPipelines, pipeline: Any
+) -> None:
+    """By plan, and if memory runs out, except for a reproducible request."""
+
+    class WithoutMemory:
+        def encode(self, picture: torch.Tensor) -> Any:
+            if picture.shape[-1] < size[0]:
+                return networks.vae.encode(picture)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(networks.vae, name)
+
+    size = (192, 192)
+    values = {"width": 192, "height": 192, "num_inference_steps": 2, "init_image": as_file(scene(size))}
+    planned = make_driver(networks=replace(networks, memory=MemoryPlan(tiled_sizes=frozenset({size}))))
+    tiled = planned.join(**values)
+    planned.finish()
+    pipeline.vae.enable_tiling()
+    expected = stocks.made(values)
+    pipeline.vae.disable_tiling()
+    assert largest_difference(tiled.pixels(), expected) <= MOST
+    assert largest_difference(tiled.pixels(), stocks.made(values)) > MOST  # tiles do change pixels
+    short_of_memory = make_driver(networks=replace(networks, vae=WithoutMemory()))
+    retried, failed = (short_of_memory.join(**values, reproducible=each) for each in (False, True))
+    short_of_memory.finish()
+    assert failed.error().code == "out_of_memory"
+    assert retried.picture().info["vae_tiling"] is True
+    assert "tiles were encoded" in retried.picture().info["notes"][0]

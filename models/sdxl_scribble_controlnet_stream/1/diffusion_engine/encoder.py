@@ -103,7 +103,7 @@ class Encoder:
         """The latents before the first step, and what a mask keeps. Draws random numbers in diffusers' order."""
         if state.init_image is None:
             return self._noise(state, generator) * schedule.init_noise_sigma, None
-        clean = self._vae_encoder.encode(state.init_image, generator)
+        clean = self._vae_encoder.initial_latents(state, generator)
         noise = self._noise(state, generator)
         if state.mask is None:
             return schedule.add_noise(clean, noise, 0), None

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encodes the pictures that requests start from: pixels → latents."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from PIL import Image
 
+from diffusion_engine.errors import is_out_of_memory
 from diffusion_engine.networks import Networks
+from diffusion_engine.request_state import RequestState
 from diffusion_engine.vae_decoder import LatentScale, vae_not_finite
 
 
@@ -16,21 +19,37 @@ class VAEEncoder:
         self._networks = networks
 
     @torch.inference_mode()
-    def encode(self, image: Image.Image, generator: torch.Generator) -> torch.Tensor:
-        """An RGB picture → its latents in the steps' scale, (1, 4, h, w). They are a sample, drawn from the generator.
+    def initial_latents(self, state: RequestState, generator: torch.Generator) -> torch.Tensor:
+        """The latents of the request's initial picture in the steps' scale, (1, 4, h, w): a sample from the generator.
+
+        If memory runs out, the picture is encoded again in tiles, once, except for a reproducible request.
 
         Raises:
             RequestError: the VAE's output is not finite.
         """
-        is_tiled = self._networks.memory.is_tiled(*image.size)
-        vae = self._networks.tiled_vae if is_tiled else self._networks.vae
-        pixels = torch.from_numpy(np.array(image)).to(self._networks.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        scaled = pixels.to(torch.float32).div(255).mul(2).sub(1).to(vae.dtype)  # -1 to 1
-        latents = vae.encode(scaled).latent_dist.sample(generator)
-        if not bool(torch.isfinite(latents).all()):
-            raise vae_not_finite(vae.dtype)
-        return LatentScale.of(vae).apply(latents.to(self._networks.dtype))
+        networks = self._networks
+        if networks.memory.is_tiled(state.key.width, state.key.height):
+            return self._encode(networks.tiled_vae, state, generator)
+        try:
+            return self._encode(networks.vae, state, generator)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or state.request.reproducible:
+                raise
+        torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed encoding
+        state.notes.append("the GPU's memory was too small to encode `init_image` at once, so tiles were encoded")
+        state.is_tiled = True
+        return self._encode(networks.tiled_vae, state, generator)
 
     def skip_sample(self, latents: torch.Tensor, generator: torch.Generator) -> None:
         """Draw the sample of a second picture of this size, and drop it."""
         torch.randn(latents.shape, generator=generator, dtype=self._networks.vae.dtype)
+
+    def _encode(self, vae: Any, state: RequestState, generator: torch.Generator) -> torch.Tensor:
+        dtype = self._networks.vae.dtype
+        # Copied as bytes, and converted on the device.
+        pixels = torch.from_numpy(np.array(state.init_image)).to(self._networks.device)  # (H, W, 3)
+        scaled = pixels.permute(2, 0, 1)[None].to(torch.float32).div(255).mul(2).sub(1)  # (1, 3, H, W), -1 to 1
+        latents = vae.encode(scaled.to(dtype)).latent_dist.sample(generator)
+        if not bool(torch.isfinite(latents).all()):
+            raise vae_not_finite(dtype)
+        return LatentScale.of(self._networks.vae).apply(latents.to(self._networks.dtype))
