@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The endpoints of this app. Edit them, or add endpoints and plain FastAPI routes. `fastapi-triton serve` runs it."""
 
-from pydantic import BaseModel, Field, Json
+from pydantic import BaseModel, Field, Json, RootModel
 
 from fastapi_triton import Base64Image, TritonFrontend
 
 app = TritonFrontend(title="SDXL scribble ControlNet")
+
+
+class LoRA(BaseModel, extra="forbid"):
+    name: str = Field(max_length=200)
+    scale: float = Field(1.0, ge=-4, le=4)
+
+
+class LoRAs(RootModel[list[LoRA]]):
+    """Adapters of the checkpoint that change the picture."""
 
 
 class ScribbleRequest(BaseModel):
@@ -27,6 +36,7 @@ class ScribbleRequest(BaseModel):
     scheduler: str | None = Field(None, max_length=100)
     timestep_spacing: str | None = Field(None, pattern="^(leading|linspace|trailing)$")
     eta: float | None = Field(None, ge=0, le=1, description="with the schedulers ddim and tcd")
+    loras: LoRAs | None = Field(None, description="such as [{name: watercolour, scale: 0.8}]")
     output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
     output_quality: int | None = Field(None, ge=1, le=100)
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="whether the scribble is dark on light")

@@ -7,6 +7,7 @@ This package owns the translations. It must not know Triton: it uses the endpoin
 | --- | --- |
 | `routes` | adds the enabled APIs to the app |
 | `picture_models` | the models that these APIs offer, by name |
+| `loras` | LoRAs in A1111's tags and in names of OpenAI's models |
 | `text_to_image` | the endpoint for these APIs: picture sizes, seeds, several pictures per request |
 | `unserved_fields` | notes about fields that are not served, and about misspelled names |
 | `previews` | converts a model's preview to a given size and format |

@@ -48,6 +48,7 @@ class Capabilities:
     sizes: tuple[Size, ...] = ()
     schedulers: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    loras: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any], *, name: str) -> Self:
@@ -57,6 +58,7 @@ class Capabilities:
             sizes=tuple((int(width), int(height)) for width, height in description.get("sizes", ())),
             schedulers=tuple(description.get("schedulers", ())),
             defaults=description.get("defaults", {}),
+            loras=tuple(description.get("loras", ())),
         )
 
     def nearest_size(self, wanted: Size) -> Size:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails, to_json
 
 from fastapi_triton.endpoints import json_codec
 from fastapi_triton.endpoints.request_body import validation
@@ -68,10 +69,12 @@ def _tensor(value: Any, config: TensorConfig, *, is_batched: bool) -> Tensor:
 
 
 def _single_value(value: Any, datatype: Datatype) -> bytes | float | None:
-    """A single text or number that fits without conversion, as most do. None: `decode_field` must convert it."""
+    """A single value that fits without conversion, as most do, or an object. None: `decode_field` must convert it."""
     kind = datatype.kind
     if kind == "bytes" and isinstance(value, str):
         return json_codec.bytes_of_field(value)
+    if kind == "bytes" and _is_object(value):
+        return to_json(value)
     if kind == "bool" and isinstance(value, bool):
         return value
     if kind == "integer" and type(value) is int:
@@ -80,6 +83,11 @@ def _single_value(value: Any, datatype: Datatype) -> bytes | float | None:
     if kind == "float" and isinstance(value, float):
         return value if abs(value) < _FITS_ALL_FLOATS else None
     return None
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a value is declared as an object or as a list of objects, which is sent as JSON text."""
+    return isinstance(value, BaseModel | dict) or (isinstance(value, list) and bool(value) and _is_object(value[0]))
 
 
 def _text(value: Any) -> Any:

@@ -18,7 +18,7 @@ from fastapi_triton.endpoints import content_negotiation, openapi, responses
 from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
-from fastapi_triton.pictures import previews
+from fastapi_triton.pictures import loras, previews
 from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
 from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
@@ -34,7 +34,6 @@ _EMPTY: dict[str, Any] = {
     "cmd-flags": {},
     "embeddings": {"loaded": {}, "skipped": {}},
     "latent-upscale-modes": [],
-    "loras": [],
     "prompt-styles": [],
     "scripts": {"txt2img": ["controlnet"], "img2img": ["controlnet"]},
     "sd-vae": [],
@@ -160,6 +159,7 @@ def _add_discovery(routes: APIRouter, checkpoints: Checkpoints) -> None:
 
     for name, content in _EMPTY.items():
         add(name, content)
+    add("loras", loras.listed)
     add("options", _options)
     add("samplers", samplers.listed)
     add("schedulers", samplers.listed_schedules())

@@ -11,7 +11,7 @@ from fastapi_triton.core.errors import InvalidRequestError, invalid_field, shown
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
-from fastapi_triton.pictures import unserved_fields
+from fastapi_triton.pictures import loras, unserved_fields
 from fastapi_triton.pictures.a1111 import checkpoints, errors, samplers, unserved
 from fastapi_triton.pictures.a1111.controlnet import (
     MODULES,
@@ -133,8 +133,10 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
     settings = read_settings(request.override_settings or {}, notes.append)
     size = _size(request, capabilities, notes.append)
     endpoint = frozenset(model.endpoint.request_model.model_fields)
+    prompt, of_tags = loras.without_tags(request.prompt, notes.append)
     fields: dict[str, Any] = {
-        "prompt": request.prompt,
+        "prompt": prompt,
+        loras.FIELD: of_tags or None,
         "negative_prompt": request.negative_prompt,
         "prompt_syntax": "a1111",
         "seed": request.seed,

@@ -22,7 +22,7 @@ from fastapi_triton.endpoints.interfaces import StreamEvent
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event, position_comment, queued_comment
-from fastapi_triton.pictures import previews
+from fastapi_triton.pictures import loras, previews
 from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
 from fastapi_triton.pictures.picture_models import PictureModels
@@ -70,13 +70,15 @@ def router(models: PictureModels) -> APIRouter:
 
     @routes.get("/models", summary="List the models", response_model=None)
     async def all_models() -> Response:
-        return JSONResponse({"object": "list", "data": [listed(name) for name in models.names]})
+        with_loras = [listed(name) | {"parent": parent} for name, parent in await loras.model_names(models)]
+        return JSONResponse({"object": "list", "data": [*map(listed, models.names), *with_loras]})
 
     @routes.get("/models/{name}", summary="Get a model by its name", response_model=None)
     async def one_model(name: str) -> Response:
-        if models.named(name) is None:
+        parents = dict(await loras.model_names(models)) if models.named(name) is None else {}
+        if models.named(name) is None and name not in parents:
             raise schemas.unknown_model(name, models)
-        return JSONResponse(listed(name))
+        return JSONResponse(listed(name) | ({"parent": parents[name]} if parents else {}))
 
     return routes
 

@@ -14,7 +14,7 @@ from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, NotFou
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import content_negotiation
 from fastapi_triton.endpoints.images import Base64Image
-from fastapi_triton.pictures import unserved_fields
+from fastapi_triton.pictures import loras, unserved_fields
 from fastapi_triton.pictures.openai import edits
 from fastapi_triton.pictures.picture_models import PictureModels, no_such
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, TextToImage
@@ -171,6 +171,8 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
     }
     if "image" in fields:
         fields = edits.translated(fields)
+    if of_model := loras.of_model_name(asked.get("model", "")):
+        fields[loras.FIELD] = [*fields.get(loras.FIELD, []), *of_model]
     fields["output_format"] = asked.get("output_format") or "png"
     if "output_compression" in asked:
         fields["output_quality"] = max(1, asked["output_compression"])
@@ -212,7 +214,7 @@ async def choose_model(request: BaseModel, models: PictureModels) -> TextToImage
     name = getattr(request, "model", None)
     if name is None or (models.named(name) is None and name.startswith(_OPENAI_MODELS)):
         return models.default
-    model = await models.find(name)
+    model = await models.find(loras.base_name(name))
     if model is None:
         raise unknown_model(name, models)
     return model

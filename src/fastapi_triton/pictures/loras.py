@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LoRAs as the picture APIs name them: A1111's tags in a prompt, and the ends of OpenAI's model names."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from fastapi_triton.core.errors import FastAPITritonError, invalid_field, shown
+from fastapi_triton.pictures.picture_models import PictureModels
+from fastapi_triton.pictures.text_to_image import Capabilities
+
+# The endpoint's field.
+FIELD = "loras"
+# `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.5:0.8>` and `<lora:name:te=0.5:unet=0.8>`.
+_TAG = re.compile(r"<lora:([^:>]+)((?::[^:>]*)*)>")
+# Between the parts of a model's name: `model:lora:0.8`.
+_SEPARATOR = ":"
+
+
+def without_tags(prompt: str, note: Callable[[str], None]) -> tuple[str, list[dict[str, Any]]]:
+    """The prompt without A1111's tags, and the value of the field `loras` that they stand for.
+
+    Raises:
+        InvalidRequestError: a scale is not a number.
+    """
+    loras = [_of_tag(found[1], found[2], note) for found in _TAG.finditer(prompt)]
+    return (_TAG.sub("", prompt).strip() if loras else prompt), loras
+
+
+def _of_tag(name: str, arguments: str, note: Callable[[str], None]) -> dict[str, Any]:
+    scales = {"te": 1.0}
+    for place, argument in enumerate(arguments.split(":")[1:]):
+        key, _, value = argument.rpartition("=")
+        key = key or ("te", "unet", "dyn")[min(place, 2)]
+        if key == "dyn":
+            note(f"<lora:{shown(name)}>: dyn is not supported, and was ignored.")
+            continue
+        scales[key] = _number("prompt", name, value)
+    scale = scales.get("unet", scales["te"])
+    if scale != scales["te"]:
+        note(f"<lora:{shown(name)}>: the text encoders have the UNet's scale, {scale:g}, too.")
+    return {"name": name.strip(), "scale": scale}
+
+
+def of_model_name(model: str) -> list[dict[str, Any]]:
+    """The value of the field `loras` that the end of a model's name stands for.
+
+    Raises:
+        InvalidRequestError: the scale is not a number.
+    """
+    _, _, suffix = model.partition(_SEPARATOR)
+    name, _, scale = suffix.partition(_SEPARATOR)
+    if not name:
+        return []
+    return [{"name": name, "scale": _number("model", name, scale) if scale else 1.0}]
+
+
+def base_name(model: str) -> str:
+    """A model's name without its LoRA."""
+    return model.partition(_SEPARATOR)[0]
+
+
+async def model_names(models: PictureModels) -> list[tuple[str, str]]:
+    """The names of models with a LoRA, each with the model's own. Models that are not available have none."""
+    found = []
+    for model in models.listed:
+        with suppress(FastAPITritonError):
+            found += [(f"{model.name}{_SEPARATOR}{name}", model.name) for name in usable(await model.capabilities())]
+    return found
+
+
+def usable(capabilities: Capabilities) -> Iterator[str]:
+    """The names of the LoRAs that requests can use."""
+    return (lora["name"] for lora in capabilities.loras if not lora.get("unusable"))
+
+
+def listed(capabilities: Capabilities) -> list[dict[str, Any]]:
+    """The response of A1111's `/sdapi/v1/loras`."""
+    words = {lora["name"]: lora.get("trigger_words", "") for lora in capabilities.loras}
+    return [
+        {
+            "name": name,
+            "alias": name,
+            "path": f"loras/{name}.safetensors",
+            "metadata": {"modelspec.trigger_phrase": words[name]} if words[name] else {},
+        }
+        for name in usable(capabilities)
+    ]
+
+
+def _number(field: str, name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        detail = f"The scale of the LoRA {shown(name)} is {shown(text)}; it must be a number."
+        raise invalid_field(field, "invalid_value", detail) from None
