@@ -176,8 +176,8 @@ async def test_models_with_other_tensors_stay_out(
     with caplog.at_level("INFO"):
         await app.registry.poll()
     assert await ids(client) == [MODEL, OTHER]
-    (line,) = [each.getMessage() for each in caplog.records if "do not offer" in each.getMessage()]
-    assert line.startswith(f"the picture APIs do not offer without_prompt, because it differs from {MODEL}:")
+    (line,) = [each.getMessage() for each in caplog.records if "cannot be used like" in each.getMessage()]
+    assert line.startswith(f"without_prompt cannot be used like {MODEL}:")
     assert "`ScribbleRequest.prompt`: the model without_prompt has no input of that name" in line
 
 

@@ -29,6 +29,7 @@ from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, read_signature
+from fastapi_triton.endpoints.declared.similar_models import SimilarModels
 from fastapi_triton.endpoints.generated import openapi as generated_openapi
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
 from fastapi_triton.endpoints.generated.models import GeneratedModels
@@ -317,7 +318,7 @@ class TritonFrontend(FastAPI):
         if self._picture_models is not None:
             self._picture_models.add(endpoint)
         elif TextToImage.fits(endpoint):
-            self._picture_models = PictureModels(endpoint, finds_loaded=self.generated_models is not None)
+            self._picture_models = PictureModels(endpoint, SimilarModels(endpoint) if self.generated_models else None)
             self._picture_bodies = routes.mount(self, self._picture_models, self.settings)
         return endpoint
 

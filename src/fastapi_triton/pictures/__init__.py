@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenAI and A1111 image APIs, and the page: requests are translated for one declared endpoint that makes pictures.
+"""The OpenAI and A1111 image APIs, and the page: requests are translated for endpoints that make pictures.
 
-This package owns the translations. It must not know Triton: it uses the endpoint's stream model.
+This package owns the translations. It must not know Triton: it uses the endpoints' stream models.
 
 | module | purpose |
 | --- | --- |

@@ -1,48 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The models that the picture APIs offer: those of declared endpoints, and Triton's others with the same tensors."""
+"""The models that the picture APIs offer: those of declared endpoints, and similar ones in Triton."""
 
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
 from fastapi_triton.admission.limiter import Admission
-from fastapi_triton.core import paths
-from fastapi_triton.core.errors import FastAPITritonError, ModelNotReadyError, shown
+from fastapi_triton.core.errors import FastAPITritonError, shown
 from fastapi_triton.core.suggestions import nearest
-from fastapi_triton.endpoints.declared import contract
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
+from fastapi_triton.endpoints.declared.similar_models import SimilarModels
 from fastapi_triton.pictures.text_to_image import TextToImage
-from fastapi_triton.triton.model_config import ModelConfig
-
-logger = logging.getLogger(__name__)
 
 
 class PictureModels:
     """The models by name. The first is the default; its endpoint declares the fields of all of them.
 
-    With `finds_loaded`, a model of Triton joins when it is loaded: it names its stream model in the parameter
-    `stream_model`, and both fit the declaration. It is listed while Triton has it.
+    Without `similar`, only declared models are offered.
     """
 
-    def __init__(self, endpoint: InferEndpoint, *, finds_loaded: bool) -> None:
+    def __init__(self, endpoint: InferEndpoint, similar: SimilarModels | None) -> None:
         self.default = TextToImage(endpoint)
-        self._by_name = {self.default.name: self.default}
-        # The reasons that were logged last why a model is not offered.
-        self._logged: dict[str, list[str]] = {}
-        self._registry = endpoint.services.registry
-        if finds_loaded:
-            self._registry.subscribe(self._add_loaded)
+        self._declared = [self.default]
+        self._similar = similar
+        self._of_similar: dict[InferEndpoint, TextToImage] = {}
 
     def add(self, endpoint: InferEndpoint) -> None:
-        """Add another declared endpoint, if it fits and takes the same fields."""
+        """Add another declared endpoint, if it makes pictures from the same fields."""
         fields = self.default.endpoint.request_model.model_fields
         if TextToImage.fits(endpoint) and endpoint.request_model.model_fields.keys() == fields.keys():
-            self._by_name.setdefault(endpoint.model, TextToImage(endpoint))
+            self._declared.append(TextToImage(endpoint))
 
     @property
     def listed(self) -> list[TextToImage]:
-        """The default, and the others that Triton has."""
-        return [model for model in self._by_name.values() if model is self.default or self._is_loaded(model.name)]
+        """The declared models, and the similar ones that Triton has now."""
+        endpoints = self._similar.endpoints if self._similar is not None else []
+        for endpoint in endpoints:
+            if endpoint not in self._of_similar:
+                self._of_similar[endpoint] = TextToImage(endpoint)
+        return self._declared + [self._of_similar[endpoint] for endpoint in endpoints]
 
     @property
     def names(self) -> list[str]:
@@ -65,12 +60,10 @@ class PictureModels:
         """
         if (model := self.named(name)) is not None:
             return model
-        for checkpoint, model in (await self.checkpoints()).items():
-            if checkpoint == name:
-                return model
-        known = self._registry.model(name)
-        if known is not None and not known.versions:
-            raise ModelNotReadyError(f"Triton has not loaded the model {name}. Try again later.", retry_after_s=1.0)
+        if (model := (await self.checkpoints()).get(name)) is not None:
+            return model
+        if self._similar is not None:
+            self._similar.require_loaded(name)
         return None
 
     async def checkpoints(self) -> dict[str, TextToImage]:
@@ -85,46 +78,6 @@ class PictureModels:
                 checkpoint = (await model.capabilities()).name
                 found[model.name if checkpoint in found else checkpoint] = model
         return found
-
-    def _is_loaded(self, name: str) -> bool:
-        model = self._registry.model(name)
-        return model is not None and bool(model.versions)
-
-    def _add_loaded(self) -> None:
-        """Add the models that Triton has loaded since the last change."""
-        for model in self._registry.models:
-            if model.config is not None and model.name not in self._by_name and self._fits(model.config):
-                self._by_name[model.name] = TextToImage(self._endpoint(model.config))
-
-    def _fits(self, config: ModelConfig) -> bool:
-        stream = self._registry.model(config.called_model) if config.called_model else None
-        if stream is None or stream.config is None:
-            return False
-        declared = self.default.endpoint.declaration
-        problems = contract.mismatches(
-            declared.request, declared.response, config, stream.config, declared.unstreamable
-        )
-        if problems and problems != self._logged.get(config.name):
-            reasons = "\n  ".join(problems)
-            logger.info(
-                "the picture APIs do not offer %s, because it differs from %s:\n  %s",
-                config.name,
-                declared.model,
-                reasons,
-            )
-        self._logged[config.name] = problems
-        return not problems
-
-    def _endpoint(self, config: ModelConfig) -> InferEndpoint:
-        default = self.default.endpoint
-        return InferEndpoint(
-            f"{paths.MODELS}/{config.name}/infer",
-            model=config.name,
-            stream_model=config.called_model,
-            request=default.request_model,
-            response=default.response_model,
-            services=default.services,
-        )
 
 
 def no_such(kind: str, name: object, known: Iterable[str]) -> str:

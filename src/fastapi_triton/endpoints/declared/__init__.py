@@ -8,6 +8,7 @@ This package owns the declaration, its comparison with the model's config, and t
 | --- | --- |
 | `endpoint` | a route: its requests in the pipeline's stages |
 | `model` | runs the model once: a response or events |
+| `similar_models` | the models in Triton that can do the work of a declared one |
 | `stream_model` | the decoupled model of an endpoint: events, description, availability |
 | `declaration` | the endpoint's model configs, and whether it fits them |
 | `contract` | finds every mismatch between a declaration and a config |
