@@ -15,7 +15,7 @@ from listening import Driver, Submitted
 from stock import StockPipeline
 
 MOST = 1  # of 255, in any colour value
-BASE = {"width": 96, "height": 96, "num_inference_steps": 4}
+BASE = {"width": 96, "height": 96, "num_inference_steps": 3}
 LONG = b"a purple heart on a white background, "
 WEIGHTED = {"prompt_syntax": b"a1111", "guidance_scale": 5.0}
 CASES: dict[str, dict[str, Any]] = {

@@ -18,7 +18,8 @@ from support.scribble_app import picture
 
 ENGINE = {"version": "0.1.0", "device": "cpu", "dtype": "float32", "torch": "2.13.0", "diffusers": "0.42.1"}
 CONTENT = {
-    "made_by": "fastapi-triton", "receipt": 1, "prompt": "ein Häuschen 🏠", "negative_prompt": "", "seed": 7,
+    "made_by": "fastapi-triton", "receipt": 1, "prompt": "ein Häuschen 🏠", "negative_prompt": "",
+    "prompt_syntax": "a1111", "clip_skip": 1, "seed": 7,
     "conditioning_scale": 1.0, "num_inference_steps": 12, "guidance_scale": 2.5, "control_guidance_start": 0.0,
     "control_guidance_end": 1.0, "width": 128, "height": 128, "scheduler": "euler", "output_format": "webp",
     "output_quality": 90, "checkpoint": "demo", "checkpoint_revision": "abc", "engine": ENGINE, "pixels_sha256": "00",
@@ -49,6 +50,11 @@ def test_a_receipt_is_read_from_every_format(tmp_path: Path, output_format: str)
     read = receipt.read(written(tmp_path, output_format))
     assert read.fields() == {name: CONTENT[name] for name in receipt.RequestFields.model_fields}
     assert read.scribble() == picture()
+
+
+def test_options_of_the_prompt_are_left_out_if_the_receipt_has_none(tmp_path: Path) -> None:
+    fields = receipt.read(written(tmp_path, prompt_syntax=None, clip_skip=None)).fields()
+    assert not {"prompt_syntax", "clip_skip"} & fields.keys()
 
 
 def test_a_reproducible_picture_is_made_again_as_a_reproducible_one(tmp_path: Path) -> None:

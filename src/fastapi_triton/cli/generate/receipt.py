@@ -28,6 +28,8 @@ class RequestFields(BaseModel):
 
     prompt: str | None = None
     negative_prompt: str | None = None
+    prompt_syntax: str | None = None
+    clip_skip: int | None = None
     conditioning_scale: float
     seed: int
     num_inference_steps: int
