@@ -63,6 +63,11 @@ def test_a_reproducible_picture_is_made_again_as_a_reproducible_one(tmp_path: Pa
     assert build(written(tmp_path, reproducible=True), reproducible=True).is_remade
 
 
+def test_a_picture_made_from_another_one_cannot_be_made_again_without_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="was made from another picture"):
+        receipt.read(written(tmp_path, init_image_sha256="22", strength=0.5))
+
+
 def test_a_receipt_gives_the_original_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = build(written(tmp_path, "webp"))

@@ -8,9 +8,10 @@ import httpx2
 from PIL import Image
 
 from fastapi_triton.core.errors import InferenceError, InvalidRequestError
+from fastapi_triton.testing import FakeTriton
 from support.received_events import events_of
 from support.scribble_app import base64_picture
-from support.scripted_stream_model import ScriptedStreamModel
+from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 
@@ -33,6 +34,15 @@ async def test_a_stream_has_partial_images_and_the_picture_as_openais_events(soc
         assert (partial["partial_image_index"], partial["size"]) == (0, "128x128")
         assert (completed["seed"], completed["usage"]["total_tokens"]) == (3, 0)
         assert completed["notes"] == ["1024x1024 is not supported; the nearest size, 128x128, is used."]
+
+
+async def test_previews_are_spread_over_the_steps_that_strength_leaves(
+    socket_client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    body = {"prompt": "x", "image": base64_picture(), "stream": True, "partial_images": 3, "num_inference_steps": 12}
+    for more in ({}, {"scribble": base64_picture(), "strength": 0.5}):
+        assert (await socket_client.post(EDITS, json=body | more)).status_code == 200
+    assert [each["preview_every"] for each in stream_inputs(triton)] == [3, 1]
 
 
 async def test_a_stream_that_fails_ends_with_openais_error_event(

@@ -55,6 +55,7 @@ class Receipt(RequestFields):
     pixels_sha256: str
     scribble_sha256: str | None = None
     scribble_png: str | None = None
+    init_image_sha256: str | None = None
 
     def fields(self) -> dict[str, Any]:
         """The fields of the request that made the picture, without the scribble."""
@@ -116,6 +117,11 @@ def read(path: Path) -> Receipt:
         raise UsageError(
             f"--from: the receipt in {path} is damaged. Pass the prompt and the scribble instead."
         ) from None
+    if receipt.init_image_sha256 is not None:
+        raise UsageError(
+            f"--from: {path} was made from another picture, which its receipt does not have. Send that picture to the "
+            "server as init_image."
+        )
     return receipt
 
 

@@ -268,6 +268,7 @@ def _info(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str,
         "cfg_scale": used.get("guidance_scale"),
         "sampler_name": plan.sampler,
         "sd_model_name": used.get("checkpoint"),
+        "denoising_strength": used.get("strength"),
     }
     return info | {
         "all_prompts": [request.prompt] * task.count,
@@ -284,10 +285,12 @@ def _info(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str,
 def _infotext(info: dict[str, Any]) -> str:
     """The text that A1111 writes into its picture files."""
     negative = f"\nNegative prompt: {info['negative_prompt']}" if info["negative_prompt"] else ""
+    strength = info["denoising_strength"]
+    denoising = "" if strength is None else f", Denoising strength: {strength}"
     return (
         f"{info['prompt']}{negative}\nSteps: {info['steps']}, Sampler: {info['sampler_name']}, "
         f"CFG scale: {info['cfg_scale']}, Seed: {info['seed']}, Size: {info['width']}x{info['height']}, "
-        f"Model: {info['sd_model_name']}"
+        f"Model: {info['sd_model_name']}{denoising}"
     )
 
 

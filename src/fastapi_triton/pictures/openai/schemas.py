@@ -236,7 +236,8 @@ def _preview_every(partial_images: int, fields: Mapping[str, Any], defaults: Map
     if not partial_images:
         return 0
     default: int = defaults.get("num_inference_steps", 2 * (partial_images + 1))
-    num_steps: int = fields.get("num_inference_steps") or default
+    strength = fields.get("strength")  # of a request that starts from a picture: the part of the steps that is made
+    num_steps = max(1, int((fields.get("num_inference_steps") or default) * (1.0 if strength is None else strength)))
     return max(1, min((num_steps - 1) // partial_images, -(-num_steps // (partial_images + 1))))
 
 
