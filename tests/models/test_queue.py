@@ -8,7 +8,7 @@ import pytest
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.queue_estimate import StepTimes
 from diffusion_engine.queue_reporter import INTERVAL_S, QueueReporter
-from diffusion_engine.queue_turns import MAX_PASSES
+from diffusion_engine.request_group import MAX_PASSES
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import BatchKey, NullListener, QueuePosition, RequestState, Status
 from diffusion_engine.step_scheduler import StepScheduler

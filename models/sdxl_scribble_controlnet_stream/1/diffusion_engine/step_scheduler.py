@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from diffusion_engine.errors import RequestError
 from diffusion_engine.queue_estimate import StepTimes, positions
-from diffusion_engine.queue_turns import QueueTurns
+from diffusion_engine.request_group import RequestGroup
 from diffusion_engine.request_state import BatchKey, QueuePosition, RequestState, Status
 
 Drop = Callable[[RequestState, RequestError], None]
@@ -46,18 +46,16 @@ class StepScheduler:
         self._drop = drop
         self.policy = policy
         self._clock = clock
-        # By size, in order of arrival. `_turns` holds the sizes, the next one first.
-        self._groups: dict[BatchKey, list[RequestState]] = {}
-        self._queue_turns: dict[BatchKey, QueueTurns] = {}
+        # By size. `_turns` holds the sizes, the next one first.
+        self._groups: dict[BatchKey, RequestGroup] = {}
         self._turns: deque[BatchKey] = deque()
 
     def add_request(self, state: RequestState) -> None:
         """Add a request. It waits until a step has rows for it."""
         if state.key not in self._groups:
-            self._groups[state.key] = []
-            self._queue_turns[state.key] = QueueTurns()
+            self._groups[state.key] = RequestGroup()
             self._turns.append(state.key)
-        self._groups[state.key].append(state)
+        self._groups[state.key].add(state)
 
     def schedule(self) -> list[RequestState]:
         """The requests of the next step, all of one size; empty if none wait or run.
@@ -69,19 +67,14 @@ class StepScheduler:
             return []
         key = self._turns[0]
         self._turns.rotate(-1)
-        chosen = self._choose(key)
-        for state in chosen:
-            if state.status is Status.WAITING:
-                state.status = Status.RUNNING
-                self._queue_turns[key].joined(state, passes_batch=any(map(_waits_as_batch, self._groups[key])))
-        return chosen
+        return self._choose(self._groups[key], self._max_rows(key))
 
     def remove_request(self, state: RequestState) -> None:
         """Remove a request that has finished, failed, or was dropped."""
         group = self._groups[state.key]
         group.remove(state)
-        if not group:
-            del self._groups[state.key], self._queue_turns[state.key]
+        if not len(group):
+            del self._groups[state.key]
             self._turns.remove(state.key)
 
     def __iter__(self) -> Iterator[RequestState]:
@@ -92,16 +85,16 @@ class StepScheduler:
 
     def positions(self, times: StepTimes, arriving: Iterable[RequestState] = ()) -> dict[RequestState, QueuePosition]:
         """The positions of all waiting requests, and of those that are not added yet. From any thread."""
-        groups = {key: list(group) for key, group in list(self._groups.items())}  # copied, for other threads
+        groups = {key: group.copy() for key, group in dict(self._groups).items()}  # copied, for other threads
+        known = {state for group in groups.values() for state in group}
         for state in arriving:
-            if state not in groups.setdefault(state.key, []):
-                groups[state.key].append(state)
+            if state not in known:
+                groups.setdefault(state.key, RequestGroup()).add(state)
         found: dict[RequestState, QueuePosition] = {}
         for key, group in groups.items():
-            ordered = self._ordered(group, self._queue_turns.get(key) or QueueTurns())
-            waiting = [state for state in ordered if state.status is Status.WAITING]
+            waiting = self._by_policy(group.waiting)
             places = positions(
-                [state for state in ordered if state.status is Status.RUNNING],
+                group.running,
                 waiting,
                 max_rows=self._max_rows(key),
                 seconds_per_row=times.seconds_per_row(key),
@@ -110,23 +103,27 @@ class StepScheduler:
             found |= zip(waiting, places, strict=True)
         return found
 
-    def _choose(self, key: BatchKey) -> list[RequestState]:
+    def _choose(self, group: RequestGroup, max_rows: int) -> list[RequestState]:
         chosen: list[RequestState] = []
-        num_rows, max_rows = 0, self._max_rows(key)
-        for state in self._ordered(self._groups[key], self._queue_turns[key]):
-            if chosen and num_rows + state.num_rows > max_rows:
-                if self.policy is Policy.FIRST_COME and state.status is Status.WAITING:
-                    break  # no request overtakes the one that has waited longest
-                continue
-            chosen.append(state)
-            num_rows += state.num_rows
+        num_rows = 0
+        overtakes = self.policy is Policy.SHORTEST_REMAINING
+        for state in self._by_policy([*group]) if overtakes else group.running:
+            if not chosen or num_rows + state.num_rows <= max_rows:
+                chosen.append(state)
+                num_rows += state.num_rows
+                if state.status is Status.WAITING:
+                    group.join(state)
+        # No request overtakes the next one, however few rows it needs.
+        while (next_one := group.next) is not None and (not chosen or num_rows + next_one.num_rows <= max_rows):
+            group.join(next_one)
+            chosen.append(next_one)
+            num_rows += next_one.num_rows
         return chosen
 
-    def _ordered(self, group: list[RequestState], turns: QueueTurns) -> list[RequestState]:
+    def _by_policy(self, states: list[RequestState]) -> list[RequestState]:
         if self.policy is Policy.SHORTEST_REMAINING:
-            return sorted(group, key=lambda each: each.remaining_steps * each.num_rows)
-        running = [state for state in group if state.status is not Status.WAITING]
-        return [*running, *turns.in_order(state for state in group if state.status is Status.WAITING)]
+            return sorted(states, key=lambda each: each.remaining_steps * each.num_rows)
+        return states
 
     def _drop_interrupted(self) -> None:
         now = self._clock()
@@ -135,7 +132,3 @@ class StepScheduler:
             if error is not None:
                 self.remove_request(state)
                 self._drop(state, error)
-
-
-def _waits_as_batch(state: RequestState) -> bool:
-    return state.request.is_batch and state.status is Status.WAITING
