@@ -77,6 +77,7 @@ class ScriptedStreamModel:
         self.further_description: dict[str, Any] = {}
         self.preview = base64.b64encode(picture("WEBP", (4, 4)))
         self.holds_before = 1  # the step that waits for `go_on`
+        self.notes: list[str] = []  # in the picture's info
         self.positions: list[int] = []  # in its own queue, before the first step
 
     async def __call__(self, inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
@@ -105,7 +106,8 @@ class ScriptedStreamModel:
                 raise self.fails_after_a_step
         yield {"event": bytes_tensor(b"unknown")}  # an event type that the frontend does not know
         if self.is_complete:
-            yield {"event": bytes_tensor(b"completed"), **await paint(inputs)}
+            info = {"info": bytes_tensor(json.dumps({"notes": self.notes}).encode())} if self.notes else {}
+            yield {"event": bytes_tensor(b"completed"), **await paint(inputs), **info}
 
 
 def app_of(triton: FakeTriton, settings: Settings, request: type = main.ScribbleRequest) -> TritonFrontend:

@@ -3,7 +3,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,6 +84,12 @@ class Capabilities:
         same_shape = [size for size in self.sizes if size[0] * preview[1] == size[1] * preview[0]]
         area = self.defaults.get("width", 1) * self.defaults.get("height", 1)
         return min(same_shape, key=lambda size: abs(math.log(size[0] * size[1] / area)), default=preview)
+
+
+def model_notes(infos: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The notes of the model about its pictures, each once."""
+    notes = [note for info in infos for note in info.get("notes") or ()]
+    return list(dict.fromkeys(note for note in notes if isinstance(note, str)))
 
 
 class Listener(Protocol):

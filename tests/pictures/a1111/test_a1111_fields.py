@@ -13,7 +13,7 @@ from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
 from fastapi_triton.pictures.unserved_fields import MAX_NOTES
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
-from support.scripted_stream_model import stream_inputs
+from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
 
 TXT2IMG, IMG2IMG = "/sdapi/v1/txt2img", "/sdapi/v1/img2img"
 PROMPT = {"prompt": "a red house", "seed": 4}
@@ -248,3 +248,11 @@ async def test_an_impossible_clip_skip_is_rejected(client: httpx2.AsyncClient) -
 async def test_query_options_are_noted(client: httpx2.AsyncClient) -> None:
     response = await client.post(f"{TXT2IMG}?steps=9&x=1", json=PROMPT)
     assert response.json()["notes"] == ["The URL's query was ignored: `steps`, `x`. Send fields in the body."]
+
+
+async def test_the_models_notes_are_there_once_with_a1111s_names(
+    client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
+) -> None:
+    stream_model.notes = ["`guidance_scale` is too low."]
+    response = await client.post(TXT2IMG, json=PROMPT | {"n_iter": 2})
+    assert response.json()["notes"] == ["`cfg_scale` is too low."]

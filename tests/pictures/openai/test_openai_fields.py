@@ -8,7 +8,7 @@ from openai.types import image_edit_params, image_generate_params
 
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
-from support.scripted_stream_model import stream_inputs
+from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 PLAIN = {"prompt": "a red house", "seed": 4}
@@ -69,3 +69,9 @@ async def test_each_field_is_served_rejected_or_noted(client: httpx2.AsyncClient
 async def test_query_options_are_noted(client: httpx2.AsyncClient) -> None:
     response = await client.post(f"{GENERATIONS}?api-version=1", json=PLAIN)
     assert response.json()["notes"] == ["The URL's query was ignored: `api-version`. Send fields in the body."]
+
+
+async def test_the_models_notes_are_there_once(client: httpx2.AsyncClient, stream_model: ScriptedStreamModel) -> None:
+    stream_model.notes = ["`guidance_scale` is too low."]
+    response = await client.post(GENERATIONS, json=PLAIN | {"n": 2})
+    assert response.json()["notes"] == stream_model.notes

@@ -15,6 +15,7 @@ from typing import Any
 import diffusers
 import torch
 
+from diffusion_engine import unused_inputs
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.decoding import Decode
 from diffusion_engine.denoiser import Denoiser
@@ -176,6 +177,7 @@ class Engine:
                 is_guided_by_embedding=self._is_guided_by_embedding,
                 key=self._expected_key(request),
             )
+            state.notes += unused_inputs.notes(request, self.capabilities.defaults, is_guided=state.is_guided)
             self.queue_reporter.arrived(state)
             self._num_requests += 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)

@@ -19,13 +19,13 @@ from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
 from fastapi_triton.pictures import loras, previews
-from fastapi_triton.pictures.a1111 import controlnet, samplers, schemas
+from fastapi_triton.pictures.a1111 import controlnet, errors, samplers, schemas
 from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
 from fastapi_triton.pictures.a1111.schemas import PicturesPlan, PicturesRequest, Txt2ImgRequest
 from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.pictures.picture_models import PictureModels
-from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
+from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage, model_notes
 from fastapi_triton.pictures.unserved_fields import query_notes
 
 _V1 = f"{paths.A1111}/v1"
@@ -226,7 +226,8 @@ def _options(capabilities: Capabilities) -> dict[str, Any]:
 
 async def _response_body(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str, Any]:
     """The response body. For interrupted pictures it has the last preview."""
-    notes = list(plan.notes)
+    of_model = model_notes(picture.info for _, picture in sorted(task.pictures.items()))
+    notes = [*plan.notes, *map(errors.renamed, of_model)]
     images: list[str] = []
     for index in range(task.count):
         if index in task.pictures:

@@ -26,7 +26,7 @@ from fastapi_triton.pictures import loras, previews
 from fastapi_triton.pictures.openai import errors, schemas
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
 from fastapi_triton.pictures.picture_models import PictureModels
-from fastapi_triton.pictures.text_to_image import Picture, Size
+from fastapi_triton.pictures.text_to_image import Picture, Size, model_notes
 from fastapi_triton.pictures.unserved_fields import query_notes
 
 # Clients expect this object. Nothing is counted in tokens here.
@@ -137,6 +137,7 @@ class ImagesTranslation(Translation):
                     yield position_comment(position)
                     has_begun = True
                 if isinstance(each, Picture):
+                    plan.notes += model_notes((each.info,))
                     event = _event(f"{name}.completed", plan, each.base64, each.size, each.output_format)
                     yield _encoded(event | {"usage": _USAGE, "seed": each.seed, "info": each.info})
                 elif num_partial < plan.partial_images and (preview := each.progress.get("preview")):
@@ -162,8 +163,8 @@ def _response_body(plan: ImagesPlan, pictures: list[Picture]) -> dict[str, Any]:
         "size": f"{width}x{height}",
         "usage": _USAGE,
     }
-    if plan.notes:
-        body["notes"] = plan.notes
+    if notes := [*plan.notes, *model_notes(each.info for each in pictures)]:
+        body["notes"] = notes
     return body
 
 
