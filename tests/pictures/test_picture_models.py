@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import ModelNotReadyError
+from fastapi_triton.pictures import picture_models
 from fastapi_triton.testing import FakeTriton
+from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.model_config import ModelConfig
+from fastapi_triton.triton.tensor import Tensor
 from support.scribble_app import MODEL
 from support.scripted_stream_model import STREAM_MODEL, ScriptedStreamModel, app_of, stream_model_config
 
@@ -161,6 +165,25 @@ async def test_model_that_is_loading_is_not_unknown(
     assert "large" not in await ids(client)
     response = await client.post(IMAGES, json={**PROMPT, "model": "large"})
     assert (response.status_code, response.json()["error"]["code"]) == (503, ModelNotReadyError.default_code)
+
+
+async def test_a_model_that_hangs_is_left_out_of_the_checkpoints(
+    client: httpx2.AsyncClient,
+    app: TritonFrontend,
+    triton: FakeTriton,
+    scribble_config: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hangs(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        await asyncio.Event().wait()
+        yield {}
+
+    monkeypatch.setattr(picture_models, "_DESCRIBE_TIMEOUT_S", 0.01)
+    add_pair(triton, scribble_config, "stuck", "Stuck")
+    triton.models["stuck_stream"].respond_stream = hangs
+    await app.registry.poll()
+    assert await titles(client) == ["demo_checkpoint", "Juggernaut XL"]
+    assert await ids(client) == [MODEL, OTHER, "stuck"]
 
 
 async def test_models_with_other_tensors_stay_out(

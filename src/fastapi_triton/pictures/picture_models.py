@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The models that the picture APIs offer: those of declared endpoints, and similar ones in Triton."""
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -10,6 +11,9 @@ from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.similar_models import SimilarModels
 from fastapi_triton.pictures.text_to_image import TextToImage
+
+# One model that hangs must not delay the list of the others.
+_DESCRIBE_TIMEOUT_S = 5.0
 
 
 class PictureModels:
@@ -74,8 +78,9 @@ class PictureModels:
         """
         found = {(await self.default.capabilities()).name: self.default}
         for model in self.listed[1:]:
-            with suppress(FastAPITritonError):
-                checkpoint = (await model.capabilities()).name
+            with suppress(FastAPITritonError, TimeoutError):
+                async with asyncio.timeout(_DESCRIBE_TIMEOUT_S):
+                    checkpoint = (await model.capabilities()).name
                 found[model.name if checkpoint in found else checkpoint] = model
         return found
 
