@@ -45,6 +45,7 @@ class ScribbleRequest(BaseModel):
     init_image: Base64Image | None = Field(None, description="the picture to start from")
     strength: float | None = Field(None, ge=0, le=1, description="how much of init_image changes")
     mask: Base64Image | None = Field(None, description="the region of init_image that is painted anew")
+    cache: float | None = Field(None, ge=0, le=1, description="how many steps are forecast; faster, less exact")
     mask_selects: str | None = Field(None, pattern="^(white|black|transparent)$", description="that region in mask")
     mask_blur: float | None = Field(None, ge=0, le=64, description="of the region's border, in pixels")
 

@@ -109,7 +109,8 @@ class Capabilities:
 
     def describe(self) -> dict[str, Any]:
         """The same as plain data."""
-        return asdict(self)
+        cacheable = [name for name in self.schedulers if not SCHEDULER_KINDS[name].uncacheable]
+        return {**asdict(self), "cacheable_schedulers": cacheable}
 
     def check(self, file: Path) -> None:
         """Raise `ValueError` if the checkpoint's own defaults are invalid."""

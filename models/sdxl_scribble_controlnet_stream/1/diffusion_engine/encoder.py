@@ -16,6 +16,7 @@ from diffusion_engine.loras.text import adapted_text_encoders
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule, NoiseSchedulers
 from diffusion_engine.request_state import RequestState
+from diffusion_engine.step_cache import StepCache
 from diffusion_engine.text_encoder import TextEmbedding, TextEncoder
 from diffusion_engine.vae_encoder import VAEEncoder
 
@@ -38,6 +39,7 @@ class Encoded:
     adapters: ScaledAdapters = ()
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
     last_input: torch.Tensor | None = None  # (1, 4, h, w), the latents before the last step
+    step_cache: StepCache | None = None  # None: each step needs a pass
 
 
 class Encoder:
@@ -80,6 +82,7 @@ class Encoder:
             control=self._control(state.control_image),
             guidance_embeds=self._guidance(request.guidance_scale),
             adapters=tuple((adapter, scale) for adapter, scale in adapters if adapter.rank),
+            step_cache=StepCache.of(state),
         )
 
     def _encode_texts(self, state: RequestState, adapters: ScaledAdapters) -> list[list[TextEmbedding]]:

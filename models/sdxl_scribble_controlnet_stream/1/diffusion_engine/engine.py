@@ -284,6 +284,7 @@ class Engine:
         by_state = {} if isinstance(previews, RequestError) else dict(zip(shown, previews, strict=True))
         for state in running:
             self.output_processor.progress(state, by_state.get(state))
+            state.reported_steps = state.step_index
 
     def _decode_finished(self, states: list[RequestState]) -> None:
         """Decode the pictures of finished requests, and release the requests. On a CPU, two at a time."""
@@ -334,6 +335,7 @@ class Engine:
     def _release(self, state: RequestState, status: Status) -> None:
         self.metrics.add("sdxl_engine_requests_total", how=status.value)
         self.queue_reporter.left(state)
+        self.metrics.add("sdxl_engine_cached_steps_total", state.num_cached_steps)
         with self._lock:
             self._num_requests -= 1
             self.metrics.set("sdxl_engine_requests", self._num_requests)

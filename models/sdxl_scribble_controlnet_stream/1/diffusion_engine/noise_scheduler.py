@@ -3,6 +3,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -54,6 +55,7 @@ class NoiseSchedule:
         first = num_omitted * self._scheduler.order
         if hasattr(self._scheduler, "set_begin_index"):  # without it, the first step searches for its index
             self._scheduler.set_begin_index(first)
+        self._first = first
         self.timesteps: list[torch.Tensor] = list(self._scheduler.timesteps[first:])
 
     @property
@@ -79,6 +81,43 @@ class NoiseSchedule:
         """Clean latents with as much noise as those before this step, which must be the next one."""
         noisy: torch.Tensor = self._scheduler.add_noise(clean, noise, self.timesteps[step_index].reshape(1))
         return noisy
+
+    def noise_level(self, step_index: int) -> float:
+        """The standard deviation of the noise before this step, relative to the picture's part of the latents."""
+        if hasattr(self._scheduler, "sigmas"):
+            return float(self._scheduler.sigmas[self._first + step_index])
+        signal = max(float(self._scheduler.alphas_cumprod[int(self.timesteps[step_index])]), 2**-24)
+        return math.sqrt((1 - signal) / signal)
+
+    def clean(self, noise_pred: torch.Tensor, latents: torch.Tensor, step_index: int) -> torch.Tensor:
+        """The latents without all noise, (1, 4, h, w) in fp32, from the network's prediction of any type."""
+        scaled, prediction = self.scale(latents, step_index).float(), noise_pred.float()
+        signal, noise = self._shares(step_index)
+        match self._scheduler.config.prediction_type:
+            case "epsilon":
+                return (scaled - noise * prediction) / signal
+            case "v_prediction":
+                return signal * scaled - noise * prediction
+        return prediction  # "sample"
+
+    def noise_pred(self, clean: torch.Tensor, latents: torch.Tensor, step_index: int) -> torch.Tensor:
+        """The network's prediction that means these clean latents: the inverse of `clean`."""
+        scaled = self.scale(latents, step_index).float()
+        signal, noise = self._shares(step_index)
+        match self._scheduler.config.prediction_type:
+            case "epsilon":
+                prediction = (scaled - signal * clean) / noise
+            case "v_prediction":
+                prediction = (signal * scaled - clean) / noise
+            case _:
+                prediction = clean
+        return prediction.to(latents.dtype)
+
+    def _shares(self, step_index: int) -> tuple[float, float]:
+        """The shares of picture and noise in the networks' input. Their squares add up to 1."""
+        level = self.noise_level(step_index)
+        signal = 1 / math.sqrt(1 + level**2)
+        return signal, level * signal
 
     def step(
         self, noise_pred: torch.Tensor, latents: torch.Tensor, step_index: int, generator: torch.Generator

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one step of several requests: a pass of the networks, then each request's noise scheduler.
+"""Runs one step of several requests: a pass of the networks, then each request's noise scheduler and cached steps.
 
 If a pass fails, each of its requests is retried alone, once. If memory runs out, half of them wait for later steps.
 """
@@ -15,6 +15,7 @@ from diffusion_engine.errors import RequestError, attempt, is_out_of_memory
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.request_state import RequestState
 from diffusion_engine.row_limits import RowLimits
+from diffusion_engine.step_cache import StepCache
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +79,25 @@ class PassRunner:
         return self._predict(states[: len(states) // 2])
 
     def _advance(self, states: list[RequestState], noise: list[torch.Tensor]) -> list[RequestState]:
-        """One step of each request's noise scheduler. If one fails, only its request is evicted."""
+        """Each request's steps until it needs the next pass. If one fails, only its request is evicted."""
         advanced = []
         for state, noise_pred in zip(states, noise, strict=True):
             state.encoded.last_input = state.encoded.latents
-            error = attempt(partial(self._noise_scheduler.advance, state, noise_pred))
+            error = attempt(partial(self._step, state, noise_pred))
             if error is None:
                 advanced.append(state)
             else:
                 self._evict(state, error)
         return advanced
+
+    def _step(self, state: RequestState, noise_pred: torch.Tensor) -> None:
+        """A step with the predicted noise, and the cached steps after it."""
+        cache: StepCache | None = state.encoded.step_cache
+        if cache is None:
+            self._noise_scheduler.advance(state, noise_pred)
+            return
+        cache.note(state, noise_pred)
+        self._noise_scheduler.advance(state, noise_pred)
+        while state.step_index in cache.cached_steps:
+            self._noise_scheduler.advance(state, cache.forecast(state))
+            state.num_cached_steps += 1

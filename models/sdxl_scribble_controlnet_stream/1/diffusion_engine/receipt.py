@@ -63,6 +63,7 @@ class ReceiptWriter:
             **({"loras": [lora.recorded() for lora in state.loras]} if state.loras else {}),
             **state.picture_hashes,
             **({"vae_tiling": True} if state.is_tiled else {}),
+            **({"cached_steps": state.num_cached_steps} if state.num_cached_steps else {}),
             "pixels_sha256": state.pixels_sha256,
         }
 

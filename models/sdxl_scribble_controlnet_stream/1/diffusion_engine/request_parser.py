@@ -32,7 +32,6 @@ MAX_CLIP_SKIP = 100
 # Inputs without an implementation.
 NOT_SUPPORTED_YET = (
     "preset",
-    "cache",
 )
 
 
@@ -74,8 +73,10 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         timestep_spacing=row.timestep_spacing(scheduler, defaults.timestep_spacing),
         prompt_syntax=row.choice("prompt_syntax", SYNTAXES, PLAIN),
         clip_skip=row.whole_number("clip_skip", 0, MAX_CLIP_SKIP, 0) or None,
+        cache=row.number("cache", 0.0, 1.0, 0.0),
     )
     require_some_steps(request)
+    require_cacheable(request)
     if request.control_guidance_start >= request.control_guidance_end:
         raise RequestError(
             "out_of_range",
@@ -84,6 +85,14 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
             field="control_guidance_start",
         )
     return request
+
+
+def require_cacheable(request: DiffusionRequest) -> None:
+    """Raise `RequestError` if the scheduler's steps cannot be cached."""
+    reason = SCHEDULER_KINDS[request.scheduler].uncacheable
+    if request.cache > 0 and reason:
+        detail = f"`cache` is {request.cache:g}, but `scheduler` is {request.scheduler!r}, which {reason}. "
+        raise RequestError("unsupported_parameter", detail + "Omit `cache`, or use another scheduler.", field="cache")
 
 
 def require_some_steps(request: DiffusionRequest) -> None:

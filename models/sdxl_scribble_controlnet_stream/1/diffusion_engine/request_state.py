@@ -117,6 +117,8 @@ class RequestState:
     status: Status = Status.WAITING
     queue_position: int | None = None  # as last reported
     step_index: int = 0
+    reported_steps: int = 0  # `step_index` at its last progress event
+    num_cached_steps: int = 0  # of `step_index`, those without a pass
     scheduled_steps: int | None = None  # the number of timesteps, known when it has been encoded
     encoded: Any = None  # its tensors: `encoder.Encoded`
     timings: dict[str, float] = field(default_factory=dict)
@@ -143,18 +145,21 @@ class RequestState:
 
     @property
     def has_control(self) -> bool:
-        """Whether the scribble counts in the next step: the control window, as in diffusers, and a scale above 0."""
+        """Whether the scribble counts in the next step."""
+        return self.is_controlled(self.step_index)
+
+    def is_controlled(self, step: int) -> bool:
+        """Whether the scribble counts in a step: the control window, as in diffusers, and a scale above 0."""
         request, n = self.request, self.num_steps
-        is_open = (
-            self.step_index / n >= request.control_guidance_start
-            and (self.step_index + 1) / n <= request.control_guidance_end
-        )
+        is_open = step / n >= request.control_guidance_start and (step + 1) / n <= request.control_guidance_end
         return is_open and request.conditioning_scale > 0 and self.control_image is not None
 
     @property
     def wants_preview(self) -> bool:
-        """Whether a preview of the current step is due. The last step has none, because the picture follows."""
-        return self.preview_every > 0 and self.step_index % self.preview_every == 0 and self.remaining_steps > 0
+        """Whether a preview has become due since the last report. The last step has none: the picture follows."""
+        if self.preview_every <= 0 or self.remaining_steps == 0:
+            return False
+        return self.step_index // self.preview_every > self.reported_steps // self.preview_every
 
     def cancel(self) -> None:
         """Cancel the request, from any thread. No step begins after this."""

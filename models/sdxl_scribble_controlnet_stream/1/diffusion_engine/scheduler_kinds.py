@@ -22,6 +22,7 @@ class SchedulerKind:
     default_eta: float | None = None  # as in diffusers' `step`; None: it has no eta
     # It needs a model that was distilled to few steps. Its timesteps have a spacing of their own.
     is_for_distilled: bool = False
+    is_second_order: bool = False  # it compares two predictions in each step
     package: str = ""  # that diffusers needs for it
 
     @property
@@ -32,6 +33,13 @@ class SchedulerKind:
     def max_steps(self) -> int | None:
         """The most `num_inference_steps`; None: any number."""
         return DISTILLED_STEPS if self.is_for_distilled else None
+
+    @property
+    def uncacheable(self) -> str:
+        """Why its steps cannot be cached; empty if they can."""
+        if self.is_for_distilled:
+            return "has few steps, each with a prediction of its own"
+        return "compares two predictions in each step" if self.is_second_order else ""
 
     def takes(self, option: str) -> bool:
         """Whether `eta` or `timestep_spacing` has an effect. Other options do not depend on the scheduler."""
@@ -47,7 +55,9 @@ def _dpmpp_2m(algorithm_type: str, **sigmas: bool) -> SchedulerKind:
 
 def _dpmpp_sde(*, use_karras_sigmas: bool) -> SchedulerKind:
     config = {"use_karras_sigmas": use_karras_sigmas}
-    return SchedulerKind(class_name="DPMSolverSDEScheduler", config=config, package="torchsde")
+    return SchedulerKind(
+        class_name="DPMSolverSDEScheduler", config=config, is_second_order=True, package="torchsde"
+    )
 
 
 SCHEDULER_KINDS: Mapping[str, SchedulerKind] = MappingProxyType(
@@ -55,7 +65,7 @@ SCHEDULER_KINDS: Mapping[str, SchedulerKind] = MappingProxyType(
         "euler": SchedulerKind(class_name="EulerDiscreteScheduler"),
         "euler_karras": SchedulerKind(class_name="EulerDiscreteScheduler", config={"use_karras_sigmas": True}),
         "euler_ancestral": SchedulerKind(class_name="EulerAncestralDiscreteScheduler"),
-        "heun": SchedulerKind(class_name="HeunDiscreteScheduler"),
+        "heun": SchedulerKind(class_name="HeunDiscreteScheduler", is_second_order=True),
         # Latents have no limits, so nothing is clipped.
         "ddim": SchedulerKind(class_name="DDIMScheduler", config={"clip_sample": False}, default_eta=0.0),
         "unipc": SchedulerKind(class_name="UniPCMultistepScheduler"),

@@ -49,6 +49,7 @@ class Receipt(RequestFields):
     made_by: str
     receipt: int
     reproducible: bool = False
+    cache: float = 0.0
     checkpoint: str
     checkpoint_revision: str
     engine: dict[str, str]
@@ -60,8 +61,12 @@ class Receipt(RequestFields):
     def fields(self) -> dict[str, Any]:
         """The fields of the request that made the picture, without the scribble."""
         fields = self.model_dump(include=set(RequestFields.model_fields), exclude_none=True)
-        # Servers without this field reject it.
-        return fields | ({"reproducible": True} if self.reproducible else {})
+        # Servers without these fields reject them.
+        return (
+            fields
+            | ({"reproducible": True} if self.reproducible else {})
+            | ({"cache": self.cache} if self.cache else {})
+        )
 
     def scribble(self) -> bytes | None:
         """The scribble as the engine used it, white strokes on black; None if it was too big for the receipt."""
