@@ -38,7 +38,8 @@ class Encoded:
     kept: KeptRegion | None = None  # for a request with a mask
     adapters: ScaledAdapters = ()
     predicted_clean: torch.Tensor | None = None  # (1, 4, h, w), after the first step
-    last_input: torch.Tensor | None = None  # (1, 4, h, w), the latents before the last step
+    last_input: torch.Tensor | None = None  # (1, 4, h, w), the latents before the last step that had a pass
+    last_pass: int = 0  # the index of that step
     step_cache: StepCache | None = None  # None: each step needs a pass
 
 

@@ -44,7 +44,7 @@ def advice(cause: str, dtype: torch.dtype) -> str:
 
 @torch.inference_mode()
 def first_not_finite(networks: Networks, state: RequestState) -> str:
-    """The part whose result was not finite first, in the request's last step."""
+    """The part whose result was not finite first, in the request's last pass."""
     encoded = state.encoded
     if not all(are_finite(text.tokens, text.pooled) for text in all_texts(encoded.texts)):
         return TEXTS
@@ -53,7 +53,7 @@ def first_not_finite(networks: Networks, state: RequestState) -> str:
     if not are_finite(encoded.last_input):
         return UNKNOWN
     before = copy.copy(state)
-    before.step_index -= 1
+    before.step_index = encoded.last_pass
     before.encoded = replace(encoded, latents=encoded.last_input)
     causes: list[str] = []
     watched = replace(

@@ -82,7 +82,7 @@ class PassRunner:
         """Each request's steps until it needs the next pass. If one fails, only its request is evicted."""
         advanced = []
         for state, noise_pred in zip(states, noise, strict=True):
-            state.encoded.last_input = state.encoded.latents
+            state.encoded.last_input, state.encoded.last_pass = state.encoded.latents, state.step_index
             error = attempt(partial(self._step, state, noise_pred))
             if error is None:
                 advanced.append(state)

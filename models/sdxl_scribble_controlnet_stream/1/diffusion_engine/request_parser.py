@@ -30,9 +30,7 @@ DEFAULT_STRENGTH, DEFAULT_STRENGTH_WITH_MASK = 0.8, 1.0
 # More than the text encoders have layers: these are checked when the text is encoded.
 MAX_CLIP_SKIP = 100
 # Inputs without an implementation.
-NOT_SUPPORTED_YET = (
-    "preset",
-)
+NOT_SUPPORTED_YET = ("preset",)
 
 
 def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:

@@ -55,9 +55,7 @@ def _dpmpp_2m(algorithm_type: str, **sigmas: bool) -> SchedulerKind:
 
 def _dpmpp_sde(*, use_karras_sigmas: bool) -> SchedulerKind:
     config = {"use_karras_sigmas": use_karras_sigmas}
-    return SchedulerKind(
-        class_name="DPMSolverSDEScheduler", config=config, is_second_order=True, package="torchsde"
-    )
+    return SchedulerKind(class_name="DPMSolverSDEScheduler", config=config, is_second_order=True, package="torchsde")
 
 
 SCHEDULER_KINDS: Mapping[str, SchedulerKind] = MappingProxyType(
