@@ -190,6 +190,12 @@ def test_pixels_outside_the_mask_are_unchanged_and_grey_ones_are_blended(
     assert np.abs(pixels - initial)[:, :48].mean() > 10
 
 
+def test_region_smaller_than_a_latent_cell_gets_a_note(generate: Callable[..., GeneratedPicture]) -> None:
+    mask = Image.new("L", (96, 96))
+    mask.paste(255, (50, 50, 52, 52))
+    assert "nothing was painted" in generate(**SMALL, init_image=as_file(halves()), mask=as_file(mask)).info["notes"][0]
+
+
 def test_progress_counts_the_steps_that_are_made(running_engine: Any) -> None:
     from listening import submit
 

@@ -115,7 +115,7 @@ class Encoder:
         self._vae_encoder.skip_sample(clean, generator)
         is_from_noise = state.request.strength == 1
         latents = noise * schedule.init_noise_sigma if is_from_noise else schedule.add_noise(clean, noise, 0)
-        return latents, KeptRegion.of(state.mask, clean, noise)
+        return latents, KeptRegion.of(state.mask, clean, noise, state.notes.append)
 
     def _noise(self, state: RequestState, generator: torch.Generator) -> torch.Tensor:
         factor = self._networks.vae_scale_factor

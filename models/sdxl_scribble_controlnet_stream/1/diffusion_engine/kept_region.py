@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The region of the initial picture that a mask keeps. It is put back into the latents after each step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,14 @@ class KeptRegion:
     noise: torch.Tensor  # (1, 4, h, w)
 
     @classmethod
-    def of(cls, mask: Image.Image, clean: torch.Tensor, noise: torch.Tensor) -> "KeptRegion":
+    def of(
+        cls, mask: Image.Image, clean: torch.Tensor, noise: torch.Tensor, note: Callable[[str], None]
+    ) -> "KeptRegion":
         """From a mask (L) at the size of the picture. At least half-white pixels are painted anew."""
         pixels = torch.from_numpy(np.array(mask) >= 128)[None, None].to(torch.float32)  # (1, 1, H, W)
         cells = torch.nn.functional.interpolate(pixels, size=clean.shape[-2:])
+        if not bool(cells.any()):  # on the CPU, so it waits for nothing
+            note("`mask` selects only parts of latent cells, which are 8 pixels wide in SDXL, so nothing was painted")
         return cls(cells.to(clean.device, clean.dtype), clean, noise)
 
     def restore(self, result: StepResult, schedule: NoiseSchedule, num_done: int) -> StepResult:

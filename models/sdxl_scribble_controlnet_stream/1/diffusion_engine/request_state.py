@@ -128,7 +128,10 @@ class RequestState:
     @property
     def num_steps(self) -> int:
         """The passes that it needs: a scheduler may take more than `num_inference_steps`, and `strength` fewer."""
-        return self.request.num_inference_steps if self.scheduled_steps is None else self.scheduled_steps
+        if self.scheduled_steps is not None:
+            return self.scheduled_steps
+        request = self.request
+        return int(request.num_inference_steps * (1.0 if request.strength is None else request.strength))
 
     @property
     def remaining_steps(self) -> int:
