@@ -41,13 +41,13 @@ class CallTimer:
         self._began = 0.0
         self._taken = 0.0
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
         with self._lock:
             if self._num_running == 0:
                 self._began = time.perf_counter()
             self._num_running += 1
         try:
-            return self._function(*arguments)
+            return self._function(*arguments, **options)
         finally:
             with self._lock:
                 self._num_running -= 1

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from diffusion_engine.networks import tiled
 from diffusion_engine.vae_decoder import VAEDecoder
 
 from benchmarks.gpu_kit.bench import Bench
@@ -35,6 +36,8 @@ def measure(bench: Bench) -> None:
     decide_layout(bench, times)
     if bench.has_time(5):
         measure_tf32(bench, copy.deepcopy(pipeline.vae).to(torch.float32), latents)
+    if bench.has_time(5):
+        measure_small_gpu(bench, pipeline, latents)
     if bench.has_time(15):
         between, beside = measure_streams(bench, engine.vae_decoder, engine.denoiser, states)
         gain = 1 - beside / between
@@ -79,6 +82,28 @@ def measure_tf32(bench: Bench, vae: Any, latents: torch.Tensor) -> None:
     )
     follows = "Use TF32 for the VAE." if ms < 0.95 * exact_ms and difference < 1 else "Leave it."
     bench.decide("Q14 TF32", measured=measured, follows=follows)
+
+
+@torch.inference_mode()
+def measure_small_gpu(bench: Bench, pipeline: Any, latents: torch.Tensor) -> None:
+    """What the engine does on a small GPU: decoding in tiles, and moving networks off the GPU and back."""
+    vae = pipeline.vae
+    whole_ms, whole_gib = decoding(bench, vae, latents)
+    tiled_ms, tiled_gib = decoding(bench, tiled(vae), latents)
+    bench.row(what=f"decode, {bench.plan.dtype}, in tiles", ms=tiled_ms, peak_GiB=tiled_gib)
+    guests = (pipeline.text_encoder, pipeline.text_encoder_2, vae)
+
+    def move() -> None:
+        for place in ("cpu", bench.device):
+            for guest in guests:
+                guest.to(place)
+
+    moving_ms = bench.milliseconds(move, repeats=2)
+    bench.row(what="text encoders and VAE off the GPU and back", ms=moving_ms)
+    saved = f"{whole_gib - tiled_gib:.2f} GiB" if whole_gib is not None and tiled_gib is not None else "memory"
+    measured = f"tiles take {tiled_ms / whole_ms:.2f} times as long and save {saved}; moving takes {moving_ms:.0f} ms"
+    follows = "Tiles before offloading, as now." if tiled_ms - whole_ms < moving_ms else "Offloading before tiles."
+    bench.decide("Q20 small GPUs", measured=measured, follows=follows)
 
 
 def measure_streams(bench: Bench, decoder: VAEDecoder, denoiser: Any, states: list[Any]) -> tuple[float, float]:

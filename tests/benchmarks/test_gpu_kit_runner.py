@@ -191,6 +191,7 @@ def test_code_that_only_runs_on_a_gpu_starts_and_ends() -> None:
         "Q9",
         "Q1",
         "Q14",
+        "Q20",
         "Q5",
         "Q4",
         "Q8",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusion_engine.memory_plan import MemoryPlan
 from diffusion_engine.networks import Networks
+from diffusion_engine.vae_tiles import NOTE
 from listening import Driver
 from stock import StockPipeline
 
@@ -46,14 +47,16 @@ def test_large_sizes_are_tiled_as_by_diffusers(
     assert infos[0]["notes"] == []
 
 
+def out_of_memory(_: object, **__: object) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 def without_memory(networks: Networks, *, in_tiles: bool = False) -> Networks:
-    def fail(_: object, **__: object) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
     class Tiled:
-        decode = staticmethod(fail)
+        tile_sample_min_size = 128
+        decode = staticmethod(out_of_memory)
 
-    return replace(networks, vae_decode=fail, tiled_vae=Tiled if in_tiles else networks.tiled_vae)
+    return replace(networks, vae_decode=out_of_memory, tiled_vae=Tiled if in_tiles else networks.tiled_vae)
 
 
 def test_picture_is_tiled_if_memory_runs_out(
@@ -65,7 +68,7 @@ def test_picture_is_tiled_if_memory_runs_out(
     with tiling(pipeline):
         assert np.abs(one.pixels() - stock.pixels(**LARGE)).max() <= 1
     info = one.picture().info
-    assert "made of tiles" in info["notes"][0]
+    assert info["notes"] == [NOTE]
     assert info["vae_tiling"] is True
 
 
@@ -76,7 +79,8 @@ def test_request_fails_if_tiles_need_too_much_memory_or_would_change_its_pixels(
     one = driver.join(**LARGE)
     driver.finish()
     assert one.error().code == "out_of_memory"
-    driver = make_driver(networks=without_memory(networks))
-    one = driver.join(**LARGE, reproducible=True)
-    driver.finish()
-    assert one.error().code == "out_of_memory"
+    for values in ({**LARGE, "reproducible": True}, SMALL):  # the small picture is one tile
+        driver = make_driver(networks=without_memory(networks))
+        one = driver.join(**values)
+        driver.finish()
+        assert one.error().code == "out_of_memory"

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from diffusion_engine.errors import RequestError, is_out_of_memory
+from diffusion_engine.errors import RequestError
 from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
+from diffusion_engine.vae_tiles import whole_or_tiled
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +28,10 @@ class VAEDecoder:
         self._latent_to_rgb = None if networks.preview_vae else fit_latent_to_rgb(networks)  # (3, 5)
 
     def picture(self, state: RequestState) -> Pixels:
-        """The finished picture of a request, (H, W, 3). If memory runs out, it is decoded again in tiles, once."""
-        is_tiled = self._networks.memory.is_tiled(state.key.width, state.key.height)
-        if not is_tiled:
-            try:
-                return self.decode(state.encoded.latents)
-            except RuntimeError as error:
-                # Tiles change a few colour values, so another moment would give a reproducible request other pixels.
-                if not is_out_of_memory(error) or state.request.reproducible:
-                    raise
-            torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed decoding
-            state.notes.append("the GPU's memory was too small to decode the picture at once, so it was made of tiles")
-        state.is_tiled = True
-        return self.decode(state.encoded.latents, is_tiled=True)
+        """The finished picture of a request, (H, W, 3)."""
+        return whole_or_tiled(
+            self._networks, state, lambda is_tiled: self.decode(state.encoded.latents, is_tiled=is_tiled)
+        )
 
     @torch.inference_mode()
     def decode(self, latents: torch.Tensor, *, is_tiled: bool = False) -> Pixels:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffusion_engine.errors import is_out_of_memory
 from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
 from diffusion_engine.vae_decoder import LatentScale, vae_not_finite
+from diffusion_engine.vae_tiles import whole_or_tiled
 
 
 class VAEEncoder:
@@ -22,23 +22,13 @@ class VAEEncoder:
     def initial_latents(self, state: RequestState, generator: torch.Generator) -> torch.Tensor:
         """The latents of the request's initial picture in the steps' scale, (1, 4, h, w): a sample from the generator.
 
-        If memory runs out, the picture is encoded again in tiles, once, except for a reproducible request.
-
         Raises:
             RequestError: the VAE's output is not finite.
         """
-        networks = self._networks
-        if networks.memory.is_tiled(state.key.width, state.key.height):
-            return self._encode(networks.tiled_vae, state, generator)
-        try:
-            return self._encode(networks.vae, state, generator)
-        except RuntimeError as error:
-            if not is_out_of_memory(error) or state.request.reproducible:
-                raise
-        torch.cuda.empty_cache()  # not in the handler: the exception keeps the tensors of the failed encoding
-        state.notes.append("the GPU's memory was too small to encode `init_image` at once, so tiles were encoded")
-        state.is_tiled = True
-        return self._encode(networks.tiled_vae, state, generator)
+        whole, tiled = self._networks.vae, self._networks.tiled_vae
+        return whole_or_tiled(
+            self._networks, state, lambda is_tiled: self._encode(tiled if is_tiled else whole, state, generator)
+        )
 
     def skip_sample(self, latents: torch.Tensor, generator: torch.Generator) -> None:
         """Draw the sample of a second picture of this size, and drop it."""
