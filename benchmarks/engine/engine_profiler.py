@@ -81,8 +81,8 @@ class EngineProfiler:
         # The single passes, not the parallel ones as a whole: the time to split the work counts as the engine's.
         denoiser, decoder = engine.denoiser, engine.vae_decoder
         self._call_timers = {DENOISING: CallTimer(denoiser._pass), VAE: CallTimer(decoder.decode)}
-        denoiser._pass = self._call_timers[DENOISING]  # type: ignore[method-assign, assignment]
-        decoder.decode = self._call_timers[VAE]  # type: ignore[method-assign, assignment]
+        denoiser._pass = self._call_timers[DENOISING]  # type: ignore[method-assign]
+        decoder.decode = self._call_timers[VAE]  # type: ignore[method-assign]
         engine.step = self._timed_step  # type: ignore[method-assign]
 
     def reset(self) -> None:
