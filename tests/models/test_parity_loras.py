@@ -4,6 +4,7 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from diffusers import StableDiffusionXLControlNetPipeline
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine import Engine
-from diffusion_engine.engine_builder import build_engine
+from diffusion_engine.loras.library import LoRALibrary
+from diffusion_engine.optimization import optimized_networks
+from diffusion_engine.row_limits import RowLimits
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
 from listening import Driver
@@ -79,9 +82,14 @@ def stock_pixels(folder: Path, capabilities: Capabilities) -> Callable[[str], Pi
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> Engine:
-    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", loras=(str(folder),), max_rows=12, lora_memory_mb=2)
-    return build_engine(config)
+def engine(folder: Path, capabilities: Capabilities) -> Engine:
+    """With traced networks, two half passes at a time, and a cache that cannot hold all LoRAs."""
+    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", loras=(str(folder),), lora_memory_mb=1)
+    pipeline = load_pipeline(config)
+    library = LoRALibrary.of_config(config, pipeline, pipeline.device)
+    networks = replace(optimized_networks(config, pipeline, layout=library.layout), cpu_parallel_size=2)
+    known = replace(capabilities, loras=library.known)
+    return Engine(networks, known, RowLimits({}, default=12), library=library)
 
 
 def values_of(name: str) -> dict[str, Any]:

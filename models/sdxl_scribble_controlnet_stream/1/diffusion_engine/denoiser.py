@@ -121,9 +121,17 @@ class Denoiser:
         parts = text_rows.groups([row.text.tokens.shape[1] for row in rows])
         num_rows, num_parts = len(rows), self.cpu_parallel.size
         if len(parts) > 1 or num_parts == 1 or num_rows < num_parts:
-            return parts
+            return [self._with_adapters_first(rows, part) for part in parts]
+        if any(row.state.encoded.adapters for row in rows):  # each part gets its share of them
+            ordered = self._with_adapters_first(rows, range(num_rows))
+            return [ordered[part::num_parts] for part in range(num_parts)]
         bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
         return [list(range(start, stop)) for start, stop in pairwise(bounds)]
+
+    @staticmethod
+    def _with_adapters_first(rows: Sequence[Row], part: Sequence[int]) -> list[int]:
+        """As `AdapterStack.batch` needs them."""
+        return sorted(part, key=lambda row: not rows[row].state.encoded.adapters)
 
     def _gather(self, rows: Sequence[Row], adapters: AdapterStack | None) -> InputBatch:
         encodings = [row.state.encoded for row in rows]

@@ -39,7 +39,7 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
         policy=config.policy,
         library=library,
     )
-    warm_up(engine)
+    warm_up(engine, library)
     return engine
 
 
@@ -64,8 +64,8 @@ def place_networks(
     return replace(networks, preview_vae=load_preview_vae(config, pipeline, device))
 
 
-def warm_up(engine: Engine) -> None:
-    """Run passes with and without a scribble, so that the first request does not wait for traces, compilers or caches.
+def warm_up(engine: Engine, library: LoRALibrary | None = None) -> None:
+    """Run passes with and without a scribble and adapters, so that no request waits for traces, compilers or caches.
 
     A trace is made in the first pass and improved in the second. Compiled blocks have code for one row, and for more.
     """
@@ -73,8 +73,10 @@ def warm_up(engine: Engine) -> None:
     for has_scribble in (True, False):
         state = dummy_request(smallest, engine.capabilities, has_scribble=has_scribble)
         state.encoded = engine.encoder.encode(state)
-        for num_rows in (1, 2):
-            engine.denoiser.predict(num_rows * [state])
+        for adapters in ((), *(library.without_effect() if library else ())):
+            state.encoded.adapters = adapters
+            for num_rows in (1, 2):
+                engine.denoiser.predict(num_rows * [state])
     engine.denoiser.clear_cache()
     # Any VAE can decode these latents. If this one cannot, or the GPU is too small for it, the model must not load.
     defaults = engine.capabilities.defaults

@@ -14,12 +14,11 @@ ScaledAdapters = tuple[tuple[Adapter, float], ...]
 
 
 class AdapterBatch(NamedTuple):
-    """A pass has L rows with adapters, and D different combinations of adapters and scales, of at most rank r."""
+    """The adapters of the first L rows of a pass; its other rows have none. D combinations, of at most rank r."""
 
     down: torch.Tensor  # (D, r, I), with I columns of a `Layout`
     up: torch.Tensor  # (D, r, O), with the scales
     which: torch.Tensor  # (L,) the combination of each row
-    rows: torch.Tensor | None  # (L,) their indices among the rows of the pass; None: all of them
     has_convolutions: bool
 
     def of_layer(self, inputs: slice, outputs: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,13 +26,9 @@ class AdapterBatch(NamedTuple):
         down, up = self.down[:, :, inputs], self.up[:, :, outputs]
         return down.index_select(0, self.which), up.index_select(0, self.which)
 
-    def selected(self, rows: torch.Tensor) -> torch.Tensor:
-        """Those of the rows of a pass that have adapters."""
-        return rows if self.rows is None else rows.index_select(0, self.rows)
-
-    def add(self, result: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Add the changes of the rows with adapters to the result of all rows."""
-        return result.add_(change) if self.rows is None else result.index_add_(0, self.rows, change)
+    def rows(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The rows with adapters, as a view."""
+        return tensor[: self.which.shape[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +57,12 @@ class AdapterStack:
         return cls(combinations, down, up, widest.has_convolutions)
 
     def batch(self, adapters: Sequence[ScaledAdapters]) -> AdapterBatch | None:
-        """The batch of rows with these adapters; None if there are none."""
-        rows = [row for row, each in enumerate(adapters) if each]
-        if not rows:
+        """The batch of rows with these adapters; None if there are none. Rows without adapters must be the last."""
+        which = [self.combinations.index(each) for each in adapters if each]
+        if not which:
             return None
-        which = [self.combinations.index(adapters[row]) for row in rows]
-        device = self.down.device
-        return AdapterBatch(
-            self.down,
-            self.up,
-            which=torch.tensor(which).to(device, non_blocking=True),
-            rows=None if len(rows) == len(adapters) else torch.tensor(rows).to(device, non_blocking=True),
-            has_convolutions=self.has_convolutions,
-        )
+        on_device = torch.tensor(which).to(self.down.device, non_blocking=True)
+        return AdapterBatch(self.down, self.up, on_device, self.has_convolutions)
 
 
 class AdapterStacks:

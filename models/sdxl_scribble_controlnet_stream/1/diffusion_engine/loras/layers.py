@@ -31,15 +31,17 @@ class AdaptedLinear(nn.Linear):
         self.active, self.inputs, self.outputs = active, inputs, outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Args: x: (R, ..., in)."""
+        """Args: x: (R, N, in) or (R, in)."""
         result = functional.linear(x, self.weight, self.bias)
         batch = self.active.batch
         if batch is None:
             return result
         down, up = batch.of_layer(self.inputs, self.outputs)  # (L, r, in), (L, r, out)
-        rows = batch.selected(x).flatten(1, -2) if x.dim() > 2 else batch.selected(x)[:, None]  # (L, N, in)
-        change = torch.bmm(torch.bmm(rows, down.transpose(1, 2)), up)  # (L, N, out)
-        return batch.add(result, change.view(change.shape[0], *result.shape[1:]))
+        rows, changed = batch.rows(x), batch.rows(result)
+        if x.dim() == 2:
+            rows, changed = rows[:, None], changed[:, None]
+        changed.baddbmm_(torch.bmm(rows, down.transpose(1, 2)), up)  # in place: this is a part of `result`
+        return result
 
 
 class AdaptedConv2d(nn.Conv2d):
@@ -57,11 +59,14 @@ class AdaptedConv2d(nn.Conv2d):
         if batch is None or not batch.has_convolutions:
             return result
         down, up = batch.of_layer(self.inputs, self.outputs)  # (L, r, in * k * k), (L, r, out)
-        rows = batch.selected(x)
         # All places of the kernel as columns, because grouped convolutions with few channels are slow.
-        columns = functional.unfold(rows, self.kernel_size, self.dilation, cast(Any, self.padding), self.stride)
+        columns = functional.unfold(
+            batch.rows(x), self.kernel_size, self.dilation, cast(Any, self.padding), self.stride
+        )
         change = torch.bmm(up.transpose(1, 2), torch.bmm(down, columns))  # (L, out, h' * w')
-        return batch.add(result, change.view(change.shape[0], *result.shape[1:]))
+        changed = batch.rows(result)
+        changed.add_(change.view_as(changed))
+        return result
 
 
 def adapt(unet: Any, layout: Layout, *, has_threads: bool) -> "AdaptedUNet":

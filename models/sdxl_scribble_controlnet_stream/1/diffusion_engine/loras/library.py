@@ -62,6 +62,28 @@ class LoRALibrary:
         """
         return tuple((self._cache.get(lora.name), lora.scale) for lora in loras if lora.scale)
 
+    def without_effect(self) -> list[ScaledAdapters]:
+        """Adapters that change nothing, of each kind that the engine has. For passes that warm up."""
+        layout = self.layout
+        widths = {(layout.num_linear_inputs, layout.num_linear_outputs), (layout.num_inputs, layout.num_outputs)}
+        to: dict[str, Any] = {"device": self._device, "dtype": self._pipeline.unet.dtype}
+        return [
+            (
+                (
+                    Adapter(
+                        sha256="",
+                        down=torch.zeros(1, num_inputs, **to),
+                        up=torch.zeros(1, num_outputs, **to),
+                        has_convolutions=num_inputs > layout.num_linear_inputs,
+                        text=({}, {}),
+                    ),
+                    1.0,
+                ),
+            )
+            for num_inputs, num_outputs in sorted(widths)
+            if num_inputs
+        ]
+
     def prepare(self, loras: tuple[LoRA, ...]) -> tuple[UsedLoRA, ...]:
         """Load the adapters of a request before it runs, so that no pass waits for the disk."""
         used = []
