@@ -3,10 +3,9 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
-from fastapi_triton.core.errors import FastAPITritonError, invalid_field, shown
+from fastapi_triton.core.errors import invalid_field, shown
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Capabilities
 
@@ -63,11 +62,11 @@ def base_name(model: str) -> str:
 
 async def model_names(models: PictureModels) -> list[tuple[str, str]]:
     """The names of models with a LoRA, each with the model's own. Models that are not available have none."""
-    found = []
-    for model in models.listed:
-        with suppress(FastAPITritonError):
-            found += [(f"{model.name}{_SEPARATOR}{name}", model.name) for name in usable(await model.capabilities())]
-    return found
+    return [
+        (f"{model.name}{_SEPARATOR}{name}", model.name)
+        for model, capabilities in await models.described()
+        for name in usable(capabilities)
+    ]
 
 
 def usable(capabilities: Capabilities) -> Iterator[str]:

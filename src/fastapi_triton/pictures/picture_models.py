@@ -10,7 +10,7 @@ from fastapi_triton.core.errors import FastAPITritonError, shown
 from fastapi_triton.core.suggestions import nearest
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.similar_models import SimilarModels
-from fastapi_triton.pictures.text_to_image import TextToImage
+from fastapi_triton.pictures.text_to_image import Capabilities, TextToImage
 
 # One model that hangs must not delay the list of the others.
 _DESCRIBE_TIMEOUT_S = 5.0
@@ -76,12 +76,19 @@ class PictureModels:
         Raises:
             FastAPITritonError: the default model is not available. Others that are not are omitted.
         """
-        found = {(await self.default.capabilities()).name: self.default}
-        for model in self.listed[1:]:
+        await self.default.capabilities()
+        found: dict[str, TextToImage] = {}
+        for model, capabilities in await self.described():
+            found[model.name if capabilities.name in found else capabilities.name] = model
+        return found
+
+    async def described(self) -> list[tuple[TextToImage, Capabilities]]:
+        """The models that are available, with their descriptions."""
+        found = []
+        for model in self.listed:
             with suppress(FastAPITritonError, TimeoutError):
                 async with asyncio.timeout(_DESCRIBE_TIMEOUT_S):
-                    checkpoint = (await model.capabilities()).name
-                found[model.name if checkpoint in found else checkpoint] = model
+                    found.append((model, await model.capabilities()))
         return found
 
 
