@@ -71,6 +71,18 @@ def test_random_seed_is_returned_and_reproduces_the_picture(scribble_server: Ser
     assert draw(scribble_server, seed=-1).json()["seed"] != drawn.json()["seed"]
 
 
+def test_syntax_of_the_prompt(scribble_server: Server) -> None:
+    fields = {"prompt": "a (red:1.4) house BREAK in the snow", "num_inference_steps": 2}
+    own = {"prompt_syntax": "a1111", "clip_skip": 1}
+    weighted, plain = draw(scribble_server, **fields, **own), draw(scribble_server, **fields)
+    assert weighted.json()["info"].items() >= own.items()
+    assert difference(picture_of(weighted), picture_of(plain)) > 0
+    assert picture_of(weighted) == generated_by_facade(scribble_server, **fields, **own)
+    refused = draw(scribble_server, prompt="(a:1000)", prompt_syntax="a1111")
+    assert (refused.status_code, refused.json()["code"]) == (422, "out_of_range")
+    assert refused.json()["errors"][0]["pointer"] == "#/prompt"
+
+
 def test_reproducible_picture_is_the_same_beside_other_requests(scribble_server: Server) -> None:
     fields = {"scheduler": "lcm", "num_inference_steps": 8, "guidance_scale": 12.0, "reproducible": True}
     alone = draw(scribble_server, **fields)

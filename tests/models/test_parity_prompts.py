@@ -15,17 +15,19 @@ from listening import Driver, Submitted
 from stock import StockPipeline
 
 MOST = 1  # of 255, in any colour value
-BASE = {"width": 96, "height": 96, "num_inference_steps": 3}
+BASE = {"width": 96, "height": 96, "num_inference_steps": 2}
 LONG = b"a purple heart on a white background, "
 WEIGHTED = {"prompt_syntax": b"a1111", "guidance_scale": 5.0}
 CASES: dict[str, dict[str, Any]] = {
-    "two chunks": {"prompt": LONG * 12},
     "three chunks, unguided": {"prompt": LONG * 20, "guidance_scale": 1.0, "scheduler": b"euler_ancestral"},
-    "long negative prompt": {"negative_prompt": LONG * 12, "seed": 2},
     "two and three chunks": {"prompt": LONG * 12, "negative_prompt": b"blue, " * 90, "seed": 3},
     "five and four chunks": {**WEIGHTED, "prompt": b"BREAK".join([LONG] * 5), "negative_prompt": b"red BREAK " * 4},
-    "weights": {**WEIGHTED, "prompt": b"a (red:1.4) [circle] on a ((blue)) background", "seed": 4},
-    "weights, negative": {**WEIGHTED, "negative_prompt": b"(blue background:1.3)", "seed": 5},
+    "weights": {
+        **WEIGHTED,
+        "prompt": b"a (red:1.4) [circle] on a ((blue)) background",
+        "negative_prompt": b"(blue background:1.3)",
+        "seed": 4,
+    },
     "changing": {**WEIGHTED, "prompt": b"a [red:yellow BREAK star:0.5] circle", "seed": 6},
     "changing, alternating": {**WEIGHTED, "negative_prompt": b"[blue|green, BREAK dark]", "seed": 7},
     "short": {"seed": 8},
@@ -96,9 +98,8 @@ def test_pictures_of_single_requests(driver: Driver, expected: dict[str, Any]) -
     assert differences(submitted, expected) == {}
 
 
-@pytest.mark.parametrize("max_rows", [5, 32])
-def test_pictures_in_mixed_company(make_driver: Any, expected: dict[str, Any], max_rows: int) -> None:
-    driver = make_driver(max_rows=max_rows)
+def test_pictures_in_mixed_company(make_driver: Any, expected: dict[str, Any]) -> None:
+    driver = make_driver(max_rows=9)
     submitted = {}
     for name, case in CASES.items():
         submitted[name] = driver.join(preview_every=2, **{**BASE, **case})
