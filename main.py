@@ -27,6 +27,7 @@ class ScribbleRequest(BaseModel):
     prompt_syntax: str | None = Field(None, pattern="^(plain|a1111)$", description="a1111: (word:1.3), [word], BREAK …")
     clip_skip: int | None = Field(None, ge=0, description="last layers of the text encoders that are skipped")
     seed: int | None = Field(None, ge=-1, description="random if -1 or omitted; the response has it")
+    preset: str | None = Field(None, max_length=100, description="defaults for fields that you omit")
     num_inference_steps: int | None = Field(None, ge=1)
     guidance_scale: float | None = Field(None, ge=0, le=50)
     control_guidance_start: float | None = Field(None, ge=0, le=1)

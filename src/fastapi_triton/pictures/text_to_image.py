@@ -49,6 +49,7 @@ class Capabilities:
     schedulers: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     loras: tuple[Mapping[str, Any], ...] = ()
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any], *, name: str) -> Self:
@@ -59,6 +60,7 @@ class Capabilities:
             schedulers=tuple(description.get("schedulers", ())),
             defaults=description.get("defaults", {}),
             loras=tuple(description.get("loras", ())),
+            presets=description.get("presets", {}),
         )
 
     def nearest_size(self, wanted: Size) -> Size:

@@ -39,8 +39,8 @@ _OF_REQUESTS = frozenset(
         *("empty_mask", "image_too_complex", "not_an_image", "truncated_image", "undecodable_image"),
         *("unsupported_aspect_ratio", "unsupported_size"),
         *("invalid_base64", "invalid_text", "invalid_value", "missing_input", "not_finite", "out_of_range"),
-        *("too_long", "too_short", "unknown_lora", "unknown_option", "unknown_scheduler", "unsupported_parameter"),
-        "unusable_lora",
+        *("too_long", "too_short", "unknown_lora", "unknown_option", "unknown_preset", "unknown_scheduler"),
+        *("unsupported_parameter", "unusable_lora"),
         *("wrong_shape", "wrong_type"),
     )
 )

@@ -92,6 +92,34 @@ async def test_a_form_can_have_the_scribble_and_extension_fields(
     ]
 
 
+@pytest.mark.parametrize(
+    ("sent", "preset", "num_notes"),
+    [
+        ({"quality": "low"}, "draft", 0),
+        ({"quality": "medium"}, None, 1),
+        ({"quality": "hd"}, "quality", 0),
+        ({"quality": "auto"}, None, 0),
+        ({"quality": "standard"}, None, 0),
+        ({"quality": "low", "preset": "quality"}, "quality", 1),
+        ({"quality": "high", "preset": "quality"}, "quality", 0),
+        ({"quality": "high", "num_inference_steps": 3}, "quality", 0),
+    ],
+)
+async def test_quality_names_a_preset_if_the_checkpoint_has_it(
+    client: httpx2.AsyncClient,
+    triton: FakeTriton,
+    stream_model: ScriptedStreamModel,
+    sent: dict[str, Any],
+    preset: str | None,
+    num_notes: int,
+) -> None:
+    stream_model.further_description = {"presets": {"draft": {"num_inference_steps": 4}, "quality": {}}}
+    response = await client.post(GENERATIONS, json={"prompt": "a red house", **sent})
+    assert response.status_code == 200, response.text
+    assert stream_inputs(triton)[0].get("preset") == preset
+    assert len(response.json().get("notes", [])) == num_notes
+
+
 async def test_openai_fields_without_a_meaning_are_noted(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     fields = {
         "model": "gpt-image-1",

@@ -272,6 +272,23 @@ def test_defaults_limits_and_choices_come_from_the_models_description(visit: Vis
     assert box["width"] / box["height"] == pytest.approx(2, rel=0.02)
 
 
+def test_a_preset_shows_its_values_and_is_sent(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page = player.page
+    player.set("seed", "7")
+    default = page.input_value("#setting-num_inference_steps")
+    page.select_option("#setting-preset", "draft")
+    assert int(page.input_value("#setting-num_inference_steps")) < int(default)
+    expect(page.locator("#in-short")).to_contain_text("draft")
+    player.set("num_inference_steps", "2")
+    player.finish()
+    page.select_option("#setting-preset", "")
+    assert page.input_value("#setting-num_inference_steps") == default
+    page.click("#history .kept >> nth=0")
+    assert page.input_value("#setting-preset") == "draft"
+    assert page.input_value("#setting-num_inference_steps") == "2"
+
+
 def test_an_example_fills_canvas_and_prompt(visit: Visit) -> None:
     player = visit().wait_until_ready()
     player.page.click("#examples button >> nth=1")

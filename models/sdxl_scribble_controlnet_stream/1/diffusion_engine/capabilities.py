@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from diffusion_engine.errors import RequestError
+from diffusion_engine.presets import Presets, checked_presets
 from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
 
 # The end of the names of files that hold a whole checkpoint, or one network.
@@ -81,13 +82,17 @@ class Capabilities:
     sizes: tuple[tuple[int, int], ...] = SDXL_SIZES
     schedulers: tuple[str, ...] = SCHEDULERS
     loras: tuple[KnownLoRA, ...] = ()  # set when the engine has found their files
+    presets: Presets = field(default_factory=dict)
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: str, *, defaults: Mapping[str, Any] | None = None) -> Self:
+    def of_checkpoint(
+        cls, checkpoint: str, *, defaults: Mapping[str, Any] | None = None, presets: Presets | None = None
+    ) -> Self:
         """Read the checkpoint's `serving.json`. A checkpoint without one has the capabilities of SDXL.
 
         Args:
             defaults: override the checkpoint's own, such as 4 steps without guidance for a few-step UNet.
+            presets: added to the checkpoint's own, and in place of those of the same name.
 
         Raises:
             ValueError: the file contradicts itself, or has an unknown default or limit.
@@ -103,6 +108,7 @@ class Capabilities:
             limits=Limits(**known(Limits, content.get("limits", {}), file)),
             sizes=tuple((int(width), int(height)) for width, height in content["sizes"]),
             schedulers=tuple(content.get("schedulers", SCHEDULERS)),
+            presets={**checked_presets(content.get("presets", {}), str(file)), **(presets or {})},
         )
         capabilities.check(file)
         return capabilities

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from diffusion_engine.capabilities import SINGLE_FILE
 from diffusion_engine.pictures import MAX_SIDE
+from diffusion_engine.presets import Presets, checked_presets
 from diffusion_engine.step_scheduler import Policy
 
 ENV_PREFIX = "SDXL_"
@@ -37,6 +38,7 @@ class EngineConfig:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # override the checkpoint's own
     loras: tuple[str, ...] = ()  # folders and hub names of adapters, beside the checkpoint's own
     lora_memory_mb: int = 1024  # of loaded adapters
+    presets: Presets = field(default_factory=dict)  # beside the checkpoint's own
     is_channels_last: bool | None = None  # None: yes
     is_traced: bool | None = None  # None: if the UNet is small and on a CPU, unless compiled
     is_compiled: bool = False
@@ -72,9 +74,12 @@ class EngineConfig:
             vae_dtype=checked_dtype("vae_dtype", setting("vae_dtype", "auto")),
             vae_tiling=checked_choice("vae_tiling", setting("vae_tiling", "auto")),
             offload=checked_offload(setting("offload", "auto")),
-            defaults=checked_defaults(setting("defaults", "{}")),
             loras=located_loras(setting("loras", ""), version_folder),
             lora_memory_mb=checked_limit("lora_memory_mb", setting("lora_memory_mb", "1024")),
+            defaults=checked_object("defaults", setting("defaults", "{}"), '{"num_inference_steps": 4}'),
+            presets=checked_presets(
+                checked_object("presets", setting("presets", "{}"), '{"fast": {"num_inference_steps": 4}}'), "presets"
+            ),
             is_channels_last=checked_choice("channels_last", setting("channels_last", "auto")),
             is_traced=checked_choice("trace", setting("trace", "auto")),
             is_compiled=bool(checked_choice("compile", setting("compile", "no"))),
@@ -127,14 +132,14 @@ def at_home(name: str) -> Path:
         raise ValueError(f"{name!r} needs a home folder, and this user has none; set an absolute path") from None
 
 
-def checked_defaults(text: str) -> Mapping[str, Any]:
+def checked_object(name: str, text: str, example: str) -> Mapping[str, Any]:
     try:
-        defaults = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        defaults = None
-    if not isinstance(defaults, dict):
-        raise ValueError(f'defaults is {text!r}; it must be a JSON object such as {{"num_inference_steps": 4}}')
-    return defaults
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} is {text!r}; it must be a JSON object such as {example}")
+    return content
 
 
 def checked_choice(name: str, text: str) -> bool | None:

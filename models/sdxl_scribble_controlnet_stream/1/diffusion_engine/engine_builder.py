@@ -14,6 +14,7 @@ from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.memory_plan import plan_memory
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks
+from diffusion_engine.request_parser import check_presets
 from diffusion_engine.request_state import BatchKey
 from diffusion_engine.row_profiler import choose_row_limits, dummy_request
 from diffusion_engine.weights import choose_device, load_on_cpu, load_preview_vae, revision_of
@@ -22,10 +23,11 @@ from diffusion_engine.weights import choose_device, load_on_cpu, load_preview_va
 def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
     """Load the networks, measure the row limits, and warm up. The engine is not started yet."""
     device = choose_device(config.device, gpu_index=gpu_index)
-    capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults)
+    capabilities = Capabilities.of_checkpoint(config.checkpoint, defaults=config.defaults, presets=config.presets)
     pipeline = load_on_cpu(config, device)
     library = LoRALibrary.of_config(config, pipeline, device)
     capabilities = replace(capabilities, revision=revision_of(pipeline), loras=library.known)
+    check_presets(capabilities)
     networks = place_networks(config, pipeline, device, capabilities, library.layout)
     engine = Engine(
         networks,

@@ -4,6 +4,9 @@
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+# Of the field `loras`, a JSON text.
+MAX_LORAS_CHARACTERS = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRA:

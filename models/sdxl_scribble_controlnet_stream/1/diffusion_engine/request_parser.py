@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parses the inputs of one row into a checked `DiffusionRequest`, with the checkpoint's defaults."""
 
-import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -11,9 +10,11 @@ from diffusion_engine.errors import RequestError
 from diffusion_engine.fitted_picture import MASK_SELECTS, MAX_MASK_BLUR
 from diffusion_engine.loras.parsing import parse_loras
 from diffusion_engine.pictures import OUTPUT_FORMATS
+from diffusion_engine.presets import with_preset
 from diffusion_engine.prompt_syntax import PLAIN, SYNTAXES
-from diffusion_engine.request import DiffusionRequest
+from diffusion_engine.request import MAX_LORAS_CHARACTERS, DiffusionRequest
 from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
+from diffusion_engine.suggestions import nearest
 
 # One value by tensor name; None if the request lacks the tensor.
 RowValues = Mapping[str, bytes | int | float | None]
@@ -24,20 +25,17 @@ RANDOM_SEED_BITS = 53
 QUEUE_PRIORITIES = ("interactive", "batch")
 INVERT_CHOICES = ("auto", "yes", "no")
 MAX_TIMEOUT_S = 86_400.0
-MAX_LORAS_CHARACTERS = 10_000
 # diffusers' default, and for a region one that leaves nothing of its old content.
 DEFAULT_STRENGTH, DEFAULT_STRENGTH_WITH_MASK = 0.8, 1.0
 # More than the text encoders have layers: these are checked when the text is encoded.
 MAX_CLIP_SKIP = 100
-# Inputs without an implementation.
-NOT_SUPPORTED_YET = ("preset",)
 
 
 def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionRequest:
     """The checked request. Raises `RequestError` with the field's name for an invalid value."""
-    row = RowParser(values)
-    row.refuse(NOT_SUPPORTED_YET)
     defaults, limits = capabilities.defaults, capabilities.limits
+    preset = RowParser(values).text("preset", "", max_characters=200).strip()
+    row = RowParser(with_preset(values, preset, capabilities.presets, default_scheduler=defaults.scheduler))
     scheduler = row.choice("scheduler", capabilities.schedulers, defaults.scheduler, code="unknown_scheduler")
     request = DiffusionRequest(
         prompt=row.text("prompt", "", max_characters=limits.max_prompt_characters),
@@ -62,6 +60,7 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
         is_batch=row.choice("queue_priority", QUEUE_PRIORITIES, "interactive") == "batch",
         reproducible=row.flag("reproducible"),
         loras=parse_loras(row.text("loras", "", max_characters=MAX_LORAS_CHARACTERS), capabilities),
+        preset=preset,
         init_image=row.content("init_image"),
         strength=row.strength(),
         mask=row.content("mask"),
@@ -93,6 +92,15 @@ def require_cacheable(request: DiffusionRequest) -> None:
         raise RequestError("unsupported_parameter", detail + "Omit `cache`, or use another scheduler.", field="cache")
 
 
+def check_presets(capabilities: Capabilities) -> None:
+    """Raise `ValueError` if a request with one of the presets would be refused."""
+    for name in capabilities.presets:
+        try:
+            parse_request({"preset": name.encode()}, capabilities)
+        except RequestError as error:
+            raise ValueError(f"preset {name!r}: {error.detail}") from None
+
+
 def require_some_steps(request: DiffusionRequest) -> None:
     """Raise `RequestError` if `strength` leaves no step to make."""
     if request.strength is not None and int(request.num_inference_steps * request.strength) < 1:
@@ -113,11 +121,6 @@ class RowParser:
 
     def __init__(self, values: RowValues) -> None:
         self.values = values
-
-    def refuse(self, names: Iterable[str]) -> None:
-        for name in names:
-            if self.values.get(name) is not None:
-                raise RequestError("unknown_option", f"`{name}` is not supported. Omit it.", field=name)
 
     def content(self, name: str) -> bytes | None:
         value = self.values.get(name)
@@ -231,12 +234,6 @@ class RowParser:
         if timeout_s == 0.0:
             raise RequestError("out_of_range", "`timeout_s` is 0; it must be above 0.", field="timeout_s")
         return timeout_s
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The nearest known name, as a part of a sentence; empty if none is similar."""
-    found = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def missing(name: str) -> RequestError:

@@ -42,10 +42,12 @@ class SchedulerKind:
         return "compares two predictions in each step" if self.is_second_order else ""
 
     def takes(self, option: str) -> bool:
-        """Whether `eta` or `timestep_spacing` has an effect. Other options do not depend on the scheduler."""
+        """Whether `eta`, `timestep_spacing` or `cache` has an effect. Other options do not depend on the scheduler."""
         if option == "eta":
             return self.default_eta is not None
-        return not (option == "timestep_spacing" and self.is_for_distilled)
+        if option == "cache":
+            return not self.uncacheable
+        return option != "timestep_spacing" or not self.is_for_distilled
 
 
 def _dpmpp_2m(algorithm_type: str, **sigmas: bool) -> SchedulerKind:

@@ -39,6 +39,8 @@ class RequestFields(BaseModel):
     width: int
     height: int
     scheduler: str
+    timestep_spacing: str | None = None
+    eta: float | None = None
     output_format: str
     output_quality: int
 

@@ -64,6 +64,8 @@ def build(
     known: dict[str, Any] = {}
     if original:
         known = original.fields()
+        if fields.get("scheduler") not in (None, original.scheduler):
+            known = {name: value for name, value in known.items() if name not in ("eta", "timestep_spacing")}
         if drawing is None:
             drawing = original.scribble()
             known["invert"] = "no"

@@ -27,13 +27,15 @@ UNSERVED = {
     "complexity": Unserved(),
     "input_fidelity": Unserved("use conditioning_scale"),
     "moderation": Unserved("this server does not moderate"),
-    "quality": Unserved("use num_inference_steps", ("auto",)),
+    "quality": Unserved("use num_inference_steps", ("auto", "standard")),
     "safety_identifier": Unserved("this server does not store it"),
     "style": Unserved("write the style into the prompt"),
     "user": Unserved("this server does not store it"),
 }
 _NO_STREAM = Unserved("it has no effect without stream", (0,))
 _LOSSLESS = Unserved("PNG is lossless", (100,))
+# The presets for values of `quality`, if the checkpoint has them.
+_PRESETS = {"low": "draft", "medium": "fast", "high": "quality", "hd": "quality"}
 # Endpoint fields that are set from OpenAI's own fields.
 _NOT_EXTENSIONS = {"image", "width", "height", "output_format", "output_quality"}
 _FORMATS = tuple(content_negotiation.FORMAT_NAMES.values())
@@ -101,7 +103,11 @@ class ImagesRequest(BaseModel):
             )
         ),
     ] = None
-    quality: str | None = Field(None, max_length=32, description="Noted: use num_inference_steps")
+    quality: str | None = Field(
+        None,
+        max_length=32,
+        description="low, medium and high: the presets draft, fast and quality, if the model has them; else noted",
+    )
     moderation: str | None = Field(None, description="Noted: this server does not moderate")
     style: str | None = Field(None, description="Noted: write the style into the prompt")
     input_fidelity: str | None = Field(None, description="Noted: use conditioning_scale")
@@ -173,6 +179,8 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
         fields = edits.translated(fields)
     if of_model := loras.of_model_name(asked.get("model", "")):
         fields[loras.FIELD] = [*fields.get(loras.FIELD, []), *of_model]
+    if "preset" in endpoint:
+        fields |= _preset_for_quality(asked, capabilities)
     fields["output_format"] = asked.get("output_format") or "png"
     if "output_compression" in asked:
         fields["output_quality"] = max(1, asked["output_compression"])
@@ -181,7 +189,7 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
         fields |= capabilities.size_fields((int(width), int(height)), notes.append)
     output_format = fields["output_format"]
     fields = model.check(fields, notes.append, implied=() if "output_format" in asked else ("output_format",))
-    notes += _unserved_notes(asked, stream=stream, output_format=output_format)
+    notes += _unserved_notes(asked, stream=stream, output_format=output_format, preset=fields.get("preset"))
     partial_images = asked.get("partial_images", 0) if stream else 0
     return ImagesPlan(
         batch=model.batch(fields, count),
@@ -190,13 +198,21 @@ async def plan(request: BaseModel, model: TextToImage) -> ImagesPlan:
         partial_images=partial_images,
         output_format=output_format,
         quality=asked.get("quality", "auto"),
-        preview_every=_preview_every(partial_images, fields, capabilities.defaults),
+        preview_every=_preview_every(partial_images, fields, capabilities),
         notes=notes,
     )
 
 
-def _unserved_notes(asked: Mapping[str, Any], *, stream: bool, output_format: str) -> list[str]:
+def _preset_for_quality(asked: Mapping[str, Any], capabilities: Capabilities) -> dict[str, str]:
+    """The field `preset`, if the checkpoint has one for OpenAI's `quality` and the client names no other."""
+    preset = _PRESETS.get(asked.get("quality", ""), "")
+    return {"preset": preset} if preset in capabilities.presets and "preset" not in asked else {}
+
+
+def _unserved_notes(asked: Mapping[str, Any], *, stream: bool, output_format: str, preset: str | None) -> list[str]:
     unserved = dict(UNSERVED)
+    if preset is not None and preset == _PRESETS.get(asked.get("quality", "")):
+        del unserved["quality"]
     if not stream:
         unserved["partial_images"] = _NO_STREAM
     if output_format == "png":
@@ -231,10 +247,11 @@ def unknown_model(asked: str, models: PictureModels) -> NotFoundError:
     return NotFoundError(detail, code="model_not_found", problems=[FieldProblem("#/model", "model_not_found", detail)])
 
 
-def _preview_every(partial_images: int, fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> int:
+def _preview_every(partial_images: int, fields: Mapping[str, Any], capabilities: Capabilities) -> int:
     """The number of steps between previews, so that they are spread evenly over the steps."""
     if not partial_images:
         return 0
+    defaults = {**capabilities.defaults, **capabilities.presets.get(fields.get("preset") or "", {})}
     default: int = defaults.get("num_inference_steps", 2 * (partial_images + 1))
     strength = fields.get("strength")  # of a request that starts from a picture: the part of the steps that is made
     num_steps = max(1, int((fields.get("num_inference_steps") or default) * (1.0 if strength is None else strength)))

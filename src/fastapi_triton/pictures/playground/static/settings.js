@@ -8,6 +8,7 @@ const numbers = {
   guidance_scale: { label: "Guidance", limit: "max_guidance_scale", low: 0, step: 0.1, about: "How closely the picture follows your text." },
   conditioning_scale: { label: "Scribble strength", limit: "max_conditioning_scale", low: 0, step: 0.05, about: "How closely the picture follows your scribble." },
 };
+const PRESET = "preset";
 const SEED = "seed";
 const NEGATIVE = "negative_prompt";
 
@@ -36,7 +37,12 @@ export class Settings extends EventTarget {
     this.#description = description;
     this.#host.replaceChildren();
     this.#messages.clear();
-    const { defaults = {}, limits = {}, sizes = [], schedulers = [] } = description;
+    const { defaults = {}, limits = {}, sizes = [], schedulers = [], presets = {} } = description;
+    if (this.#accepts(PRESET) && Object.keys(presets).length) {
+      const select = make("select", {});
+      select.append(...["", ...Object.keys(presets)].map((name) => make("option", { value: name, textContent: name || "none" })));
+      this.#add(PRESET, "Preset", "Settings that belong together.", select);
+    }
     for (const [name, { label, limit, low, step, about }] of Object.entries(numbers)) {
       if (!this.#accepts(name) || limits[limit] === undefined) continue;
       const number = make("input", { type: "number", min: low, max: limits[limit], step, value: defaults[name] ?? low });
@@ -88,7 +94,7 @@ export class Settings extends EventTarget {
   restore(values) {
     for (const control of this.#controls()) {
       const name = control.dataset.field;
-      const value = name === "size" ? `${values.width}x${values.height}` : values[name];
+      const value = name === "size" ? `${values.width}x${values.height}` : name === PRESET ? values[name] ?? "" : values[name];
       const isChoice = control instanceof HTMLSelectElement;
       if (isChoice ? [...control.options].some((option) => option.value === value) : value !== undefined) control.value = value;
       this.#follow(control);
@@ -143,7 +149,15 @@ export class Settings extends EventTarget {
     }
     this.#follow(control);
     this.#messages.get(control.dataset.field)?.clear();
-    this.#changed();
+    if (control.dataset.field === PRESET) this.#apply(control.value);
+    else this.#changed();
+  }
+
+  /** Show a preset's values. Those without a field here are known to the server. */
+  #apply(preset) {
+    const { defaults = {}, presets = {} } = this.#description;
+    const { num_inference_steps, guidance_scale, scheduler } = { ...defaults, ...presets[preset] };
+    this.restore({ preset, num_inference_steps, guidance_scale, scheduler });
   }
 
   #follow(control) {
@@ -152,8 +166,8 @@ export class Settings extends EventTarget {
   }
 
   #changed() {
-    const { num_inference_steps: steps, seed, width, height } = this.values();
-    const parts = [steps && `${steps} steps`, width && `${width} × ${height}`, seed ? `seed ${seed}` : "random seed"];
+    const { preset, num_inference_steps: steps, seed, width, height } = this.values();
+    const parts = [preset, steps && `${steps} steps`, width && `${width} × ${height}`, seed ? `seed ${seed}` : "random seed"];
     this.#summary.textContent = parts.filter(Boolean).join(" · ");
     this.dispatchEvent(new Event("change"));
   }
