@@ -22,7 +22,8 @@ CONTENT = {
     "prompt_syntax": "a1111", "clip_skip": 1, "seed": 7,
     "conditioning_scale": 1.0, "num_inference_steps": 12, "guidance_scale": 2.5, "control_guidance_start": 0.0,
     "control_guidance_end": 1.0, "width": 128, "height": 128, "scheduler": "ddim", "eta": 0.5,
-    "timestep_spacing": "trailing", "output_format": "webp", "output_quality": 90, "checkpoint": "demo", "checkpoint_revision": "abc", "engine": ENGINE, "pixels_sha256": "00",
+    "timestep_spacing": "trailing", "cache": 0.5, "output_format": "webp", "output_quality": 90,
+    "checkpoint": "demo", "checkpoint_revision": "abc", "engine": ENGINE, "pixels_sha256": "00",
     "scribble_sha256": "11", "scribble_png": base64.b64encode(picture()).decode(),
 }  # fmt: skip
 DESCRIPTION = {"name": "demo", "revision": "abc", "engine": {**ENGINE, "max_rows": {}}}
@@ -83,9 +84,9 @@ def test_options_override_the_receipt(tmp_path: Path) -> None:
     assert changed.fields_of(0)["seed"] == 7
     assert not changed.is_remade
     assert build(written(tmp_path), guidance_scale=2.5).is_remade
-    # `eta` and `timestep_spacing` belong to the scheduler.
+    # `cache`, `eta` and `timestep_spacing` belong to the scheduler.
     other = build(written(tmp_path), scheduler="lcm").fields_of(0)
-    assert (other["scheduler"], other.keys() & {"eta", "timestep_spacing"}) == ("lcm", set())
+    assert (other["scheduler"], other.keys() & {"cache", "eta", "timestep_spacing"}) == ("lcm", set())
     assert build(written(tmp_path), scheduler="ddim").is_remade
 
 

@@ -41,6 +41,7 @@ class RequestFields(BaseModel):
     scheduler: str
     timestep_spacing: str | None = None
     eta: float | None = None
+    cache: float | None = None
     output_format: str
     output_quality: int
 
@@ -51,7 +52,6 @@ class Receipt(RequestFields):
     made_by: str
     receipt: int
     reproducible: bool = False
-    cache: float = 0.0
     checkpoint: str
     checkpoint_revision: str
     engine: dict[str, str]
@@ -60,15 +60,16 @@ class Receipt(RequestFields):
     scribble_png: str | None = None
     init_image_sha256: str | None = None
 
-    def fields(self) -> dict[str, Any]:
-        """The fields of the request that made the picture, without the scribble."""
-        fields = self.model_dump(include=set(RequestFields.model_fields), exclude_none=True)
-        # Servers without these fields reject them.
-        return (
-            fields
-            | ({"reproducible": True} if self.reproducible else {})
-            | ({"cache": self.cache} if self.cache else {})
-        )
+    def fields(self, *, scheduler: str | None = None) -> dict[str, Any]:
+        """The fields of the request that made the picture, without the scribble.
+
+        Args:
+            scheduler: replaces the receipt's, and so its options.
+        """
+        options = set() if scheduler in (None, self.scheduler) else {"cache", "eta", "timestep_spacing"}
+        fields = self.model_dump(include=RequestFields.model_fields.keys() - options, exclude_none=True)
+        # Servers without this field reject it.
+        return fields | ({"reproducible": True} if self.reproducible else {})
 
     def scribble(self) -> bytes | None:
         """The scribble as the engine used it, white strokes on black; None if it was too big for the receipt."""

@@ -63,9 +63,7 @@ def build(
     given = {name: value for name, value in {**fields, "prompt": prompt or None}.items() if value is not None}
     known: dict[str, Any] = {}
     if original:
-        known = original.fields()
-        if fields.get("scheduler") not in (None, original.scheduler):
-            known = {name: value for name, value in known.items() if name not in ("eta", "timestep_spacing")}
+        known = original.fields(scheduler=fields.get("scheduler"))
         if drawing is None:
             drawing = original.scribble()
             known["invert"] = "no"
