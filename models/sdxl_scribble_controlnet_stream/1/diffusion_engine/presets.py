@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusion_engine.errors import RequestError
 from diffusion_engine.request import MAX_LORAS_CHARACTERS
-from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS
+from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, SchedulerKind
 from diffusion_engine.suggestions import nearest
 
 Presets = Mapping[str, Mapping[str, Any]]
@@ -51,7 +51,7 @@ def checked_presets(presets: Any, source: str) -> Presets:
 
 
 def with_preset(
-    values: Mapping[str, bytes | int | float | None], name: str, presets: Presets, *, default_scheduler: str
+    values: Mapping[str, bytes | int | float | None], name: str, presets: Presets
 ) -> Mapping[str, bytes | int | float | None]:
     """The values of a request, with those of the named preset for omitted fields. An empty name means no preset.
 
@@ -68,14 +68,17 @@ def with_preset(
         detail = f"`preset` is {name[:100]!r}{nearest(name, presets)}; {known}."
         raise RequestError("unknown_preset", detail, field="preset")
     omitted = {field: value for field, value in presets[name].items() if values.get(field) in (None, b"")}
-    scheduler = values.get("scheduler") or omitted.get("scheduler") or default_scheduler
-    scheduler = scheduler.decode(errors="replace") if isinstance(scheduler, bytes) else str(scheduler)
-    kind = SCHEDULER_KINDS.get(scheduler.strip().lower())
-    taken = {field: _tensor_value(value) for field, value in omitted.items() if kind is None or kind.takes(field)}
+    own = _kind_of(values.get("scheduler"))
+    taken = {field: _tensor_value(value) for field, value in omitted.items() if own is None or own.takes(field)}
     loras = values.get("loras")
     if isinstance(loras, bytes) and loras and "loras" in presets[name]:
         taken["loras"] = _joined(presets[name]["loras"], loras)
     return {**values, **taken}
+
+
+def _kind_of(scheduler: object) -> SchedulerKind | None:
+    name = scheduler.decode(errors="replace") if isinstance(scheduler, bytes) else ""
+    return SCHEDULER_KINDS.get(name.strip().lower())
 
 
 def _joined(of_preset: list[Any], loras: bytes) -> bytes:

@@ -3,7 +3,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from diffusion_engine.capabilities import RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
@@ -35,7 +35,7 @@ def parse_request(values: RowValues, capabilities: Capabilities) -> DiffusionReq
     """The checked request. Raises `RequestError` with the field's name for an invalid value."""
     defaults, limits = capabilities.defaults, capabilities.limits
     preset = RowParser(values).text("preset", "", max_characters=200).strip()
-    row = RowParser(with_preset(values, preset, capabilities.presets, default_scheduler=defaults.scheduler))
+    row = RowParser(with_preset(values, preset, capabilities.presets))
     scheduler = row.choice("scheduler", capabilities.schedulers, defaults.scheduler, code="unknown_scheduler")
     request = DiffusionRequest(
         prompt=row.text("prompt", "", max_characters=limits.max_prompt_characters),
