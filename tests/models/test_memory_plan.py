@@ -30,10 +30,11 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The plan for SDXL on a GPU with this memory in GiB."""
     monkeypatch.setattr(memory_plan, "memory_needs", lambda *_: SDXL)
 
-    def make(available: float, **options: Any) -> MemoryPlan:
+    def make(available: float, *, has_adapters: bool = False, **options: Any) -> MemoryPlan:
         monkeypatch.setattr(memory_plan, "total_memory", lambda _: gib(available))
         pipeline = SimpleNamespace(vae=SimpleNamespace(tile_sample_min_size=1024))
-        return plan_memory(EngineConfig(checkpoint="", **options), pipeline, GPU, SIZES)
+        config = EngineConfig(checkpoint="", **options)
+        return plan_memory(config, pipeline, GPU, SIZES, has_adapters=has_adapters)
 
     return make
 
@@ -56,6 +57,12 @@ def test_operators_choice_holds(plan: Any) -> None:
     assert not plan(80, vae_tiling=True).is_tiled(512, 512)  # it is one tile
     without_tiles = plan(11.6, vae_tiling=False)
     assert (without_tiles.is_offloaded, without_tiles.tiled_sizes) == (True, frozenset())
+
+
+def test_adapters_count(plan: Any) -> None:
+    assert plan(23.6, has_adapters=True, lora_memory_mb=3072).needed == plan(23.6).needed + gib(3)
+    assert plan(11.6, has_adapters=True).is_offloaded
+    assert not plan(11.6, has_adapters=True, lora_memory_mb=512).is_offloaded
 
 
 def test_cpu_keeps_all_networks() -> None:

@@ -3,17 +3,29 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.config import EngineConfig
+from diffusion_engine.engine import Engine
+from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule
-from diffusion_engine.non_finite import CONTROLNET, SCHEDULER, TEXTS, UNET, UNKNOWN
+from diffusion_engine.non_finite import CONTROLNET, LORAS, SCHEDULER, TEXTS, UNET, UNKNOWN
+from diffusion_engine.optimization import optimized_networks
+from diffusion_engine.request_state import Status
+from diffusion_engine.row_limits import RowLimits
+from diffusion_engine.weights import load_pipeline
+from drawings import CHECKPOINT
 from listening import Driver, Submitted
+from lora_files import prefixed, random_changes, save_peft
 from torch.utils._pytree import tree_map
 
 SMALL = {"width": 96, "height": 96, "num_inference_steps": 3}
+UNETS = ("unet", "adapted_unet")
 MakeDriver = Callable[..., Driver]
 
 
@@ -56,7 +68,7 @@ def test_network_that_overflows_first_is_named(
     driver.step()
     assert one.error().code == "generation_failed"
     assert one.error().detail.startswith(f"{cause} returned numbers that are not finite in step 2 of 3, in float32.")
-    assert (other.state.step_index, other.recorder.finals) == (1, [])
+    assert other.state.status is not Status.FAILED
 
 
 def test_texts_are_named_and_seeds_do_not_help(make_driver: MakeDriver, networks: Networks) -> None:
@@ -67,6 +79,33 @@ def test_texts_are_named_and_seeds_do_not_help(make_driver: MakeDriver, networks
     driver.step()
     assert one.error().detail.startswith(TEXTS)
     assert "No other `seed` helps" in one.error().detail
+
+
+@pytest.mark.parametrize(
+    ("size", "detail"), [(1e38, f"{LORAS} returned numbers that are not finite in step 1 of 3"), (1e-3, f"{UNET} ")]
+)
+def test_loras_are_named_if_the_unet_is_finite_without_them(
+    capabilities: Capabilities, tmp_path: Path, size: float, detail: str
+) -> None:
+    """A request without them is not affected."""
+    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", loras=(str(tmp_path),), is_traced=False)
+    pipeline = load_pipeline(config)
+    changes = random_changes(pipeline.unet, ("to_q",), rank=2, seed=1, size=size)
+    save_peft(tmp_path / "own.safetensors", prefixed(changes, "unet"))
+    library = LoRALibrary.of_config(config, pipeline, pipeline.device)
+    networks = optimized_networks(config, pipeline, layout=library.layout)
+    if size < 1:  # harmless; the UNet itself overflows
+        networks = replace(networks, **{name: OverflowsFrom(getattr(networks, name), 2000) for name in UNETS})
+    known = replace(capabilities, loras=library.known)
+    driver = Driver(Engine(networks, known, RowLimits({}, default=8), library=library))
+    try:
+        one, other = driver.join(**SMALL, loras=b'[{"name": "own", "scale": 1}]'), driver.join(**SMALL, seed=2)
+        driver.step()
+        assert one.error().detail.startswith(detail)
+        assert ("`loras`" in one.error().detail) == (size > 1)
+        assert (other.state.status is Status.FAILED) == (size < 1)
+    finally:
+        driver.stop()
 
 
 def test_scheduler_is_named_if_all_networks_were_finite(

@@ -70,7 +70,7 @@ def test_networks_move_before_they_run_and_pictures_stay_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     admitted: list[str] = []
-    monkeypatch.setattr(engine_builder, "plan_memory", lambda *_: MemoryPlan(is_offloaded=True))
+    monkeypatch.setattr(engine_builder, "plan_memory", lambda *_, **__: MemoryPlan(is_offloaded=True))
     admit = Offload.admit
 
     def noted(self: Offload, group: Sequence[nn.Module]) -> None:
@@ -94,7 +94,7 @@ def test_networks_move_before_they_run_and_pictures_stay_the_same(
 
 
 def test_traced_networks_cannot_move(capabilities: Capabilities, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_builder, "plan_memory", lambda *_: MemoryPlan(is_offloaded=True))
+    monkeypatch.setattr(engine_builder, "plan_memory", lambda *_, **__: MemoryPlan(is_offloaded=True))
     config: Any = replace(CONFIG, is_traced=True)
     with pytest.raises(ValueError, match="set trace to no"):
         place_networks(config, load_on_cpu(config, CPU), CPU, capabilities)

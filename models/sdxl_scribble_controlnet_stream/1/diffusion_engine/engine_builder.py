@@ -53,7 +53,8 @@ def place_networks(
     layout: Layout | None = None,
 ) -> Networks:
     """The networks of a pipeline on the CPU, optimized, and on their device as its memory allows."""
-    memory = plan_memory(config, pipeline, device, capabilities.sizes)
+    has_adapters = bool(layout and layout.inputs)
+    memory = plan_memory(config, pipeline, device, capabilities.sizes, has_adapters=has_adapters)
     if not memory.is_offloaded:
         pipeline.to(device)
     elif config.is_traced:

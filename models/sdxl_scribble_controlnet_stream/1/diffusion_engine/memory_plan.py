@@ -64,8 +64,13 @@ class MemoryPlan:
         }
 
 
-def plan_memory(config: EngineConfig, pipeline: Any, device: torch.device, sizes: Sequence[Size]) -> MemoryPlan:
+def plan_memory(
+    config: EngineConfig, pipeline: Any, device: torch.device, sizes: Sequence[Size], *, has_adapters: bool = False
+) -> MemoryPlan:
     """The first plan that fits: everything stays; then with tiles; then with tiles and offloading.
+
+    Args:
+        has_adapters: the memory for adapters counts.
 
     Raises:
         ValueError: `offload` needs a GPU, and there is none.
@@ -78,7 +83,8 @@ def plan_memory(config: EngineConfig, pipeline: Any, device: torch.device, sizes
         return MemoryPlan(tiled_sizes=large if config.vae_tiling else frozenset())
     needs = memory_needs(pipeline, max(sizes, key=lambda size: size[0] * size[1]))
     available = total_memory(device)
-    budget = available - RESERVED_BYTES
+    reserved = RESERVED_BYTES + (config.lora_memory_mb * 1024**2 if has_adapters else 0)
+    budget = available - reserved
     for is_offloaded, is_tiled in allowed_plans(config):
         needed = needs.total(is_offloaded=is_offloaded, is_tiled=is_tiled)
         if needed <= budget:
@@ -86,7 +92,7 @@ def plan_memory(config: EngineConfig, pipeline: Any, device: torch.device, sizes
     plan = MemoryPlan(
         is_offloaded=is_offloaded,
         tiled_sizes=large if is_tiled else frozenset(),
-        needed=needed + RESERVED_BYTES,
+        needed=needed + reserved,
         available=available,
     )
     log = logger.info if needed <= budget else logger.warning

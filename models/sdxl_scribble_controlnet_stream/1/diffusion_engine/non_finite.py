@@ -15,26 +15,29 @@ from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
 
 TEXTS, CONTROLNET, UNET = "The text encoders", "The ControlNet", "The UNet"
+LORAS = "The UNet with the request's LoRAs"  # without them, its numbers are finite
 SCHEDULER, UNKNOWN = "The noise scheduler", "One of the networks"
 
 
 def non_finite_error(networks: Networks, state: RequestState) -> RequestError:
-    """The error of a request whose latents are not finite after a step. Takes as long as a pass of this request."""
+    """The error of a request whose latents are not finite after a step. Takes as long as a pass or two of it."""
     found = attempt(lambda: first_not_finite(networks, state))
     cause = UNKNOWN if isinstance(found, RequestError) else found
     dtype = str(networks.dtype).removeprefix("torch.")
     return RequestError(
         "generation_failed",
         f"{cause} returned numbers that are not finite in step {state.step_index} of {state.num_steps}, in {dtype}. "
-        + advice(cause, networks.dtype),
+        + advice(cause, networks.dtype, has_text_loras=any(lora.changes_texts for lora in state.loras)),
     )
 
 
-def advice(cause: str, dtype: torch.dtype) -> str:
+def advice(cause: str, dtype: torch.dtype, *, has_text_loras: bool) -> str:
     """What clients and operators can do."""
     overflow = (
         " If this recurs, the operator must set `dtype` to bfloat16 or float32." if dtype is torch.float16 else ""
     )
+    if cause == LORAS or (cause == TEXTS and has_text_loras):
+        return "Lower the scales of `loras`, or leave them out."
     if cause == TEXTS:
         return "No other `seed` helps." + (overflow or " Their weights may be damaged.")
     if cause == CONTROLNET:
@@ -55,14 +58,24 @@ def first_not_finite(networks: Networks, state: RequestState) -> str:
     before = copy.copy(state)
     before.step_index = encoded.last_pass
     before.encoded = replace(encoded, latents=encoded.last_input)
+    cause = first_in_pass(networks, before)
+    if cause == UNET and encoded.adapters:
+        before.encoded = replace(before.encoded, adapters=())
+        return LORAS if first_in_pass(networks, before) == SCHEDULER else UNET
+    return cause
+
+
+def first_in_pass(networks: Networks, state: RequestState) -> str:
+    """The network whose result is not finite in the request's next pass; the noise scheduler if all are."""
     causes: list[str] = []
     watched = replace(
         networks,
         controlnet=Watched(networks.controlnet, CONTROLNET, causes),
         unet=Watched(networks.unet, UNET, causes),
+        adapted_unet=Watched(networks.adapted_unet, UNET, causes),
         cpu_parallel_size=1,
     )
-    Denoiser(watched).predict([before])
+    Denoiser(watched).predict([state])
     return causes[0] if causes else SCHEDULER
 
 
