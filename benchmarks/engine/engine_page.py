@@ -3,6 +3,7 @@
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmarks.engine.ideal_time import IdealTime
 from benchmarks.engine.job import ServiceTime, make_trace
 from benchmarks.engine.options import Options
 from benchmarks.engine.pass_times import Times, table
-from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, SERVED
+from benchmarks.engine.peer import COMPARED, ONE_AT_A_TIME
 from benchmarks.engine.workloads import Result, Workload
 
 HOW_IT_IS_MEASURED = """\
@@ -34,6 +35,9 @@ pace, and all seconds are normalised by it.
   on a CPU. It runs in real time, like the engine, which has its own process with all cores.
 - **engine through Triton and frontend** is `fastapi-triton serve --embedded`: a real Triton, the frontend, and HTTP on
   loopback. The clients run in the benchmark's process, send base64 and read events. All of this shares the same cores.
+- **engine, cache 0.8** and the engines with LoRAs get the requests that arrive all at once, with this option, or with
+  one of four LoRAs with random weights (rank 8, attention). A server that holds one LoRA at a time is imitated by an
+  engine that serves all requests of one LoRA before those of the next.
 - All peers read the scribble's file and write a WebP. Engines also write a preview after every step. The stock pipeline
   has no previews, so its picture counts as the first preview.
 - Mixed requests have 4, 8, 20 or 50 steps, uniform ones 8. A fifth of the mixed requests' clients disconnect, after a
@@ -77,7 +81,7 @@ class Page:
         ]
         for name in self._engines():
             others = [peer for peer in self.peers if peer not in self._engines()]
-            others += [ENGINE] if name == SERVED and ENGINE in self.peers else []
+            others += [peer for peer in COMPARED.get(name, ()) if peer in self.peers]
             lines += ["", f"## Ratios: {name}", "", *ratio_table(self.results, self.workloads, name, others)]
         for workload in self.workloads:
             lines += ["", f"## {self._heading(workload)}", "", *workload_table(self.results, workload, self.peers)]
@@ -98,7 +102,11 @@ class Page:
 
     def picture(self) -> str:
         groups = {
-            workload.name: {peer: self._mean_latency_ratio(workload, peer) for peer in self.peers}
+            workload.name: {
+                peer: self._mean_latency_ratio(workload, peer)
+                for peer in self.peers
+                if of(self.results, workload.name, peer)
+            }
             for workload in self.workloads
         }
         title = "Mean latency relative to one request at a time (all at once: total time), less is better"
@@ -118,7 +126,7 @@ class Page:
 
     def _num_repeats(self) -> int:
         """Repeats that are complete for all peers."""
-        return len(self.results) // (len(self.workloads) * len(self.peers))
+        return min(Counter((each.workload, each.peer) for each in self.results).values(), default=0)
 
     def _engines(self) -> list[str]:
         return [peer for peer in self.peers if not peer.startswith("(")]

@@ -66,7 +66,7 @@ def ratio_table(
     for workload in workloads:
         own = of(results, workload.name, ours)
         for name, pick in RATIOS:
-            if name != "throughput" and workload.load is None:
+            if not own or (name != "throughput" and workload.load is None):
                 continue
             compared = [str(ratio(own, of(results, workload.name, peer), pick)) for peer in theirs]
             lines.append(f"| {workload.name} | {name} | {' | '.join(compared)} |")

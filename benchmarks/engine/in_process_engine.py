@@ -78,6 +78,7 @@ class InProcessEngine:
             stock.capabilities,
             RowLimits({}, default=max_rows),
             max_requests=10_000,
+            library=stock.library,
         )
         self._profiler = EngineProfiler(self.engine, networks, max_rows=max_rows)
         self.engine.start()
@@ -129,6 +130,7 @@ class InProcessEngine:
             "image": scribble_file(job.index),
             "num_inference_steps": job.num_steps,
             "seed": job.index,
+            **job.options,
         }
         request = parse_request(values, self.engine.capabilities)
         listener.state = self.engine.submit(request, listener, preview_every=1)

@@ -3,8 +3,8 @@
 
 import io
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from PIL import Image, ImageDraw
@@ -26,6 +26,7 @@ class Job:
     num_steps: int
     leaves_after: float | None = None  # seconds from arrival to the client's disconnect; None: it stays
     trace: int = 0
+    options: Mapping[str, bytes | float] = field(default_factory=dict)  # more inputs of the request, for engines
 
     @property
     def leaves_at(self) -> float:

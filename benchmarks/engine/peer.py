@@ -13,6 +13,18 @@ WHOLE_BATCHES = "(b) whole-request batches"
 TWO_PROCESSES = "(c) two processes"
 ENGINE = "engine"
 SERVED = "engine through Triton and frontend"
+CACHED = "engine, cache 0.8"
+FOUR_LORAS = "engine, four LoRAs at once"
+ONE_LORA_AT_A_TIME = "engine, four LoRAs, one after another"
+# Their requests have more options. They serve only the requests that arrive all at once.
+FEATURES = (CACHED, FOUR_LORAS, ONE_LORA_AT_A_TIME)
+# The engines that an engine is compared with, besides the stock pipeline.
+COMPARED = {
+    SERVED: (ENGINE,),
+    CACHED: (ENGINE,),
+    FOUR_LORAS: (ENGINE, ONE_LORA_AT_A_TIME),
+    ONE_LORA_AT_A_TIME: (ENGINE,),
+}
 
 
 class Peer(Protocol):

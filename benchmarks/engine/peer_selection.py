@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.engine.engine_processes import EngineProcesses
+from benchmarks.engine.feature_peers import CachedEngine, FourLoRAs, OneLoRAAtATime
 from benchmarks.engine.in_process_engine import InProcessEngine
 from benchmarks.engine.options import Options
 from benchmarks.engine.peer import ENGINE, ONE_AT_A_TIME, SERVED, TWO_PROCESSES, WHOLE_BATCHES, Peer
@@ -27,6 +28,9 @@ PEERS: Mapping[str, Build] = {
     "c": lambda _stock, weights, _rows: TwoStockProcesses(TWO_PROCESSES, weights),
     "e": lambda stock, weights, rows: one_engine(ENGINE, stock, weights, rows),
     "h": lambda _stock, weights, rows: ServedEngine(SERVED, weights, max_rows=rows),
+    "k": lambda _stock, weights, rows: CachedEngine(weights, max_rows=rows),
+    "l": lambda _stock, weights, rows: FourLoRAs(weights, max_rows=rows),
+    "l1": lambda _stock, weights, rows: OneLoRAAtATime(weights, max_rows=rows),
     "t": lambda _stock, weights, rows: two_engines(weights, rows),
     "e8": lambda stock, weights, _rows: one_engine("engine, 8 rows", stock, weights, 8),
     "e16": lambda stock, weights, _rows: one_engine("engine, 16 rows", stock, weights, 16),
@@ -34,7 +38,7 @@ PEERS: Mapping[str, Build] = {
         "engine, bfloat16", stock, replace(weights, dtype="bfloat16"), rows
     ),
 }
-USUAL = "a,b,c,e,h"
+USUAL = "a,b,c,e,h,k,l,l1"
 
 
 def one_engine(name: str, stock: StockPipeline, weights: Weights, max_rows: int) -> Peer:

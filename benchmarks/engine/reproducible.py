@@ -65,11 +65,14 @@ class Waiter:
         self._outcome = error
         self._is_done.set()
 
-    def pixels(self) -> npt.NDArray[np.int16]:
+    def picture(self) -> GeneratedPicture:
         self._is_done.wait()
         if not isinstance(self._outcome, GeneratedPicture):
             raise self._outcome or RuntimeError("the engine reported neither a picture nor an error")
-        return np.asarray(Image.open(io.BytesIO(self._outcome.content))).astype(np.int16)
+        return self._outcome
+
+    def pixels(self) -> npt.NDArray[np.int16]:
+        return np.asarray(Image.open(io.BytesIO(self.picture().content))).astype(np.int16)
 
 
 def submit(engine: Engine, index: int, **values: Any) -> Waiter:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
+from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import make_noise_scheduler
 from diffusion_engine.optimization import optimized_networks
@@ -31,6 +32,7 @@ class Weights:
     vae: str = ""
     device: str = "auto"
     dtype: str = "auto"
+    loras: str = ""  # a folder
 
     def config(self, **more: str) -> EngineConfig:
         parameters = {
@@ -39,6 +41,7 @@ class Weights:
             "vae": self.vae,
             "device": self.device,
             "dtype": self.dtype,
+            "loras": self.loras,
             **more,
         }
         return EngineConfig.read(parameters, {}, version_folder=VERSION_FOLDER)
@@ -49,12 +52,16 @@ class StockPipeline:
 
     Args:
         networks: the same weights, optimised as in an engine.
+        library: the LoRAs of these networks.
     """
 
-    def __init__(self, pipeline: Any, capabilities: Capabilities, networks: Networks) -> None:
+    def __init__(
+        self, pipeline: Any, capabilities: Capabilities, networks: Networks, library: LoRALibrary | None = None
+    ) -> None:
         self.pipeline = pipeline
         self.capabilities = capabilities
         self.networks = networks
+        self.library = library
         pipeline.scheduler = make_noise_scheduler(capabilities.defaults.scheduler, pipeline.scheduler.config)
 
     @classmethod
@@ -63,7 +70,9 @@ class StockPipeline:
         pipeline = load_pipeline(config)
         # The engine changes the memory layout of its networks, so it gets a copy. A GPU may be too small for both.
         its_own = copy.deepcopy(pipeline) if pipeline.device.type == "cpu" else pipeline
-        return cls(pipeline, Capabilities.of_checkpoint(config.checkpoint), optimized_networks(config, its_own))
+        library = LoRALibrary.of_config(config, its_own, its_own.device)
+        capabilities = replace(Capabilities.of_checkpoint(config.checkpoint), loras=library.known)
+        return cls(pipeline, capabilities, optimized_networks(config, its_own, layout=library.layout), library)
 
     def at_size(self, width: int, height: int) -> "StockPipeline":
         """The same networks, with another default size."""

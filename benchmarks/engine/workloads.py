@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchmarks.engine.engine_profiler import EngineProfile
 from benchmarks.engine.job import MIXED_STEPS, UNIFORM_STEPS, Job, ServiceTime, make_trace
 from benchmarks.engine.outcome import Figures, figures
-from benchmarks.engine.peer import Peer
+from benchmarks.engine.peer import FEATURES, Peer
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def measure(
             trace = make_trace(
                 workload.step_counts, service, num_jobs=workload.num_jobs, load=workload.load, seed=1000 * seed + repeat
             )
-            order = list(peers)
+            order = [peer for peer in peers if workload.load is None or peer.name not in FEATURES]
             random.Random(repeat).shuffle(order)  # noqa: S311
             for peer in order:
                 yield _run_trace(peer, trace, workload=workload.name, repeat=repeat, probe=lambda: probe() / reference)

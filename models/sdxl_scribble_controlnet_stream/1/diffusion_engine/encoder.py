@@ -83,7 +83,7 @@ class Encoder:
             control=self._control(state.control_image),
             guidance_embeds=self._guidance(request.guidance_scale),
             adapters=tuple((adapter, scale) for adapter, scale in adapters if adapter.rank),
-            step_cache=StepCache.of(state),
+            step_cache=StepCache.of(state, texts),
         )
 
     def _encode_texts(self, state: RequestState, adapters: ScaledAdapters) -> list[list[TextEmbedding]]:

@@ -82,13 +82,6 @@ class NoiseSchedule:
         noisy: torch.Tensor = self._scheduler.add_noise(clean, noise, self.timesteps[step_index].reshape(1))
         return noisy
 
-    def noise_level(self, step_index: int) -> float:
-        """The standard deviation of the noise before this step, relative to the picture's part of the latents."""
-        if hasattr(self._scheduler, "sigmas"):
-            return float(self._scheduler.sigmas[self._first + step_index])
-        signal = max(float(self._scheduler.alphas_cumprod[int(self.timesteps[step_index])]), 2**-24)
-        return math.sqrt((1 - signal) / signal)
-
     def clean(self, noise_pred: torch.Tensor, latents: torch.Tensor, step_index: int) -> torch.Tensor:
         """The latents without all noise, (1, 4, h, w) in fp32, from the network's prediction of any type."""
         scaled, prediction = self.scale(latents, step_index).float(), noise_pred.float()
@@ -115,9 +108,11 @@ class NoiseSchedule:
 
     def _shares(self, step_index: int) -> tuple[float, float]:
         """The shares of picture and noise in the networks' input. Their squares add up to 1."""
-        level = self.noise_level(step_index)
-        signal = 1 / math.sqrt(1 + level**2)
-        return signal, level * signal
+        if hasattr(self._scheduler, "sigmas"):
+            variance = 1 / (1 + float(self._scheduler.sigmas[self._first + step_index]) ** 2)
+        else:
+            variance = max(float(self._scheduler.alphas_cumprod[int(self.timesteps[step_index])]), 2**-24)
+        return math.sqrt(variance), math.sqrt(1 - variance)
 
     def step(
         self, noise_pred: torch.Tensor, latents: torch.Tensor, step_index: int, generator: torch.Generator
