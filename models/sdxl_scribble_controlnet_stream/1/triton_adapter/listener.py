@@ -4,7 +4,6 @@
 import base64
 import json
 import threading
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -99,8 +98,13 @@ class TritonListener:
         self._responses.send(pb_utils.InferenceResponse(error=failure), is_final=True)
 
     def _send_position(self, position: QueuePosition) -> None:
-        known = {name: value for name, value in asdict(position).items() if value is not None}
-        self._send({"event": b"queued", **known})
+        outputs: dict[str, Value | None] = {
+            "event": b"queued",
+            "position": position.position,
+            "estimated_wait_s": position.estimated_wait_s,
+            "estimated_total_s": position.estimated_total_s,
+        }
+        self._send({name: value for name, value in outputs.items() if value is not None})
 
     def _send(self, outputs: dict[str, Value], *, is_final: bool = False) -> None:
         # Kept until they are sent: before 24.12, Triton drops outputs that were not requested without holding the GIL,
