@@ -164,7 +164,7 @@ def test_picture_is_the_same_in_mixed_company(
     """Requests with and without a picture, and with a mask, join and leave with every step."""
     choose = random.Random(1)  # noqa: S311
     driver = make_driver(max_rows=9)
-    waiting = choose.sample(list(CASES), len(CASES))
+    waiting = choose.sample(list(CASES), 16)
     ordinary = {"width": 96, "height": 96, "seed": 3}
     submitted, others = {}, []
     while waiting or driver.step():
