@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from diffusers import StableDiffusionXLControlNetPipeline
-from diffusion_engine.config import EngineConfig
+from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.engine import Engine
 from diffusion_engine.engine_builder import warm_up
 from diffusion_engine.loras.library import LoRALibrary
@@ -34,7 +34,7 @@ import benchmarks.engine.stock_openmp  # noqa: F401
 from benchmarks.common.ratio import Ratio
 from benchmarks.engine import torch_device
 from benchmarks.engine.reproducible import submit
-from benchmarks.engine.stock_pipeline import StockPipeline, Weights
+from benchmarks.engine.stock_pipeline import Weights
 
 app = typer.Typer(add_completion=False)
 
@@ -55,11 +55,11 @@ def save_random_lora(path: Path, unet: nn.Module, *, seed: int) -> None:
 
 def build(folder: Path, *, max_rows: int) -> Engine:
     """An engine with the LoRAs of a folder."""
-    config = EngineConfig(checkpoint=Weights().checkpoint, device="cpu", loras=(str(folder),))
+    config = Weights(device="cpu").config(loras=str(folder))
     pipeline = load_pipeline(config)
     library = LoRALibrary.of_config(config, pipeline, pipeline.device)
     networks: Networks = optimized_networks(config, pipeline, layout=library.layout)
-    capabilities = replace(StockPipeline.load(Weights()).capabilities, loras=library.known)
+    capabilities = replace(Capabilities.of_checkpoint(config.checkpoint), loras=library.known)
     engine = Engine(networks, capabilities, RowLimits({}, default=max_rows), library=library)
     warm_up(engine, library)
     engine.start()
@@ -101,7 +101,7 @@ def stock_seconds(pipeline: Any, capabilities: Any, pictures: Sequence[tuple[int
 def main(rounds: int = 5, num_pictures: Annotated[int, typer.Option(help="Pictures made at once.")] = 16) -> None:
     names = [f"style{number}" for number in range(NUM_LORAS)]
     with tempfile.TemporaryDirectory() as folder:
-        stock = load_pipeline(EngineConfig(checkpoint=Weights().checkpoint, device="cpu"))
+        stock = load_pipeline(Weights(device="cpu").config())
         for seed, name in enumerate(names):
             save_random_lora(Path(folder, f"{name}.safetensors"), stock.unet, seed=seed)
         engine = build(Path(folder), max_rows=16)
