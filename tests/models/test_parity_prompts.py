@@ -21,7 +21,7 @@ WEIGHTED = {"prompt_syntax": b"a1111", "guidance_scale": 5.0}
 CASES: dict[str, dict[str, Any]] = {
     "three chunks, unguided": {"prompt": LONG * 20, "guidance_scale": 1.0, "scheduler": b"euler_ancestral"},
     "two and three chunks": {"prompt": LONG * 12, "negative_prompt": b"blue, " * 90, "seed": 3},
-    "five and four chunks": {**WEIGHTED, "prompt": b"BREAK".join([LONG] * 5), "negative_prompt": b"red BREAK " * 4},
+    "five and four chunks": {**WEIGHTED, "prompt": b" BREAK ".join([LONG] * 5), "negative_prompt": b"red BREAK " * 4},
     "weights": {
         **WEIGHTED,
         "prompt": b"a (red:1.4) [circle] on a ((blue)) background",
