@@ -90,6 +90,6 @@ class MetricsPublisher:
                 self._published[series] = self._families[name].Metric(labels=dict(labels))
             if METRICS[name][0] == "gauge":
                 self._published[series].set(value)
-            else:
+            elif value > self._last.get(series, 0.0):
                 self._published[series].increment(value - self._last.get(series, 0.0))
         self._last = now
