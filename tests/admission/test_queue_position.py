@@ -44,7 +44,7 @@ def test_positions_are_the_order_of_service(
     loop.close()
 
 
-@given(arrivals=st.lists(st.lists(st.sampled_from("IIIb"), max_size=4), max_size=60))
+@given(arrivals=st.lists(st.lists(st.sampled_from("IIIb"), min_size=2, max_size=4), min_size=10, max_size=40))
 def test_a_batch_request_is_served_within_a_bounded_number_of_turns(arrivals: list[list[str]]) -> None:
     """Whatever arrives later: with `n` others of its priority before it, within `4 * (n + 1)` turns."""
     loop = asyncio.new_event_loop()
@@ -59,7 +59,8 @@ def test_a_batch_request_is_served_within_a_bounded_number_of_turns(arrivals: li
                 bounds[waiter] = turn + (MAX_PASSES + 1) * (num_before + 1)
         if queue.num_waiting:
             turn += 1
-            assert turn <= bounds.pop(queue.admit(), turn)
+            bounds.pop(queue.admit(), None)
+            assert all(turn < bound for bound in bounds.values())  # for those that still wait
     loop.close()
 
 
