@@ -2,6 +2,7 @@
 """Prepares a request's tensors for the steps: prompt → embeddings, scribble → control embedding, seed → latents."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,12 @@ class Encoder:
             adapters=tuple((adapter, scale) for adapter, scale in adapters if adapter.rank),
             step_cache=StepCache.of(state, texts),
         )
+
+    def read_texts(self, states: Sequence[RequestState]) -> None:
+        """Encode the texts of requests that start together, except those whose adapters change texts."""
+        plain = [state for state in states if not any(lora.changes_texts for lora in state.loras)]
+        if plain:
+            self.text_encoder.read_texts(plain)
 
     def _encode_texts(self, state: RequestState, adapters: ScaledAdapters) -> list[list[TextEmbedding]]:
         """The texts of a request's rows. Texts of different adapters have separate caches."""

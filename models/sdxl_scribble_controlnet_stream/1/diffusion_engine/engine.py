@@ -235,10 +235,8 @@ class Engine:
     def _encode_new(self, states: list[RequestState]) -> list[RequestState]:
         """Encode the requests that run for the first time. If one cannot be encoded, only that one fails."""
         new = [state for state in states if state.encoded is None]
-        if plain := [state for state in new if not any(lora.changes_texts for lora in state.loras)]:
-            attempt(
-                lambda: self.encoder.text_encoder.read_texts(plain)
-            )  # if this fails, `_encode` finds the request at fault
+        # If this fails, `_encode` finds the request at fault.
+        attempt(lambda: self.encoder.read_texts(new))
         ready = []
         for state in states:
             if state.encoded is None and not self._encode(state):

@@ -2,7 +2,7 @@
 """Encodes texts for the steps: text → embeddings of both text encoders, with a cache of recent texts."""
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ class TextKey(NamedTuple):
     text: str
     syntax: str = prompt_syntax.PLAIN
     clip_skip: int = 0
-    adapters: Hashable = ()  # of the text encoders; only texts with the same adapters are encoded together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,11 +87,9 @@ class TextEncoder:
         keys = [_keys(each, "prompt", each.request.prompt)[0] for each in shared]
         keys += [_keys(each, "negative_prompt", each.request.negative_prompt)[0] for each in shared if each.is_guided]
         new = [key for key in dict.fromkeys(keys) if key not in self._texts]
-        for adapters in dict.fromkeys(key.adapters for key in new):
-            together = [key for key in new if key.adapters == adapters]
-            if len(together) > 1:
-                for key, embedding in zip(together, self._read(together), strict=True):
-                    self._remember(key, embedding)
+        if len(new) > 1:
+            for key, embedding in zip(new, self._read(new), strict=True):
+                self._remember(key, embedding)
 
     def text(self, key: TextKey, *, is_alone: bool = False) -> TextEmbedding:
         """The embedding of a text, from a cache of recent texts if possible.
@@ -128,7 +125,7 @@ class TextEncoder:
         return [embeddings[key] for key in keys]
 
     def _read(self, keys: Sequence[TextKey]) -> list[TextEmbedding]:
-        """Encode texts together. All have the same adapters."""
+        """Encode texts together."""
         chunks = [self._chunks(key) for key in keys]
         skips = [key.clip_skip for key, (own, _) in zip(keys, chunks, strict=True) for _ in own]
         first, second = (
