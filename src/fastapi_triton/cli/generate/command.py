@@ -93,7 +93,10 @@ def command(
     ] = None,
     height: Annotated[int | None, typer.Option(help="As --width.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help=f"euler, euler_ancestral, dpmpp_2m_karras or lcm. {_MODEL_DECIDES}")
+        str | None, typer.Option(help=f"Such as euler, unipc or dpmpp_2m_karras. {_MODEL_DECIDES}")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A preset of the checkpoint, such as draft; other options override its values.")
     ] = None,
     reproducible: Annotated[
         bool,
@@ -152,6 +155,7 @@ def command(
                 "width": width,
                 "height": height,
                 "scheduler": scheduler,
+                "preset": preset,
                 "output_quality": quality,
                 "invert": invert,
                 "receipt": receipt,

@@ -9,7 +9,7 @@ INTERRUPTED = 130
 
 _SAME_NAMES = (
     *("conditioning_scale", "negative_prompt", "seed", "guidance_scale", "control_guidance_start"),
-    *("control_guidance_end", "width", "height", "scheduler", "invert", "receipt", "reproducible"),
+    *("control_guidance_end", "width", "height", "scheduler", "preset", "invert", "receipt", "reproducible"),
 )
 # Field of a request → option that sets it.
 NAMES = {
