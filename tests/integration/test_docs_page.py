@@ -124,7 +124,9 @@ def test_page_sends_its_own_example_as_json_and_as_a_form(
     operation = docs.open(PATH)
     assert docs.execute(operation) == "200"
     operation.get_by_label("Request content type").select_option("multipart/form-data")
-    operation.locator("input[type=file]").set_input_files(HOUSE)
+    files = operation.locator("input[type=file]")
+    expect(files).to_have_count(3)  # image, init_image, mask
+    files.first.set_input_files(HOUSE)
     assert docs.execute(operation) == "200"
     assert docs.complaints == []
 

@@ -3,10 +3,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import pybase64
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError, TooLargeError, pointer, shown
@@ -233,6 +234,16 @@ Base64Image = Annotated[
 def is_image(metadata: list[object]) -> bool:
     """Whether a pydantic field (its `metadata`) is a `Base64Image`."""
     return any(isinstance(item, _Marker) for item in metadata)
+
+
+def holds_picture(field: FieldInfo) -> bool:
+    """Whether a pydantic field is a `Base64Image`, or an optional one."""
+    return is_image(field.metadata) or _has_picture(field.annotation)
+
+
+def _has_picture(annotation: Any) -> bool:
+    arguments = get_args(annotation)
+    return is_image(list(arguments)) or any(map(_has_picture, arguments))
 
 
 def fields(model: type[BaseModel]) -> list[str]:

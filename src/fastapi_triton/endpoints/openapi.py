@@ -61,15 +61,24 @@ def request_body(*media_types: str, model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _form_schema(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a form, where a picture is a file and nothing is null."""
+    """The fields of a form, where a picture is a file, nothing is null, and lists and objects cannot be sent."""
     schema = request.model_json_schema(ref_template=REF)
-    for name, described in schema["properties"].items():
-        schema["properties"][name] = _not_null(described) | ({"example": example[name]} if name in example else {})
+    fields = {name: _not_null(described) for name, described in schema["properties"].items()}
+    schema["properties"] = {
+        name: described | ({"example": example[name]} if name in example else {})
+        for name, described in fields.items()
+        if not _is_composite(described, schema.get("$defs", {}))
+    }
     for name, field in request.model_fields.items():
-        if images.is_image(field.metadata):
+        if images.holds_picture(field):
             sent = client_name(name, field)
             schema["properties"][sent] = {"type": "string", "format": "binary", "title": sent.title()}
     return schema
+
+
+def _is_composite(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> bool:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return definitions.get(name, schema).get("type") in ("array", "object")
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -288,14 +288,9 @@ def _picture_names(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(
         each
         for name, field in model.model_fields.items()
-        if images.is_image(field.metadata) or _has_picture(field.annotation)
+        if images.holds_picture(field)
         for each in sent_names(name, field)
     )
-
-
-def _has_picture(annotation: Any) -> bool:
-    arguments = get_args(annotation)
-    return images.is_image(list(arguments)) or any(map(_has_picture, arguments))
 
 
 def logged_texts(body: BaseModel) -> dict[str, str]:
@@ -303,7 +298,7 @@ def logged_texts(body: BaseModel) -> dict[str, str]:
     return {
         name: value[:_MAX_LOGGED]
         for name, field in type(body).model_fields.items()
-        if isinstance(value := getattr(body, name), str) and not images.is_image(field.metadata) and _is_prose(value)
+        if isinstance(value := getattr(body, name), str) and not images.holds_picture(field) and _is_prose(value)
     }
 
 
