@@ -36,7 +36,7 @@ pace, and all seconds are normalised by it.
 - **engine through Triton and frontend** is `fastapi-triton serve --embedded`: a real Triton, the frontend, and HTTP on
   loopback. The clients run in the benchmark's process, send base64 and read events. All of this shares the same cores.
 - **engine, cache 0.8** and the engines with LoRAs get the requests that arrive all at once, with this option, or with
-  one of four LoRAs with random weights (rank 8, attention). A server that holds one LoRA at a time is imitated by an
+  one of four LoRAs with random weights. A server that holds one LoRA at a time is imitated by an
   engine that serves all requests of one LoRA before those of the next.
 - All peers read the scribble's file and write a WebP. Engines also write a preview after every step. The stock pipeline
   has no previews, so its picture counts as the first preview.

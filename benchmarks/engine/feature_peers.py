@@ -6,18 +6,19 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from diffusion_engine.weights import load_pipeline
 
 from benchmarks.engine.engine_processes import EngineProcesses
 from benchmarks.engine.job import Job
+from benchmarks.engine.loras import NUM_LORAS, save_random_lora
 from benchmarks.engine.outcome import Outcome
 from benchmarks.engine.peer import CACHED, FOUR_LORAS, ONE_LORA_AT_A_TIME
-from benchmarks.engine.random_loras import write_loras
 from benchmarks.engine.stock_pipeline import Weights
 
 PUBLISHED_CACHE = 0.8
-NUM_LORAS = 4
 
 
 class CachedEngine(EngineProcesses):
@@ -35,7 +36,7 @@ class FourLoRAs(EngineProcesses):
 
     def __init__(self, weights: Weights, *, max_rows: int, name: str = FOUR_LORAS) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            self._names = write_loras(folder, weights, count=NUM_LORAS)
+            self._names = write_loras(Path(folder), weights)
             super().__init__(
                 name,
                 replace(weights, loras=folder),
@@ -68,6 +69,15 @@ class OneLoRAAtATime(FourLoRAs):
             served = super().run([sooner(job, waited) for job in own])
             outcomes += [later(outcome, waited, job) for outcome, job in zip(served, own, strict=True)]
         return outcomes
+
+
+def write_loras(folder: Path, weights: Weights) -> list[str]:
+    """Write LoRAs with random weights, and return their names."""
+    unet = load_pipeline(weights.config(device="cpu")).unet
+    names = [f"random-{number}" for number in range(NUM_LORAS)]
+    for number, name in enumerate(names):
+        save_random_lora(folder / f"{name}.safetensors", unet, seed=number)
+    return names
 
 
 def sooner(job: Job, seconds: float) -> Job:
