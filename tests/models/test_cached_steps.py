@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusion_engine.cached_steps import cached_steps
 from diffusion_engine.capabilities import SCHEDULERS, Capabilities
 from diffusion_engine.errors import RequestError
+from diffusion_engine.noise_scheduler import NoiseSchedule, make_noise_scheduler
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import NullListener, RequestState
 from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS
@@ -17,6 +19,7 @@ from listening import Driver, Submitted
 
 MakeDriver = Callable[..., Driver]
 
+SDXL = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "leading"}
 SMALL = {"width": 96, "height": 96, "num_inference_steps": 12, "guidance_scale": 1.0}
 CACHEABLE = [name for name in SCHEDULERS if not SCHEDULER_KINDS[name].uncacheable]
 
@@ -59,6 +62,31 @@ def test_steps_at_the_borders_of_the_control_window_are_computed(capabilities: C
     assert {12, 13} & cached
     assert {28, 29} & cached
     assert {32, 33} & cached
+
+
+def test_steps_after_a_change_of_the_prompt_are_computed(capabilities: Capabilities) -> None:
+    state = state_of(capabilities, num_inference_steps=40, cache=1.0)
+    assert cached_steps(state) & {20, 21}
+    assert not cached_steps(state, prompt_changes=[20]) & {20, 21}
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", CACHEABLE)
+def test_forecasts_are_of_the_clean_latents_of_the_scheduler_itself(name: str, prediction_type: str) -> None:
+    schedule = NoiseSchedule(
+        make_noise_scheduler(name, {**SDXL, "prediction_type": prediction_type}), num_steps=20, strength=0.5
+    )
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(1, 4, 8, 8, generator=generator) * schedule.init_noise_sigma
+    for step in range(schedule.num_steps - 1):
+        prediction = torch.randn(1, 4, 8, 8, generator=generator)
+        schedule.scale(latents, step)  # as before a pass
+        clean = schedule.clean(prediction, latents, step)
+        again = schedule.noise_pred(clean, latents, step)
+        stepped = schedule.step(prediction, latents, step, generator)
+        torch.testing.assert_close(clean, stepped.predicted_clean, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(again, prediction, rtol=1e-3, atol=1e-3)
+        latents = stepped.latents
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULERS) - set(CACHEABLE)))
