@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The endpoints of this app. Edit them, or add endpoints and plain FastAPI routes. `fastapi-triton serve` runs it."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field, Json, RootModel
 
 from fastapi_triton import Base64Image, TritonFrontend
@@ -13,7 +15,7 @@ class LoRA(BaseModel, extra="forbid"):
     scale: float = Field(1.0, ge=-4, le=4)
 
 
-class LoRAs(RootModel[list[LoRA]]):
+class LoRAs(RootModel[Annotated[list[LoRA], Field(max_length=100)]]):
     """Adapters of the checkpoint that change the picture."""
 
 

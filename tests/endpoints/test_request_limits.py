@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 import main
@@ -119,6 +119,14 @@ class Numbers(BaseModel):
     values: list[float]
 
 
+class FewNumbers(BaseModel):
+    values: list[float] = Field(max_length=10)
+
+
+class ListsInAList(BaseModel):
+    values: list[Numbers] = Field(max_length=10)
+
+
 class Tags(BaseModel):
     tags: dict[str, str]
 
@@ -128,7 +136,15 @@ class Nested(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"), [(main.ScribbleRequest, False), (Numbers, True), (Tags, True), (Nested, True)]
+    ("model", "expected"),
+    [
+        (main.ScribbleRequest, False),
+        (FewNumbers, False),
+        (Numbers, True),
+        (ListsInAList, True),
+        (Tags, True),
+        (Nested, True),
+    ],
 )
 def test_only_a_model_with_lists_may_hold_many_values(model: type[BaseModel], expected: bool) -> None:
     assert validation._holds_lists(validation.strict(model)) is expected

@@ -168,7 +168,7 @@ def _count_marks(body: bytes) -> int:
 
 @functools.cache
 def _holds_lists(model: type[BaseModel]) -> bool:
-    """Whether the model has a list, or an object with any keys. Only then a valid body may hold many values."""
+    """Whether the model has a list without a limit, or an object with any keys: a valid body may hold many values."""
     schema = model.model_json_schema()
     return _has_list(schema.get("properties", {})) or _has_list(schema.get("$defs", {}))
 
@@ -179,7 +179,8 @@ def _has_list(schema: Any) -> bool:
     if not isinstance(schema, dict):
         return False
     is_open = schema.get("additionalProperties") not in (None, False)
-    return schema.get("type") == "array" or is_open or any(map(_has_list, schema.values()))
+    is_list = schema.get("type") == "array" and "maxItems" not in schema
+    return is_list or is_open or any(map(_has_list, schema.values()))
 
 
 def from_json(body: bytes, model: type[BaseModel], limits: ImageLimits, *, strict: bool = True) -> BaseModel:
