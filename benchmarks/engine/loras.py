@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import diffusers
 import torch
 import typer
 from diffusers import StableDiffusionXLControlNetPipeline
@@ -99,6 +100,7 @@ def stock_seconds(pipeline: Any, capabilities: Any, pictures: Sequence[tuple[int
 
 @app.command(help=__doc__)
 def main(rounds: int = 5, num_pictures: Annotated[int, typer.Option(help="Pictures made at once.")] = 16) -> None:
+    diffusers.utils.logging.set_verbosity_error()  # it warns of LoRAs that change no text encoder
     names = [f"style{number}" for number in range(NUM_LORAS)]
     with tempfile.TemporaryDirectory() as folder:
         stock = load_pipeline(Weights(device="cpu").config())
@@ -114,15 +116,17 @@ def main(rounds: int = 5, num_pictures: Annotated[int, typer.Option(help="Pictur
         by_lora = [[each for each in pictures if each[1] == name] for name in names]
         try:
             seconds(engine, [pictures])  # warm-up
-            took = [
-                (
-                    seconds(engine, [plain]),
-                    seconds(engine, [pictures]),
-                    seconds(engine, by_lora),
-                    stock_seconds(peft, engine.capabilities, pictures),
+            took = []
+            for number in range(1, rounds + 1):
+                took.append(
+                    (
+                        seconds(engine, [plain]),
+                        seconds(engine, [pictures]),
+                        seconds(engine, by_lora),
+                        stock_seconds(peft, engine.capabilities, pictures),
+                    )
                 )
-                for _ in range(rounds)
-            ]
+                typer.echo(f"round {number}: {[round(each, 2) for each in took[-1]]} s", err=True)
         finally:
             engine.stop()
     typer.echo(torch_device.describe(torch.device("cpu")))

@@ -45,6 +45,13 @@ def change_of(found: LoRALibrary, adapter: Adapter, layer: str) -> torch.Tensor:
     return adapter.up[:, found.layout.outputs[layer]].T @ adapter.down[:, found.layout.inputs[layer]]
 
 
+def test_scale_of_0_is_no_lora(tmp_path: Path, pipeline: Any, changes: Tensors) -> None:
+    save_peft(tmp_path / "own.safetensors", changes)
+    found = library(examine("own", tmp_path / "own.safetensors", pipeline), pipeline=pipeline)
+    assert found.adapters((LoRA(name="own", scale=0.0),)) == ()
+    assert len(found.prepare((LoRA(name="own", scale=0.0),))) == 1  # the receipt has it
+
+
 def test_formats_give_the_same_changes(tmp_path: Path, pipeline: Any, changes: Tensors) -> None:
     save_peft(tmp_path / "peft.safetensors", changes)
     save_diffusers(tmp_path / "diffusers.safetensors", changes)
