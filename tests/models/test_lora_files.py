@@ -150,6 +150,7 @@ def test_names_are_those_of_files_and_of_hub_folders(tmp_path: Path) -> None:
         ([{"name": "broken"}], "unusable_lora", "It is for SDXL."),
         ([{"name": "ink", "scale": 4.5}], "out_of_range", "from -4 to 4"),
         ([{"name": "ink", "scale": float("nan")}], "not_finite", "finite"),
+        ([{"name": "ink", "scale": 10**400}], "out_of_range", "from -4 to 4"),
         ([{"name": "ink", "scale": "1"}], "invalid_value", "scale"),
         ([{"name": "ink", "scale": True}], "invalid_value", "scale"),
         ([{"name": "ink"}, {"name": "ink"}], "invalid_value", "twice"),

@@ -43,10 +43,10 @@ def _scale(item: dict[str, Any], highest: float) -> float:
     scale = item.get("scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float):
         raise invalid(f"has the scale {json.dumps(scale)[:100]} of {item['name'][:100]}")
-    if not math.isfinite(scale):
+    if isinstance(scale, float) and not math.isfinite(scale):
         raise RequestError("not_finite", f"`loras` has the scale {scale}; it must be a finite number.", field="loras")
     if abs(scale) > highest:
-        detail = f"`loras` has the scale {scale:g}; it must be from {-highest:g} to {highest:g}."
+        detail = f"`loras` has the scale {str(scale)[:20]}; it must be from {-highest:g} to {highest:g}."
         raise RequestError("out_of_range", detail, field="loras")
     return float(scale)
 
