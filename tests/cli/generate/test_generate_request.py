@@ -162,3 +162,20 @@ def test_pictures_have_the_permissions_of_new_files(tmp_path: Path) -> None:
     Outputs((path,), "png").write(0, b"x")
     usual.touch()
     assert path.stat().st_mode == usual.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("ink", {"name": "ink", "scale": 1.0}),
+        ("ink:0.8", {"name": "ink", "scale": 0.8}),
+        ("Ink style v1:-1", {"name": "Ink style v1", "scale": -1.0}),
+    ],
+)
+def test_a_lora_may_have_a_scale(option: str, expected: dict[str, Any]) -> None:
+    assert request.lora(option) == expected
+
+
+def test_a_scale_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"--lora ink:much: the scale much"):
+        request.lora("ink:much")

@@ -12,7 +12,10 @@ from diffusion_engine.pictures import encode_picture
 from PIL import Image
 
 from fastapi_triton.cli.generate import receipt, request
+from fastapi_triton.cli.generate.client import GeneratedPicture
 from fastapi_triton.cli.generate.errors import UsageError
+from fastapi_triton.cli.generate.progress import ProgressDisplay
+from fastapi_triton.cli.generate.run import GenerateRun, RunReport
 from support.picture_bombs import png_chunk, with_chunks
 from support.scribble_app import picture
 
@@ -22,10 +25,13 @@ CONTENT = {
     "prompt_syntax": "a1111", "clip_skip": 1, "seed": 7,
     "conditioning_scale": 1.0, "num_inference_steps": 12, "guidance_scale": 2.5, "control_guidance_start": 0.0,
     "control_guidance_end": 1.0, "width": 128, "height": 128, "scheduler": "ddim", "eta": 0.5,
-    "timestep_spacing": "trailing", "cache": 0.5, "output_format": "webp", "output_quality": 90,
+    "timestep_spacing": "trailing", "cache": 0.5,
+    "loras": [{"name": "ink", "scale": 0.8, "sha256": "44"}], "output_format": "webp", "output_quality": 90,
     "checkpoint": "demo", "checkpoint_revision": "abc", "engine": ENGINE, "pixels_sha256": "00",
     "scribble_sha256": "11", "scribble_png": base64.b64encode(picture()).decode(),
 }  # fmt: skip
+FIELDS = {name: value for name, value in CONTENT.items() if name in receipt.RequestFields.model_fields}
+FIELDS["loras"] = [{"name": "ink", "scale": 0.8}]
 DESCRIPTION = {"name": "demo", "revision": "abc", "engine": {**ENGINE, "max_rows": {}}}
 
 
@@ -39,17 +45,24 @@ def written(folder: Path, output_format: str = "png", text: str | None = None, *
     return path
 
 
-def build(path: Path, prompt: str | None = None, scribble: str | None = None, **fields: Any) -> request.GenerateRequest:
+def build(
+    path: Path,
+    prompt: str | None = None,
+    scribble: str | None = None,
+    init_image: str | None = None,
+    mask: str | None = None,
+    **fields: Any,
+) -> request.GenerateRequest:
     return request.build(
-        prompt=prompt, scribble=scribble, example=None, from_picture=path, fields=fields, num=1, output=None,
-        picture_format=None, is_forced=False,
+        prompt=prompt, scribble=scribble, example=None, from_picture=path, fields=fields, init_image=init_image,
+        mask=mask, num=1, output=None, picture_format=None, is_forced=False,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
 def test_a_receipt_is_read_from_every_format(tmp_path: Path, output_format: str) -> None:
     read = receipt.read(written(tmp_path, output_format))
-    assert read.fields() == {name: CONTENT[name] for name in receipt.RequestFields.model_fields}
+    assert read.fields() == FIELDS
     assert read.scribble() == picture()
 
 
@@ -64,15 +77,30 @@ def test_a_reproducible_picture_is_made_again_as_a_reproducible_one(tmp_path: Pa
     assert build(written(tmp_path, reproducible=True), reproducible=True).is_remade
 
 
-def test_a_picture_made_from_another_one_cannot_be_made_again_without_it(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="was made from another picture"):
-        receipt.read(written(tmp_path, init_image_sha256="22", strength=0.5))
+def test_a_picture_made_from_another_one_needs_that_one_again(tmp_path: Path) -> None:
+    path = written(tmp_path, init_image_sha256="22", mask_sha256="33", strength=0.5)
+    other = tmp_path / "other.png"
+    other.write_bytes(picture())
+    with pytest.raises(UsageError, match="--init-image"):
+        build(path)
+    with pytest.raises(UsageError, match="--mask"):
+        build(path, init_image=str(other))
+    made = build(path, init_image=str(other), mask=str(other))
+    assert base64.b64decode(made.fields_of(0)["mask"]) == picture()
+    assert made.fields_of(0)["strength"] == 0.5
+    assert made.is_remade
+
+
+def test_a_picture_to_start_from_makes_another_picture(tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    other.write_bytes(picture())
+    assert not build(written(tmp_path), init_image=str(other)).is_remade
 
 
 def test_a_receipt_gives_the_original_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = build(written(tmp_path, "webp"))
-    assert made.fields_of(0) == {name: CONTENT[name] for name in receipt.RequestFields.model_fields} | {"invert": "no"}
+    assert made.fields_of(0) == FIELDS | {"invert": "no"}
     assert made.scribble == picture()
     assert made.is_remade
     assert [path.name for path in made.outputs.paths] == ["made-again.webp"]
@@ -164,3 +192,19 @@ def test_changes_since_the_receipt_are_listed(tmp_path: Path, description: dict[
     differences = receipt.read(written(tmp_path)).differences(description)
     assert len(differences) == len(words)
     assert all(part in sentence for part, sentence in zip(words, differences, strict=True))
+
+
+def test_other_pictures_and_changed_loras_are_warned_of(tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    other.write_bytes(picture())
+    made = build(written(tmp_path, init_image_sha256="22"), init_image=str(other))
+    report = RunReport()
+    run = GenerateRun(made, report, ProgressDisplay(names_files=False, is_quiet=True))
+    info = {"width": 128, "height": 128, "scribble": {"sha256": "11"}, "pixels_sha256": "01"}
+    loras = [{"name": "ink", "scale": 0.8, "sha256": "55"}]
+    run._compare(GeneratedPicture(b"", 7, info | {"init_image_sha256": "23", "loras": loras}), made.original)
+    assert report.warnings == [
+        "--init-image is another picture than the original one.",
+        "The file of the LoRA ink has changed.",
+        "Some pixels differ from the original picture.",
+    ]

@@ -98,6 +98,21 @@ def command(
     preset: Annotated[
         str | None, typer.Option(help="A preset of the checkpoint, such as draft; other options override its values.")
     ] = None,
+    loras: Annotated[
+        list[str] | None,
+        typer.Option("--lora", metavar="NAME[:SCALE]", help="A LoRA of the checkpoint. Repeat it for several."),
+    ] = None,
+    prompt_syntax: Annotated[
+        Literal["plain", "a1111"] | None, typer.Option(help="a1111: weights in prompts, such as (word:1.3).")
+    ] = None,
+    init_image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The picture to start from; - for standard input.")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="How much of that picture changes, 0 to 1.")] = None,
+    mask: Annotated[str | None, typer.Option(metavar="FILE", help="Its region to paint anew: white on black.")] = None,
+    cache: Annotated[
+        float | None, typer.Option(help="How many steps are forecast, 0 to 1: faster, less exact.")
+    ] = None,
     reproducible: Annotated[
         bool,
         typer.Option(
@@ -156,11 +171,17 @@ def command(
                 "height": height,
                 "scheduler": scheduler,
                 "preset": preset,
+                "loras": [request.lora(each) for each in loras] if loras else None,
+                "prompt_syntax": prompt_syntax,
+                "strength": strength,
+                "cache": cache,
                 "output_quality": quality,
                 "invert": invert,
                 "receipt": receipt,
                 "reproducible": reproducible or None,
             },
+            init_image=init_image,
+            mask=mask,
             num=n,
             output=output,
             picture_format=picture_format,

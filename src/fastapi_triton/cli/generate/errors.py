@@ -10,12 +10,14 @@ INTERRUPTED = 130
 _SAME_NAMES = (
     *("conditioning_scale", "negative_prompt", "seed", "guidance_scale", "control_guidance_start"),
     *("control_guidance_end", "width", "height", "scheduler", "preset", "invert", "receipt", "reproducible"),
+    *("prompt_syntax", "init_image", "strength", "mask", "cache"),
 )
 # Field of a request → option that sets it.
 NAMES = {
     **{field: f"--{field.replace('_', '-')}" for field in _SAME_NAMES},
     "prompt": "the prompt",
     "image": "the scribble",
+    "loras": "--lora",
     "num_inference_steps": "--steps",
     "output_format": "--format",
     "output_quality": "--quality",

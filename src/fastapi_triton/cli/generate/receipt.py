@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 from PIL import ExifTags, Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fastapi_triton.cli.generate.errors import UsageError
 from fastapi_triton.endpoints.image_files.jpeg import JPEG
@@ -21,6 +21,14 @@ from fastapi_triton.endpoints.image_files.webp import WEBP
 KEYWORD = "fastapi-triton"
 NEWEST = 1
 TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+
+
+class LoRA(BaseModel):
+    """A LoRA of the picture."""
+
+    name: str
+    scale: float
+    sha256: str = Field(exclude=True)  # of its file; not a field of requests
 
 
 class RequestFields(BaseModel):
@@ -42,6 +50,9 @@ class RequestFields(BaseModel):
     timestep_spacing: str | None = None
     eta: float | None = None
     cache: float | None = None
+    loras: list[LoRA] | None = None
+    strength: float | None = None
+    mask_blur: float | None = None
     output_format: str
     output_quality: int
 
@@ -59,6 +70,7 @@ class Receipt(RequestFields):
     scribble_sha256: str | None = None
     scribble_png: str | None = None
     init_image_sha256: str | None = None
+    mask_sha256: str | None = None
 
     def fields(self, *, scheduler: str | None = None) -> dict[str, Any]:
         """The fields of the request that made the picture, without the scribble.
@@ -74,6 +86,10 @@ class Receipt(RequestFields):
     def scribble(self) -> bytes | None:
         """The scribble as the engine used it, white strokes on black; None if it was too big for the receipt."""
         return base64.b64decode(self.scribble_png, validate=True) if self.scribble_png else None
+
+    def hash_of(self, field: str) -> str | None:
+        """The hash of the picture in `init_image` or `mask`; None for other fields, and if there was none."""
+        return {"init_image": self.init_image_sha256, "mask": self.mask_sha256}.get(field)
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
         """Sentences on why a server with this description may make a different picture."""
@@ -125,11 +141,6 @@ def read(path: Path) -> Receipt:
         raise UsageError(
             f"--from: the receipt in {path} is damaged. Pass the prompt and the scribble instead."
         ) from None
-    if receipt.init_image_sha256 is not None:
-        raise UsageError(
-            f"--from: {path} was made from another picture, which its receipt does not have. Send that picture to the "
-            "server as init_image."
-        )
     return receipt
 
 

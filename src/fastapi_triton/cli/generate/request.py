@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pybase64
+
 from fastapi_triton.cli.generate import receipt
 from fastapi_triton.cli.generate.errors import UsageError
 from fastapi_triton.cli.generate.outputs import Outputs
@@ -22,7 +24,7 @@ DEFAULT_FORMAT = "png"
 class GenerateRequest:
     """The pictures that one run of the command makes."""
 
-    fields: Mapping[str, Any]  # of the HTTP request, without the scribble
+    fields: Mapping[str, Any]  # of the HTTP request, without the scribble; pictures as base64
     scribble: bytes
     num: int
     outputs: Outputs
@@ -42,6 +44,8 @@ def build(
     example: str | None,
     from_picture: Path | None,
     fields: Mapping[str, Any],
+    init_image: str | None = None,
+    mask: str | None = None,
     num: int,
     output: str | None,
     picture_format: str | None,
@@ -83,6 +87,7 @@ def build(
             else "The scribble is missing. Name an image file after the prompt, or - for standard input, or use one of "
             f"the examples with --example: {', '.join(examples())}."
         )
+    pictures = _pictures(original, init_image=init_image, mask=mask)
     if merged.get("seed") == -1:
         del merged["seed"]
     outputs = Outputs.plan(
@@ -93,16 +98,13 @@ def build(
         title=f"{from_picture.stem}-again" if from_picture else merged["prompt"],
         default=original.output_format if original else DEFAULT_FORMAT,
     )
-    changed = {
-        name for name, value in given.items() if name not in ("receipt", "output_quality") and known.get(name) != value
-    }
     return GenerateRequest(
-        fields=merged | {"output_format": outputs.picture_format},
+        fields=merged | pictures | {"output_format": outputs.picture_format},
         scribble=drawing,
         num=num,
         outputs=outputs,
         original=original,
-        is_remade=original is not None and num == 1 and not changed,
+        is_remade=original is not None and num == 1 and not _changes(original, known, given | pictures),
     )
 
 
@@ -121,16 +123,48 @@ def _example(name: str) -> tuple[bytes, str]:
     return (bundle.examples() / f"{name}.png").read_bytes(), prompts[name]
 
 
-def _read(scribble: str) -> bytes:
-    if scribble == STDIN:
+def _pictures(original: Receipt | None, **files: str | None) -> dict[str, str]:
+    """The pictures in these files, in base64, by field."""
+    pictures = {}
+    for name, file in files.items():
+        option = f"--{name.replace('_', '-')}"
+        if file:
+            pictures[name] = pybase64.b64encode(_read(file, option)).decode("ascii")
+        elif original and original.hash_of(name):
+            raise UsageError(
+                f"--from: the picture was made with another one, which its receipt lacks. Name it with {option}."
+            )
+    return pictures
+
+
+def _changes(original: Receipt, known: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The given fields that change the picture. Whether a given picture is the original one, its hash says later."""
+    return [
+        name
+        for name, value in given.items()
+        if name not in ("receipt", "output_quality") and known.get(name) != value and not original.hash_of(name)
+    ]
+
+
+def lora(option: str) -> dict[str, Any]:
+    """The LoRA of an option such as `watercolour:0.8`."""
+    name, _, scale = option.rpartition(":")
+    try:
+        return {"name": name, "scale": float(scale)} if name else {"name": option, "scale": 1.0}
+    except ValueError:
+        raise UsageError(f"--lora {option}: the scale {scale} is not a number. Write NAME or NAME:SCALE.") from None
+
+
+def _read(file: str, what: str = "The scribble") -> bytes:
+    if file == STDIN:
         content = sys.stdin.buffer.read()
         if not content:
-            raise UsageError("Standard input is empty; the scribble was expected there.")
+            raise UsageError(f"Standard input is empty; {what.replace('The', 'the')} was expected there.")
         return content
     try:
-        return Path(scribble).read_bytes()
+        return Path(file).read_bytes()
     except OSError as error:
-        raise UsageError(f"The scribble {scribble} cannot be read ({error.strerror}).") from None
+        raise UsageError(f"{what} {file} cannot be read ({error.strerror}).") from None
 
 
 def _is_file(name: str) -> bool:

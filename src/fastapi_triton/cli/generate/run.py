@@ -118,7 +118,15 @@ class GenerateRun:
         has_same_size = (info.get("width"), info.get("height")) == (original.width, original.height)
         if has_same_size and (info.get("scribble") or {}).get("sha256") != original.scribble_sha256:
             self._warn("The scribble differs from the original one.")
+        for name, option in (("init_image", "--init-image"), ("mask", "--mask")):
+            original_hash = original.hash_of(name)
+            if has_same_size and original_hash and info.get(f"{name}_sha256") != original_hash:
+                self._warn(f"{option} is another picture than the original one.")
         if self._request.is_remade:
+            hashes = {each["name"]: each["sha256"] for each in info.get("loras", [])}
+            for lora in original.loras or []:
+                if hashes.get(lora.name) != lora.sha256:
+                    self._warn(f"The file of the LoRA {lora.name} has changed.")
             self._report.same_pixels = info.get("pixels_sha256") == original.pixels_sha256
             if self._report.same_pixels:
                 self._display.print("The picture is the same, pixel for pixel.")
