@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusion_engine.denoiser import Row
 from diffusion_engine.engine import Engine
 
 from benchmarks.gpu_kit.bench import Bench
@@ -108,11 +107,10 @@ def division_share(bench: Bench, predict: Callable[[], object]) -> float | None:
 def graph_ms(bench: Bench, engine: Engine, states: list[Any]) -> tuple[float, float]:
     """The time of a pass that was captured as a CUDA graph, and the graph's memory."""
     denoiser = engine.denoiser
-    rows = [Row(state, index) for state in states for index in range(state.num_rows)]
-    _, (batch,) = denoiser._parts(rows)
-    latents = torch.cat([denoiser._input(row.state) for row in rows])
-    timesteps = torch.stack([denoiser._timestep(row.state) for row in rows])
-    timesteps = timesteps.to(bench.device)
+    plan = denoiser._plan(states)
+    (batch,) = plan.inputs
+    latents = torch.cat([denoiser._input(state) for state in states])[plan.requests]
+    timesteps = denoiser._timesteps(states)[plan.requests]
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -44,35 +44,40 @@ class Row:
         return text
 
 
-# What the inputs of a batch depend on: of each row, the request, whether its scribble counts, and its text.
-BatchContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
-# The indices of each part's rows, and the inputs of each part.
-Parts = tuple[list[list[int]], list[InputBatch]]
+@dataclass(frozen=True, slots=True)
+class PassPlan:
+    """What stays the same while the same N requests share passes. The R rows are in the order of the parts."""
+
+    inputs: list[InputBatch]  # of each part
+    sizes: list[int]  # the number of rows of each part
+    requests: torch.Tensor  # (R,) each row's request
+    first_rows: torch.Tensor  # (N,) each request's first row: the unconditional one, if it has guidance
+    last_rows: torch.Tensor  # (N,) each request's last row: the conditional one
+    guidance_scales: torch.Tensor | None  # (N, 1, 1, 1) in fp32; None: no request has guidance
+
+
+# What a plan depends on: of each row, the request, whether its scribble counts, and its text.
+PassContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
 
 
 class Denoiser:
-    """Runs the networks. Keeps the input batch of a step, because the next step usually has the same requests."""
+    """Runs the networks. Keeps the plan of a pass, because the next step usually has the same requests."""
 
     def __init__(self, networks: Networks) -> None:
         self._networks = networks
         self.cpu_parallel = CPUParallel(networks.cpu_parallel_size)
         self._adapter_stacks = AdapterStacks()
-        self._last_batch: tuple[BatchContent, Parts] | None = None
+        self._last_plan: tuple[PassContent, PassPlan] | None = None
 
     @torch.inference_mode()
     def predict(self, states: Sequence[RequestState]) -> list[torch.Tensor]:
         """The noise prediction of each request with guidance applied, (1, 4, h, w), from one pass of each network."""
-        rows = [Row(state, index) for state in states for index in range(state.num_rows)]
-        parts, batches = self._parts(rows)
-        sizes, order = [len(part) for part in parts], [row for part in parts for row in part]
-        inputs = {state: self._input(state) for state in states}
-        latents = torch.cat([inputs[rows[row].state] for row in order])  # (R, 4, h, w)
-        timesteps = torch.stack([self._timestep(rows[row].state) for row in order])
-        timesteps = timesteps.to(latents.device, non_blocking=True)  # (R,)
-        each_part = zip(batches, torch.split(latents, sizes), torch.split(timesteps, sizes), strict=True)
+        plan = self._plan(states)
+        latents = torch.cat([self._input(state) for state in states]).index_select(0, plan.requests)  # (R, 4, h, w)
+        timesteps = self._timesteps(states).index_select(0, plan.requests)  # (R,)
+        each_part = zip(plan.inputs, torch.split(latents, plan.sizes), torch.split(timesteps, plan.sizes), strict=True)
         noise = torch.cat(self.cpu_parallel.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
-        by_row = dict(zip(order, torch.split(noise, 1), strict=True))
-        return self._guided(states, [by_row[row] for row in range(len(rows))])
+        return list(torch.split(self._guided(noise, plan), 1))
 
     @torch.inference_mode()
     def _pass(self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -92,8 +97,8 @@ class Denoiser:
         return noise
 
     def clear_cache(self) -> None:
-        """Free the tensors of the last batch. For an idle engine."""
-        self._last_batch = None
+        """Free the tensors of the last plan. For an idle engine."""
+        self._last_plan = None
         self._adapter_stacks.clear()
 
     def _input(self, state: RequestState) -> torch.Tensor:
@@ -101,20 +106,34 @@ class Denoiser:
         scaled: torch.Tensor = encoded.schedule.scale(encoded.latents, state.step_index).to(self._networks.dtype)
         return scaled
 
-    def _timestep(self, state: RequestState) -> torch.Tensor:
-        # In fp32, since some schedulers count in floats and others in integers.
-        timestep: torch.Tensor = state.encoded.schedule.timesteps[state.step_index]
-        return timestep.to(torch.float32)
+    def _timesteps(self, states: Sequence[RequestState]) -> torch.Tensor:
+        """(N,) in fp32, since some schedulers count in floats and others in integers."""
+        timesteps = [float(state.encoded.schedule.timesteps[state.step_index]) for state in states]
+        return self._on_device(torch.tensor(timesteps, dtype=torch.float32))
 
-    def _parts(self, rows: Sequence[Row]) -> Parts:
-        """The rows of each part of the pass, and their inputs."""
+    def _plan(self, states: Sequence[RequestState]) -> PassPlan:
+        rows = [Row(state, index) for state in states for index in range(state.num_rows)]
         # The requests themselves, not their ids: a new request may get the id of a freed one.
-        key = tuple((row.state, row.state.has_control, row.text) for row in rows)
-        if self._last_batch is None or self._last_batch[0] != key:
-            parts = self._split(rows)
-            stack = self._adapter_stacks.stack({row.state.encoded.adapters for row in rows})
-            self._last_batch = (key, (parts, [self._gather([rows[row] for row in part], stack) for part in parts]))
-        return self._last_batch[1]
+        content = tuple((row.state, row.state.has_control, row.text) for row in rows)
+        if self._last_plan is None or self._last_plan[0] != content:
+            self._last_plan = (content, self._new_plan(states, rows))
+        return self._last_plan[1]
+
+    def _new_plan(self, states: Sequence[RequestState], rows: Sequence[Row]) -> PassPlan:
+        parts = [[rows[row] for row in part] for part in self._split(rows)]
+        stack = self._adapter_stacks.stack({state.encoded.adapters for state in states})
+        ordered = [row for part in parts for row in part]
+        scales = [state.request.guidance_scale if state.is_guided else 1.0 for state in states]
+        return PassPlan(
+            inputs=[self._gather(part, stack) for part in parts],
+            sizes=[len(part) for part in parts],
+            requests=self._on_device(torch.tensor([states.index(row.state) for row in ordered])),
+            first_rows=self._on_device(torch.tensor([ordered.index(Row(state, 0)) for state in states])),
+            last_rows=self._on_device(
+                torch.tensor([ordered.index(Row(state, state.num_rows - 1)) for state in states])
+            ),
+            guidance_scales=self._scales(scales),
+        )
 
     def _split(self, rows: Sequence[Row]) -> list[list[int]]:
         """The rows that share a pass: usually all. On a CPU, parts of nearly equal size that run in parallel."""
@@ -136,21 +155,14 @@ class Denoiser:
     def _gather(self, rows: Sequence[Row], adapters: AdapterStack | None) -> InputBatch:
         encodings = [row.state.encoded for row in rows]
         controlled = [index for index, row in enumerate(rows) if row.state.has_control]
-        scales = [rows[index].state.request.conditioning_scale for index in controlled]
-        device = self._networks.device
+        has_all = len(controlled) in (0, len(rows))
         return InputBatch(
             prompt_embeds=text_rows.joined([row.text.tokens for row in rows]),
             pooled_prompt_embeds=torch.cat([row.text.pooled for row in rows]),
             time_ids=torch.cat([encoded.time_ids for encoded in encodings]),
             control=torch.cat([encodings[index].control for index in controlled]) if controlled else None,
-            control_rows=(
-                torch.tensor(controlled).to(device, non_blocking=True) if 0 < len(controlled) < len(rows) else None
-            ),
-            control_scales=(
-                torch.tensor(scales, dtype=torch.float32).to(device, non_blocking=True).view(-1, 1, 1, 1)
-                if any(scale != 1 for scale in scales)
-                else None
-            ),
+            control_rows=None if has_all else self._on_device(torch.tensor(controlled)),
+            control_scales=self._scales([rows[index].state.request.conditioning_scale for index in controlled]),
             guidance_embeds=(
                 torch.cat([encoded.guidance_embeds for encoded in encodings])
                 if self._networks.is_guided_by_embedding
@@ -158,6 +170,15 @@ class Denoiser:
             ),
             loras=adapters.batch([encoded.adapters for encoded in encodings]) if adapters else None,
         )
+
+    def _scales(self, values: Sequence[float]) -> torch.Tensor | None:
+        """(len(values), 1, 1, 1) in fp32; None if all are 1."""
+        if all(value == 1 for value in values):
+            return None
+        return self._on_device(torch.tensor(values, dtype=torch.float32)).view(-1, 1, 1, 1)
+
+    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._networks.device, non_blocking=True)
 
     def _residuals(
         self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor
@@ -198,13 +219,11 @@ class Denoiser:
         return placed.index_copy_(0, batch.control_rows, residual)
 
     @staticmethod
-    def _guided(states: Sequence[RequestState], noise: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Classifier-free guidance, request by request: u + g (c - u)."""
-        predictions, row = [], 0
-        for state in states:
-            prediction = noise[row]
-            if state.is_guided:
-                prediction = prediction + state.request.guidance_scale * (noise[row + 1] - prediction)
-            predictions.append(prediction)
-            row += state.num_rows
-        return predictions
+    def _guided(noise: torch.Tensor, plan: PassPlan) -> torch.Tensor:
+        """Classifier-free guidance: u + g (c - u), (N, 4, h, w). Requests without it have a g of 1, and u is c."""
+        conditional = noise.index_select(0, plan.last_rows)
+        if plan.guidance_scales is None:
+            return conditional
+        unconditional = noise.index_select(0, plan.first_rows)
+        # In fp32 before the cast, as with a Python number.
+        return unconditional + (plan.guidance_scales * (conditional - unconditional)).to(noise.dtype)

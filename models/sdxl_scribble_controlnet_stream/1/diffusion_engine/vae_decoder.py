@@ -2,6 +2,7 @@
 """Decodes latents: pictures by the VAE, previews by a linear map or a tiny VAE."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -54,9 +55,9 @@ class VAEDecoder:
         """Whether each request's latents are finite. It checks their sum, which takes little time."""
         if not states:
             return []
-        sums = [state.encoded.latents.sum(dtype=torch.float32) for state in states]  # a sum in fp16 may overflow
-        finite: list[bool] = torch.stack(sums).isfinite().tolist()
-        return finite
+        latents = torch.cat([state.encoded.latents for state in states])
+        sums: list[float] = latents.flatten(1).sum(1, dtype=torch.float32).tolist()  # a sum in fp16 may overflow
+        return [math.isfinite(each) for each in sums]
 
     @torch.inference_mode()
     def previews(self, predicted_clean: Sequence[torch.Tensor]) -> list[Pixels]:
