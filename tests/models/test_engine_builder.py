@@ -4,6 +4,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine import Engine
 from diffusion_engine.engine_builder import build_engine, warm_up
+from diffusion_engine.loras.library import LoRALibrary
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks, use_channels_last
+from diffusion_engine.row_limits import RowLimits
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
 from listening import Driver, submit
+from lora_files import save_demo_loras
 from stock import StockPipeline
 from torch._dynamo.utils import counters
 
@@ -59,13 +63,21 @@ def test_networks_are_traced_before_the_first_request(monkeypatch: pytest.Monkey
 
 
 def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
-    make_engine: Callable[..., Engine], stock: StockPipeline, monkeypatch: pytest.MonkeyPatch
+    stock: StockPipeline, capabilities: Capabilities, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The warm-up runs on another thread than the engine. Their compiled code must be the same."""
+    """The warm-up runs on another thread than the engine. Their compiled code must be the same.
+
+    A pass with LoRAs runs uncompiled.
+    """
     # The backend `eager` traces and guards as any other, but generates no code, which would take a minute.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    networks = optimized_networks(replace(CONFIG, is_compiled=True), load_pipeline(CONFIG))
-    engine = make_engine(networks=networks)
+    config = replace(CONFIG, is_compiled=True, loras=(str(tmp_path),))
+    pipeline = load_pipeline(config)
+    save_demo_loras(tmp_path, pipeline)
+    library = LoRALibrary.of_config(config, pipeline, pipeline.device)
+    networks = optimized_networks(config, pipeline, layout=library.layout)
+    known = replace(capabilities, loras=library.known)
+    engine = Engine(networks, known, RowLimits({}, default=8), library=library)
     warm_up(engine)
     num_graphs = counters["stats"]["unique_graphs"]
     assert num_graphs > 0
@@ -75,14 +87,16 @@ def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
         {**SMALL, "num_inference_steps": 3, "guidance_scale": 1.0},  # 5, 3 and 1 rows
         {"width": 192, "height": 128, "num_inference_steps": 1},
     ]
+    with_lora = {**values[0], "loras": b'[{"name": "attention"}]'}
     engine.start()
     try:
-        pictures = [one.pixels() for one in [submit(engine, **each) for each in values]]
+        *pictures, adapted = [one.pixels() for one in [submit(engine, **each) for each in (*values, with_lora)]]
     finally:
         engine.stop()
     assert counters["stats"]["unique_graphs"] == num_graphs
     for each, picture in zip(values, pictures, strict=True):
         assert np.abs(picture - stock.pixels(**each)).max() <= 1
+    assert np.abs(adapted - pictures[0]).max() > 1
 
 
 def test_picture_of_the_default_size_is_decoded_in_the_warm_up(

@@ -117,7 +117,7 @@ def test_info_has_the_used_parameters_and_the_processing_of_the_scribble(generat
     assert all(timings["total"] >= duration >= 0 for duration in timings.values())
     assert "a red circle" not in str(info)  # headers pass through logs, and prompts are private
     assert info["checkpoint_revision"] == ""  # for networks that were not built from a config
-    assert info["engine"].keys() == {"version", "device", "dtype", "torch", "diffusers"}
+    assert info["engine"].keys() == {"version", "device", "dtype", "vae_dtype", "torch", "diffusers"}
 
 
 def nearest_colour(pixels: npt.NDArray[Any], *, candidates: tuple[str, str]) -> npt.NDArray[Any]:

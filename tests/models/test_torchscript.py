@@ -136,4 +136,4 @@ def test_traced_network_has_the_attributes_of_the_network(networks: Networks) ->
 )
 def test_only_small_networks_on_a_cpu_are_traced_by_default(side: int, device: str, is_worth_it: bool) -> None:
     unet = nn.Linear(side, side, device="meta")  # parameters without data
-    assert is_worth_tracing(SimpleNamespace(unet=unet, device=torch.device(device))) is is_worth_it
+    assert is_worth_tracing(SimpleNamespace(unet=unet), torch.device(device)) is is_worth_it

@@ -43,7 +43,7 @@ class Networks:
         memory: MemoryPlan | None = None,
         layout: Layout | None = None,
     ) -> Self:
-        """Does not change the pipeline, but for the layers of the layout.
+        """Does not change the pipeline.
 
         Args:
             device: of the passes; None: the pipeline's.
@@ -55,7 +55,7 @@ class Networks:
         without_embedding._modules = dict(controlnet._modules)
         without_embedding.controlnet_cond_embedding = nn.Identity()
         unet = pipeline.unet
-        adapted_unet: Any = adapt(unet, layout, has_threads=cpu_parallel_size > 1) if layout and layout.inputs else None
+        adapted_unet: Any = adapt(unet, layout) if layout and layout.inputs else None
         if is_traced:
             if adapted_unet is not None:
                 adapted_unet = TracedNetwork(adapted_unet, num_halvings=unet.num_upsamplers)

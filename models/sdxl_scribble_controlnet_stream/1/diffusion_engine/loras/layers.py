@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The UNet with adapters: layers that add each row's own adapters to their output."""
 
+import copy
 import threading
 from typing import Any, cast
 
@@ -12,14 +13,10 @@ from diffusion_engine.loras.batch import AdapterBatch
 from diffusion_engine.loras.layout import Layout
 
 
-class ActiveBatch:
-    """The adapters of the pass that runs now. None: the layers return what they return without adapters."""
+class ActiveBatch(threading.local):
+    """The adapters of the pass that runs now on this thread."""
 
-    batch: AdapterBatch | None = None
-
-
-class ActiveBatchOfThread(threading.local, ActiveBatch):
-    """The same for passes that run at the same time on several threads. Compilers cannot read it."""
+    batch: AdapterBatch
 
 
 class AdaptedLinear(nn.Linear):
@@ -34,8 +31,6 @@ class AdaptedLinear(nn.Linear):
         """Args: x: (R, N, in) or (R, in)."""
         result = functional.linear(x, self.weight, self.bias)
         batch = self.active.batch
-        if batch is None:
-            return result
         down, up = batch.of_layer(self.inputs, self.outputs)  # (L, r, in), (L, r, out)
         rows, changed = batch.rows(x), batch.rows(result)
         if x.dim() == 2:
@@ -56,7 +51,7 @@ class AdaptedConv2d(nn.Conv2d):
         """Args: x: (R, in, h, w)."""
         result: torch.Tensor = self._conv_forward(x, self.weight, self.bias)
         batch = self.active.batch
-        if batch is None or not batch.has_convolutions:
+        if not batch.has_convolutions:
             return result
         down, up = batch.of_layer(self.inputs, self.outputs)  # (L, r, in * k * k), (L, r, out)
         # All places of the kernel as columns, because grouped convolutions with few channels are slow.
@@ -69,24 +64,26 @@ class AdaptedConv2d(nn.Conv2d):
         return result
 
 
-def adapt(unet: Any, layout: Layout, *, has_threads: bool) -> "AdaptedUNet":
-    """Replace layers of the UNet by layers that can have adapters, and otherwise return the same.
+def adapt(unet: nn.Module, layout: Layout) -> "AdaptedUNet":
+    """A copy of the UNet, with layers that can have adapters. It shares all tensors with the UNet.
 
-    Args:
-        has_threads: passes run at the same time on several threads.
+    The UNet itself stays as it is, and so do its compiled blocks. Those of the copy are not compiled: each layer has
+    other columns, and would need code of its own.
     """
-    active = ActiveBatchOfThread() if has_threads else ActiveBatch()
+    tensors = {id(tensor): tensor for tensor in (*unet.parameters(), *unet.buffers())}
+    adapted = copy.deepcopy(unet, cast(dict[int, Any], tensors))
+    active = ActiveBatch()
     for name, inputs in layout.inputs.items():
-        layer = unet.get_submodule(name)
+        layer: Any = adapted.get_submodule(name)
         of_class = AdaptedLinear if isinstance(layer, nn.Linear) else AdaptedConv2d
-        unet.set_submodule(name, of_class(layer, active, inputs, layout.outputs[name]))
-    return AdaptedUNet(unet, active)
+        adapted.set_submodule(name, of_class(layer, active, inputs, layout.outputs[name]))
+    return AdaptedUNet(adapted, active)
 
 
 class AdaptedUNet(nn.Module):
     """Called like the UNet, with the adapters of the pass as the option `loras`."""
 
-    def __init__(self, unet: Any, active: ActiveBatch) -> None:
+    def __init__(self, unet: nn.Module, active: ActiveBatch) -> None:
         super().__init__()
         self.unet = unet
         self._active = active
@@ -96,4 +93,4 @@ class AdaptedUNet(nn.Module):
         try:
             return self.unet(latents, *arguments, **options)
         finally:
-            self._active.batch = None
+            del self._active.batch
