@@ -61,7 +61,7 @@ def unit(**fields: Any) -> dict[str, Any]:
         ),
         (IMAGES, {"prompt": "a", "response_format": "url"}, '`response_format` is "url"; pictures are not stored'),
         (IMAGES, {"prompt": "a", "background": 5}, "`background` is 5; pictures have no transparency."),
-        (IMAGES, {"prompt": "a", "model": LONG}, f'There is no model "{CUT}"; this server has {MODEL}.'),
+        (IMAGES, {"prompt": "a", "model": LONG}, f'There is no model "{CUT}"; known are `{MODEL}`.'),
         (TXT2IMG, {"prompt": "a", "steps": "x"}, '`steps` is "x"; it must be a whole number.'),
         (TXT2IMG, {"prompt": "a", "steps": True}, "`steps` is true; it must be a number."),
         (TXT2IMG, {"prompt": "a", "sampler_name": "Foo"}, 'The sampler "Foo" is not supported; use one of Euler'),

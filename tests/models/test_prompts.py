@@ -45,7 +45,7 @@ def test_long_prompt_is_read_to_its_end_without_a_note(driver: Driver) -> None:
 
 def test_and_is_noted(driver: Driver) -> None:
     (note,) = finished(driver, **A1111, prompt=b"a cat AND a dog")["notes"]
-    assert note == "AND in the prompt is read as a word: a picture has one prompt"
+    assert note == "AND in the prompt is read as a word: a picture has one prompt."
     assert finished(driver, **SMALL, prompt=b"a cat AND a dog")["notes"] == []
 
 

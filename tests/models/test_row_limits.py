@@ -84,8 +84,8 @@ def test_the_estimate_is_at_least_one_row() -> None:
 def test_limits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         Machine(launch_bound).profile(budget_s=0.5)
-    assert "rows at 128x128: at most 16 (1: 100.0 ms, 2: 100.0 ms" in caplog.text
-    assert "rows at 96x96: at most 28 (estimated)" in caplog.text
+    assert "passes at 128x128 by rows: 1: 100.0 ms, 2: 100.0 ms" in caplog.text
+    assert "rows at most: 128x128: 16, 96x96: 28" in caplog.text
 
 
 def test_measurements_are_kept_for_the_next_start(tmp_path: Path) -> None:

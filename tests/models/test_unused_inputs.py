@@ -42,6 +42,12 @@ def test_a_negative_prompt_needs_guidance() -> None:
     assert notes(negative_prompt=b"blurry") == []
 
 
+def test_a_tag_of_a_lora_is_text() -> None:
+    (note,) = notes(prompt=b"a house <lora:ink:0.8>")
+    assert note == "<lora:ink:0.8> in the prompt is read as text. Name LoRAs in `loras`."
+    assert notes(prompt=b"a house", loras=b"[]") == []
+
+
 def test_the_defaults_need_no_note() -> None:
     defaults = CAPABILITIES.defaults
     values = {"conditioning_scale": defaults.conditioning_scale, "invert": b"auto", "negative_prompt": b""}

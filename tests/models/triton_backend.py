@@ -160,6 +160,6 @@ def backend() -> Any:
         module.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
         module.MetricFamily = MetricFamily
         module.get_input_tensor_by_name = lambda request, name: request.tensors.get(name)
-        module.Logger = types.SimpleNamespace(log_error=LOG.append, log_warn=LOG.append)
+        module.Logger = types.SimpleNamespace(log_error=LOG.append, log_warn=LOG.append, log_info=LOG.append)
         sys.modules["triton_python_backend_utils"] = module
     return module

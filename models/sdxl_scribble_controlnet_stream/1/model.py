@@ -13,6 +13,7 @@ from diffusion_engine.config import EngineConfig
 from diffusion_engine.errors import RequestError
 from diffusion_engine.request_parser import RowValues, parse_request
 from triton_adapter.listener import TritonListener
+from triton_adapter.log_handler import TritonLogHandler
 from triton_adapter.response_stream import ResponseStream
 from triton_adapter.watcher import Watcher
 
@@ -25,6 +26,7 @@ class TritonPythonModel:
         # module in another process, only to complete the config.
         from diffusion_engine.engine_builder import build_engine
 
+        TritonLogHandler.install()
         model_config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in model_config.get("parameters", {}).items()}
         config = EngineConfig.read(parameters, os.environ, version_folder=Path(__file__).resolve().parent)

@@ -142,7 +142,7 @@ async def test_openai_fields_without_a_meaning_are_noted(client: httpx2.AsyncCli
         "gpt-image-1 is not available; sdxl_scribble_controlnet is used instead.",
         '`input_fidelity` is "high", and was ignored: use conditioning_scale.',
         '`moderation` is "low", and was ignored: this server does not moderate.',
-        '`quality` is "high", and was ignored: use num_inference_steps.',
+        '`quality` is "high", and was ignored: send preset or num_inference_steps.',
         '`safety_identifier` is "x", and was ignored: this server does not store it.',
         '`style` is "vivid", and was ignored: write the style into the prompt.',
         '`user` is "me", and was ignored: this server does not store it.',

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds an engine from its config: weights, networks, capabilities, row limits."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from diffusion_engine.request_parser import check_presets
 from diffusion_engine.request_state import BatchKey
 from diffusion_engine.row_profiler import choose_row_limits, dummy_request
 from diffusion_engine.weights import choose_device, load_on_cpu, load_preview_vae, revision_of
+
+logger = logging.getLogger(__name__)
 
 
 def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engine:
@@ -42,6 +45,9 @@ def build_engine(config: EngineConfig, *, gpu_index: int | None = None) -> Engin
         library=library,
     )
     warm_up(engine, library)
+    usable = [lora.name for lora in capabilities.loras if not lora.unusable]
+    for what, names in (("schedulers", capabilities.schedulers), ("presets", capabilities.presets), ("LoRAs", usable)):
+        logger.info("%s of %s: %s", what, capabilities.name, ", ".join(names) or "none")
     return engine
 
 

@@ -27,7 +27,7 @@ class KeptRegion:
         pixels = torch.from_numpy(np.array(mask) >= 128)[None, None].to(torch.float32)  # (1, 1, H, W)
         cells = torch.nn.functional.interpolate(pixels, size=clean.shape[-2:])
         if not bool(cells.any()):  # on the CPU, so it waits for nothing
-            note("`mask` selects only parts of latent cells, which are 8 pixels wide in SDXL, so nothing was painted")
+            note("`mask` selects only parts of latent cells, which are 8 pixels wide in SDXL, so nothing was painted.")
         return cls(cells.to(clean.device, clean.dtype), clean, noise)
 
     def restore(self, result: StepResult, schedule: NoiseSchedule, num_done: int) -> StepResult:

@@ -78,10 +78,10 @@ def profiled(
     for size in sizes:
         known = times.get(_name(size))
         limits[BatchKey(*size)] = knee(known) if known else max(1, first // (size[0] * size[1]))
-        source = (
-            ", ".join(f"{rows}: {1000 * seconds:.1f} ms" for rows, seconds in known.items()) if known else "estimated"
-        )
-        logger.info("rows at %s: at most %d (%s)", _name(size), limits[BatchKey(*size)], source)
+        if known:
+            measured = ", ".join(f"{rows}: {1000 * seconds:.1f} ms" for rows, seconds in known.items())
+            logger.info("passes at %s by rows: %s", _name(size), measured)
+    logger.info("rows at most: %s", ", ".join(f"{_name(size)}: {limits[BatchKey(*size)]}" for size in sizes))
     return RowLimits(limits)
 
 

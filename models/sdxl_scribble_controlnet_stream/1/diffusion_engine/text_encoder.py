@@ -111,7 +111,7 @@ class TextEncoder:
             zeros = TextEmbedding(torch.zeros_like(shape.tokens), torch.zeros_like(shape.pooled), was_alone=True)
             return [zeros] * state.num_steps
         if prompt_syntax.joins_prompts(text, request.prompt_syntax):
-            state.notes.append(f"AND in the {field.replace('_', ' ')} is read as a word: a picture has one prompt")
+            state.notes.append(f"AND in the {field.replace('_', ' ')} is read as a word: a picture has one prompt.")
         keys = _keys(state, field, text)
         distinct = dict.fromkeys(keys)
         try:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connects the engine to Triton's Python backend: responses, cancellation, metrics."""
+"""Connects the engine to Triton's Python backend: responses, cancellation, metrics, logs."""

@@ -108,7 +108,7 @@ class GenerateRun:
         if file:
             self._display.wrote(file, picture)
         for note in (*info.get("notes", []), *(info.get("scribble") or {}).get("notes", [])):
-            self._display.print(f"Note: {note}.")
+            self._display.print(f"Note: {note.removesuffix('.')}.")
         if self._request.original is not None:
             self._compare(picture, self._request.original)
 

@@ -328,7 +328,8 @@ def _problem(details: ErrorDetails, known: Iterable[str]) -> FieldProblem:
     if kind == "missing":
         detail = f"`{name}` is required, but missing."
     elif kind == "extra_forbidden":
-        detail = f"There is no field `{name}`{nearest(str(location[-1]), known)}"
+        # `known` are the members of the body, not of an object in it.
+        detail = f"There is no field `{name}`{nearest(str(location[-1]), known) if len(location) == 1 else ''}"
         detail += "" if detail.endswith("?") else "."
     else:
         detail = wrong_values.sentence(f"`{name}`" if location else "The body", details)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi_triton.core.errors import invalid_field, shown
+from fastapi_triton.core.suggestions import closest
 from fastapi_triton.pictures.text_to_image import Capabilities
 
 _AUTOMATIC = "automatic"
@@ -121,14 +122,18 @@ def choose(
         return Choice()
     if found is None or not _supported(found, capabilities):
         known = ", ".join(labels(capabilities))
-        detail = f'The sampler "{shown(sampler or name)}" is not supported; use one of {known}.'
+        close = closest(name, _BY_NAME) if found is None else None
+        meant = f" (did you mean {_BY_NAME[close][0].label}?)" if close else ""
+        detail = f'The sampler "{shown(sampler or name)}" is not supported{meant}; use one of {known}.'
         raise invalid_field("sampler_name", "unknown_scheduler", detail)
     if similar != name:
         note(f"The sampler '{shown(sampler)}' is not supported; the most similar one, {found.label}, is used.")
     if wanted == _AUTOMATIC:
         wanted = of_name
     elif not found.takes(wanted):
-        note(f"The noise schedule '{shown(schedule)}' is not supported with {found.label}, and was ignored.")
+        close = closest(wanted, _SCHEDULES) if wanted not in _SCHEDULES else None
+        meant = f" (did you mean {_SCHEDULES[close]}?)" if close else ""
+        note(f"The noise schedule '{shown(schedule)}' is not supported with {found.label}{meant}, and was ignored.")
         wanted = of_name
     return _choice(found, wanted, capabilities, note)
 

@@ -27,7 +27,7 @@ UNSERVED = {
     "complexity": Unserved(),
     "input_fidelity": Unserved("use conditioning_scale"),
     "moderation": Unserved("this server does not moderate"),
-    "quality": Unserved("use num_inference_steps", ("auto", "standard")),
+    "quality": Unserved("send preset or num_inference_steps", ("auto", "standard")),
     "safety_identifier": Unserved("this server does not store it"),
     "style": Unserved("write the style into the prompt"),
     "user": Unserved("this server does not store it"),
