@@ -79,8 +79,8 @@ def profiled(
         known = times.get(_name(size))
         limits[BatchKey(*size)] = knee(known) if known else max(1, first // (size[0] * size[1]))
         if known:
-            measured = ", ".join(f"{rows}: {1000 * seconds:.1f} ms" for rows, seconds in known.items())
-            logger.info("passes at %s by rows: %s", _name(size), measured)
+            times_of_rows = ", ".join(f"{rows}: {1000 * seconds:.1f} ms" for rows, seconds in known.items())
+            logger.info("passes at %s by rows: %s", _name(size), times_of_rows)
     logger.info("rows at most: %s", ", ".join(f"{_name(size)}: {limits[BatchKey(*size)]}" for size in sizes))
     return RowLimits(limits)
 
