@@ -167,7 +167,7 @@ def test_preview_of_an_encoded_colour_has_the_same_colour(networks: Networks) ->
         image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, side, side) / 127.5 - 1
         with torch.inference_mode():
             latents = networks.vae.encode(image).latent_dist.mode() * networks.vae.config.scaling_factor
-        middle = decoder.previews([latents])[0][4:-4, 4:-4].mean(axis=(0, 1))
+        middle = decoder.previews([latents])[0]()[4:-4, 4:-4].mean(axis=(0, 1))
         assert np.abs(middle - np.array(colour)).max() < 30
 
 

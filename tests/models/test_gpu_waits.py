@@ -84,9 +84,9 @@ def test_pass_and_scheduler_step_never_wait_for_the_gpu(
         for state, predicted in zip(states, denoiser.predict(states), strict=True):
             schedulers.advance(state, predicted)
     noise = 4 * [(1, 4, 24, 24)]
-    # The batch's control rows and scales; the timesteps of each pass.
-    batch = [(2,), (2,), (3,), (3,)]
-    assert sorted(copies.queued) == sorted(batch + (noise if scheduler in QUEUE_NOISE else []))
+    # Each row's request; first and last rows, guidance scales, control rows and their scales; timesteps of each pass.
+    plan, timesteps = [(3,)] + 5 * [(2,)], 2 * [(2,)]
+    assert sorted(copies.queued) == sorted(plan + timesteps + (noise if scheduler in QUEUE_NOISE else []))
     if scheduler == "unipc":
         assert max(map(math.prod, copies.waiting)) <= 4
     else:

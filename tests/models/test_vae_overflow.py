@@ -87,7 +87,7 @@ def test_vae_that_cannot_encode_in_its_dtype_gives_grey_previews() -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
     pipeline.vae.encoder.conv_in.weight.data.fill_(torch.nan)
     (preview,) = VAEDecoder(Networks.of_pipeline(pipeline)).previews([torch.zeros(1, 4, 12, 12)])
-    assert set(preview.ravel().tolist()) == {127}
+    assert set(preview().ravel().tolist()) == {127}
 
 
 def test_checkpoint_whose_vae_cannot_decode_does_not_load(make_engine: Callable[..., Engine]) -> None:

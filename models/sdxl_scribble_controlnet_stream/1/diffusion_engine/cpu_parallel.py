@@ -8,6 +8,7 @@ passes, since it divides the work itself.
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -27,20 +28,25 @@ class CPUParallel:
 
     Args:
         size: the number of threads. If it is 1, or with a single function, the calling thread runs all, with all cores.
+        meanwhile: entered while functions run, if `size` is not 1.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self.size = size
+        self._meanwhile = meanwhile
         self._pool: ThreadPoolExecutor | None = None
 
     def run(self, functions: Sequence[Callable[[], T]]) -> list[T]:
         """Their results, in order. If any raise, the first exception is raised when all have ended."""
-        if len(functions) == 1 or self.size == 1:
+        if self.size == 1:
             return [function() for function in functions]
         if self._pool is None:
             self._pool = self._open()
-        futures = [self._pool.submit(function) for function in functions]
-        wait(futures)
+        with self._meanwhile():
+            if len(functions) == 1:
+                return [functions[0]()]
+            futures = [self._pool.submit(function) for function in functions]
+            wait(futures)
         return [future.result() for future in futures]
 
     def _open(self) -> ThreadPoolExecutor:

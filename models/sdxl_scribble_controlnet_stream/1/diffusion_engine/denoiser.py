@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicts the noise of several requests, each at its own step, in one batched pass of ControlNet and UNet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -61,11 +62,17 @@ PassContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
 
 
 class Denoiser:
-    """Runs the networks. Keeps the plan of a pass, because the next step usually has the same requests."""
+    """Runs the networks. Keeps the plan of a pass, because the next step usually has the same requests.
 
-    def __init__(self, networks: Networks) -> None:
+    Args:
+        meanwhile: entered while parts of a pass run on other threads.
+    """
+
+    def __init__(
+        self, networks: Networks, *, meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._networks = networks
-        self.cpu_parallel = CPUParallel(networks.cpu_parallel_size)
+        self.cpu_parallel = CPUParallel(networks.cpu_parallel_size, meanwhile=meanwhile)
         self._adapter_stacks = AdapterStacks()
         self._last_plan: tuple[PassContent, PassPlan] | None = None
 

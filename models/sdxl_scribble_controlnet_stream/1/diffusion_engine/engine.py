@@ -95,11 +95,11 @@ class Engine:
             max_prompt_chunks=capabilities.limits.max_prompt_chunks,
             library=library,
         )
-        self.denoiser = Denoiser(networks)
+        self.output_processor = OutputProcessor()
+        self.denoiser = Denoiser(networks, meanwhile=self.output_processor.working)
         self.vae_decoder = VAEDecoder(networks)
         self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)
         self.step_scheduler = StepScheduler(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
-        self.output_processor = OutputProcessor()
         self.queue_reporter = QueueReporter(self.step_scheduler, self.output_processor.moved)
         self._inbox: queue.SimpleQueue[RequestState | None] = queue.SimpleQueue()
         self._picture_decoders = PictureDecoderPool(

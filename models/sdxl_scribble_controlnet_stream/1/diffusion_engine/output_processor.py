@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodes pictures and calls listeners on a separate thread, so that neither delays the next step."""
+"""Makes previews, encodes pictures and calls listeners on a separate thread, so that none delays the next step.
+
+Between two passes, the engine's thread works in Python, where only one thread can run. So on a CPU, this thread pauses
+until the next pass runs.
+"""
 
 import base64
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import Image
@@ -13,9 +18,11 @@ from PIL import Image
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.pictures import encode_picture, hash_of_pixels
 from diffusion_engine.request_state import GeneratedPicture, QueuePosition, RequestState
-from diffusion_engine.vae_decoder import Pixels
+from diffusion_engine.vae_decoder import MakePreview, Pixels
 
 PREVIEW_QUALITY = 80
+# The longest pause. Usually there is a millisecond between two passes.
+MAX_PAUSE_S = 0.005
 
 
 @dataclass(slots=True)
@@ -23,7 +30,7 @@ class Progress:
     """The newest progress of a request that its listener has not received yet."""
 
     step: int
-    preview: Pixels | None
+    preview: MakePreview | None
 
 
 class OutputProcessor:
@@ -33,6 +40,8 @@ class OutputProcessor:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._progress: dict[RequestState, Progress] = {}
         self._lock = threading.Lock()
+        self._may_work = threading.Event()
+        self._may_work.set()
         self._thread = threading.Thread(target=self._run, name="output-processor", daemon=True)
 
     def start(self) -> None:
@@ -42,6 +51,15 @@ class OutputProcessor:
         """Send the remaining events, and end the thread."""
         self._tasks.put(None)
         self._thread.join()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Let it work meanwhile. Then it pauses until the next time, or for `MAX_PAUSE_S`."""
+        self._may_work.set()
+        try:
+            yield
+        finally:
+            self._may_work.clear()
 
     def flush(self, timeout_s: float = 2.0) -> None:
         """Wait until the events so far are sent, but not longer than this."""
@@ -53,8 +71,8 @@ class OutputProcessor:
         """Send the changed position of a waiting request."""
         self._tasks.put(lambda: state.listener.moved(position))
 
-    def progress(self, state: RequestState, preview: Pixels | None) -> None:
-        """Send the progress of a request after a step; `preview` is (h, w, 3) or None."""
+    def progress(self, state: RequestState, preview: MakePreview | None) -> None:
+        """Send the progress of a request after a step, with a preview if there is one."""
         with self._lock:
             waiting = self._progress.get(state)
             if waiting is not None:
@@ -79,6 +97,8 @@ class OutputProcessor:
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
+            if not self._may_work.wait(MAX_PAUSE_S):
+                self._may_work.set()
             attempt(task)  # a listener that raises misses its event; other listeners do not
 
     def _send_progress(self, state: RequestState) -> None:
@@ -86,7 +106,7 @@ class OutputProcessor:
             progress = self._progress.pop(state)
         preview = None
         if progress.preview is not None:
-            image = Image.fromarray(progress.preview)
+            image = Image.fromarray(progress.preview())
             preview = encode_picture(image, output_format="webp", output_quality=PREVIEW_QUALITY)
         state.listener.progress(progress.step, state.num_steps, preview)
 

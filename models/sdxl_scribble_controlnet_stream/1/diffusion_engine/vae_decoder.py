@@ -3,8 +3,9 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ from diffusion_engine.vae_tiles import whole_or_tiled
 logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
+# Returns a preview, on any thread.
+MakePreview = Callable[[], Pixels]
 
 
 class VAEDecoder:
@@ -60,23 +63,27 @@ class VAEDecoder:
         return [math.isfinite(each) for each in sums]
 
     @torch.inference_mode()
-    def previews(self, predicted_clean: Sequence[torch.Tensor]) -> list[Pixels]:
-        """Previews from predicted latents (1, 4, h, w) of one size.
+    def previews(self, predicted_clean: Sequence[torch.Tensor]) -> list[MakePreview]:
+        """Previews from predicted latents (1, 4, h, w) of one size, to be made on another thread.
 
-        The linear map gives (h, w, 3), one pixel for each latent cell, and is fast. A tiny VAE gives (H, W, 3).
+        The linear map gives (h, w, 3), one pixel for each latent cell. A tiny VAE, which runs at once, gives (H, W, 3).
         """
         if not predicted_clean:
             return []
         if self._latent_to_rgb is None:
             tiny = self._networks.preview_vae
             unscaled = [(each / tiny.config.scaling_factor).to(tiny.dtype) for each in predicted_clean]
-            return [as_pixels(tiny.decode(each, return_dict=False)[0]) for each in unscaled]
-        # Not in torch: its product of small matrices can take a millisecond, because it waits for other threads.
+            images = [tiny.decode(each, return_dict=False)[0].cpu() for each in unscaled]
+            return [partial(as_pixels, image) for image in images]
         latents = torch.cat(list(predicted_clean)).float().cpu().numpy()  # (N, 4, h, w)
-        channels = latents.reshape(*latents.shape[:2], -1)  # (N, 4, h w)
-        rgb = self._latent_to_rgb[:, :-1] @ channels + self._latent_to_rgb[:, -1:]  # (N, 3, h w)
-        pixels = rgb.clip(0, 255).astype(np.uint8).reshape(-1, 3, *latents.shape[2:])
-        return list(pixels.transpose(0, 2, 3, 1))
+        return [partial(mapped, self._latent_to_rgb, each) for each in latents]
+
+
+def mapped(latent_to_rgb: npt.NDArray[np.float32], latents: npt.NDArray[np.float32]) -> Pixels:
+    """The colours of latents, (4, h, w) → (h, w, 3)."""
+    rgb = latent_to_rgb[:, :-1] @ latents.reshape(len(latents), -1) + latent_to_rgb[:, -1:]  # (3, h w)
+    pixels: Pixels = rgb.clip(0, 255).astype(np.uint8).reshape(3, *latents.shape[1:])
+    return pixels.transpose(1, 2, 0)
 
 
 @dataclass(frozen=True, slots=True)
