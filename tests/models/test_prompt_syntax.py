@@ -4,6 +4,7 @@
 from itertools import groupby
 
 import pytest
+from diffusion_engine.errors import RequestError
 from diffusion_engine.prompt_syntax import joins_prompts, sections, texts_of_steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -113,3 +114,18 @@ def test_deeply_nested_brackets_are_parsed_in_time() -> None:
     for text in ("(a" * 2000, "[" * 2000 + "|]" * 1000, "[a:b:1" * 1000):
         for each in set(texts_of_steps(text, "a1111", 3)):
             assert sections(each, "a1111")
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 10_000, "(a:" + " " * 9_990, ":" + "1" * 9_990, "[a:" + "1" * 9_990 + "x]", "[a:" + "9" * 9_990]
+)
+def test_long_prompts_take_no_quadratic_time(text: str) -> None:
+    """With backtracking, some of these take minutes."""
+    assert texts_of_steps(text, "a1111", 100) == [text] * 100
+    assert "".join(fragment.text for fragment in sections(text, "a1111")[0]) == text.strip("([]")
+
+
+def test_a_prompt_with_too_many_changes_is_rejected() -> None:
+    assert len(texts_of_steps("[a|[b|c]]" * 50, "a1111", 100)) == 100
+    with pytest.raises(RequestError, match="has 2000 parts that change between steps; at most 100"):
+        texts_of_steps("[a|b]" * 2_000, "a1111", 100)

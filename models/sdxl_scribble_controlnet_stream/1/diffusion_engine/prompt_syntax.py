@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from diffusion_engine.errors import RequestError
+
 PLAIN, A1111 = "plain", "a1111"
 SYNTAXES = (PLAIN, A1111)
 
@@ -18,13 +20,16 @@ ROUND_FACTOR = 1.1
 SQUARE_FACTOR = 1 / 1.1
 # Further opening brackets are text, so that the time to parse a prompt is proportional to its length.
 MAX_DEPTH = 50
+# The most `[from:to:when]` and `[a|b]` in a prompt. Each takes time for each step.
+MAX_CHANGES = 100
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+# Without backtracking, as in the patterns below: long prompts must not take a time that is quadratic in their length.
+_NUMBER = r"[+-]?(?:\d++\.?\d*+|\.\d++)"
 # A backslash with a bracket, a weight with its closing bracket, other brackets, and the text between these.
 _WEIGHTS = re.compile(rf"\\[()\[\]\\]?|:\s*(?P<weight>{_NUMBER})\s*\)|[()\[\]:]|[^\\()\[\]:]+")
 _EDITS = re.compile(r"\\.?|[()\[\]:|]|[^\\()\[\]:|]+", re.DOTALL)
-_STEP = re.compile(rf"\s*{_NUMBER}\s*")
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_STEP = re.compile(rf"\s*+{_NUMBER}\s*+")
+_BREAK = re.compile(r"\bBREAK\b")
 _AND = re.compile(r"\bAND\b")
 _OPENING = {")": "(", "]": "["}
 
@@ -43,17 +48,26 @@ def sections(text: str, syntax: str) -> list[list[Fragment]]:
     found: list[list[Fragment]] = [[]]
     for fragment in _weighted(text):
         first, *others = _BREAK.split(fragment.text)
-        found[-1].append(fragment._replace(text=first))
-        found += [[fragment._replace(text=each)] for each in others]
+        found[-1].append(fragment._replace(text=first.rstrip() if others else first))
+        for number, each in enumerate(others, start=1):
+            found.append([fragment._replace(text=each.strip() if number < len(others) else each.lstrip())])
     return [_merged(each) for each in found]
 
 
 def texts_of_steps(text: str, syntax: str, num_steps: int) -> list[str]:
-    """The prompt of each step, without `[from:to:when]` and `[a|b]`."""
+    """The prompt of each step, without `[from:to:when]` and `[a|b]`.
+
+    Raises:
+        RequestError: the prompt has too many of them.
+    """
     tokens = _EDITS.findall(text) if syntax == A1111 else []
     if "[" not in tokens or not {":", "|"} & set(tokens):
         return [text] * num_steps
-    return [_at_step(tokens, step, num_steps) for step in range(1, num_steps + 1)]
+    parts, num_changes = _parts(tokens, num_steps)
+    if num_changes > MAX_CHANGES:
+        detail = f"The prompt has {num_changes} parts that change between steps; at most {MAX_CHANGES} are allowed."
+        raise RequestError("out_of_range", detail)
+    return [_at_step(parts, step) for step in range(1, num_steps + 1)]
 
 
 def joins_prompts(text: str, syntax: str) -> bool:
@@ -95,46 +109,85 @@ def _merged(fragments: list[Fragment]) -> list[Fragment]:
     return [Fragment("".join(each.text for each in run), weight) for weight, run in runs]
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A part of a prompt that changes between steps."""
+
+    options: list["_Parts"]
+    last_step: int | None  # of the first option; None: the options take turns
+
+    def at(self, step: int) -> str:
+        """Its text in one step, the first of which is 1."""
+        if self.last_step is None:
+            return _at_step(self.options[(step - 1) % len(self.options)], step)
+        return _at_step(self.options[0 if step <= self.last_step else 1], step)
+
+
+_Parts = list[str | _Change]
+
+
 @dataclass(slots=True)
 class _Bracket:
     """The parts of a bracket that is not closed yet, and the separators between them, `:` or `|`."""
 
     opening: str
-    parts: list[list[str]] = field(default_factory=lambda: [[]])
+    parts: list[_Parts] = field(default_factory=lambda: [[]])
     separators: list[str] = field(default_factory=list)
 
-    def add(self, text: str) -> None:
-        self.parts[-1].append(text)
+    def add(self, parts: _Parts) -> None:
+        self.parts[-1] += parts
 
-    def text(self) -> str:
-        first, *others = ["".join(part) for part in self.parts]
-        return self.opening + first + "".join(map(str.__add__, self.separators, others))
+    def as_text(self, closing: str = "") -> _Parts:
+        """The same with its brackets and separators as text."""
+        found: _Parts = [self.opening]
+        for separator, part in zip(["", *self.separators], self.parts, strict=True):
+            found += [separator, *part]
+        return _compact([*found, closing])
 
-    def at_step(self, closing: str, step: int, num_steps: int) -> str:
-        """Its text in one step, the first of which is 1."""
-        parts = ["".join(part) for part in self.parts]
+    def closed(self, closing: str, num_steps: int) -> _Parts:
+        options = [_compact(part) for part in self.parts]
         if closing == "]" and "|" in self.separators:
             if ":" not in self.separators:
-                return parts[(step - 1) % len(parts)]
-        elif closing == "]" and len(parts) in (2, 3) and _STEP.fullmatch(parts[-1]):
-            when = float(parts[-1]) * (num_steps if "." in parts[-1] else 1)
-            before, after = ["", *parts[:-1]][-2:]
-            return before if step <= int(min(when, num_steps)) else after
-        return self.text() + closing
+                return [_Change(options, None)]
+        elif closing == "]" and len(options) in (2, 3) and (when := _step(options[-1], num_steps)) is not None:
+            return [_Change([[], *options[:-1]][-2:], when)]
+        return self.as_text(closing)
 
 
-def _at_step(tokens: list[str], step: int, num_steps: int) -> str:
-    brackets = [_Bracket("")]
+def _parts(tokens: list[str], num_steps: int) -> tuple[_Parts, int]:
+    """The texts and changes of a prompt, and the number of all changes, also those within others."""
+    brackets, num_changes = [_Bracket("")], 0
     for token in tokens:
         innermost = brackets[-1]
         if token in ("(", "[") and len(brackets) < MAX_DEPTH:
             brackets.append(_Bracket(token))
         elif token in _OPENING and innermost.opening == _OPENING[token]:
-            brackets.pop()
-            brackets[-1].add(innermost.at_step(token, step, num_steps))
+            closed = brackets.pop().closed(token, num_steps)
+            num_changes += isinstance(closed[0], _Change)
+            brackets[-1].add(closed)
         elif token in (":", "|"):
             innermost.separators.append(token)
             innermost.parts.append([])
         else:
-            innermost.add(token)
-    return "".join(bracket.text() for bracket in brackets)  # unclosed brackets are text
+            innermost.add([token])
+    return _compact([part for bracket in brackets for part in bracket.as_text()]), num_changes
+
+
+def _step(parts: _Parts, num_steps: int) -> int | None:
+    """The number of a step, or the part of all steps; None if it is neither."""
+    text = _at_step(parts, 1)
+    if not _STEP.fullmatch(text):
+        return None
+    return int(min(float(text) * (num_steps if "." in text else 1), num_steps))
+
+
+def _compact(parts: _Parts) -> _Parts:
+    """The same with neighbouring texts joined."""
+    found: _Parts = []
+    for is_text, run in groupby(parts, key=lambda part: isinstance(part, str)):
+        found += ["".join(map(str, run))] if is_text else [*run]
+    return found
+
+
+def _at_step(parts: _Parts, step: int) -> str:
+    return "".join(part if isinstance(part, str) else part.at(step) for part in parts)

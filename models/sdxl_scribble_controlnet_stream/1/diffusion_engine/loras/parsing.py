@@ -55,7 +55,7 @@ def _known(name: str, capabilities: Capabilities) -> str:
     known = {lora.name: lora for lora in capabilities.loras}
     if name not in known:
         usable = [lora.name for lora in capabilities.loras if not lora.unusable]
-        nearest = difflib.get_close_matches(name, usable, n=1, cutoff=0)
+        nearest = difflib.get_close_matches(name[:100], usable, n=1, cutoff=0)
         hint = f"the nearest name is {nearest[0]!r}" if nearest else "this checkpoint has no LoRAs"
         raise RequestError("unknown_lora", f"`loras` names {name[:100]!r}; {hint}.", field="loras")
     if reason := known[name].unusable:
