@@ -64,6 +64,7 @@ async def test_invalid_lists_are_rejected(socket_client: httpx2.AsyncClient, lor
         ("<lora:ink:-0.5>a<lora:water colour:1.2:1.2>", "a", [("ink", -0.5), ("water colour", 1.2)], 0),
         ("a <lora:ink:0.5:0.8>", "a", [("ink", 0.8)], 1),
         ("a <lora:ink:te=0:unet=0.8:dyn=4>", "a", [("ink", 0.8)], 2),
+        ("a <lora:<lora:ink:1>:1>", "a <lora::1>", [("ink", 1.0)], 0),
     ],
 )
 async def test_a1111s_tags_are_taken_out_of_the_prompt(
@@ -87,6 +88,13 @@ async def test_prompts_without_tags_stay_as_they_are(socket_client: httpx2.Async
     sent = await inputs_of(socket_client, triton, TXT2IMG, prompt=" a < b > c <lora> ")
     assert sent["prompt"] == " a < b > c <lora> "
     assert "loras" not in sent
+
+
+async def test_a_tag_in_the_negative_prompt_is_noted(socket_client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    body = {"prompt": "a house", "negative_prompt": "blue <lora:ink:1>"}
+    response = await socket_client.post(TXT2IMG, json=body)
+    assert stream_inputs(triton)[-1]["negative_prompt"] == "blue <lora:ink:1>"
+    assert any("<lora:ink:1> in the negative prompt is read as text" in note for note in response.json()["notes"])
 
 
 async def test_a1111s_scale_must_be_a_number(socket_client: httpx2.AsyncClient) -> None:

@@ -12,7 +12,8 @@ from fastapi_triton.pictures.text_to_image import Capabilities
 # The endpoint's field.
 FIELD = "loras"
 # `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.5:0.8>` and `<lora:name:te=0.5:unet=0.8>`.
-_TAG = re.compile(r"<lora:([^:>]+)((?::[^:>]*)*)>")
+# Without `<`, so that the time for a text of unfinished tags is proportional to its length.
+_TAG = re.compile(r"<lora:([^:<>]+)((?::[^:<>]*)*)>")
 # Between the parts of a model's name: `model:lora:0.8`.
 _SEPARATOR = ":"
 
@@ -25,6 +26,12 @@ def without_tags(prompt: str, note: Callable[[str], None]) -> tuple[str, list[di
     """
     loras = [_of_tag(found[1], found[2], note) for found in _TAG.finditer(prompt)]
     return (_TAG.sub("", prompt).strip() if loras else prompt), loras
+
+
+def note_unread_tags(negative_prompt: str, note: Callable[[str], None]) -> None:
+    """As in A1111, tags in the negative prompt are text."""
+    if found := _TAG.search(negative_prompt):
+        note(f"{shown(found[0])} in the negative prompt is read as text. Send it in the prompt.")
 
 
 def _of_tag(name: str, arguments: str, note: Callable[[str], None]) -> dict[str, Any]:

@@ -184,8 +184,11 @@ def _step(parts: _Parts, num_steps: int) -> int | None:
 def _compact(parts: _Parts) -> _Parts:
     """The same with neighbouring texts joined."""
     found: _Parts = []
-    for is_text, run in groupby(parts, key=lambda part: isinstance(part, str)):
-        found += ["".join(map(str, run))] if is_text else [*run]
+    for part in parts:
+        if isinstance(part, str) and found and isinstance(found[-1], str):
+            found[-1] += part
+        else:
+            found.append(part)
     return found
 
 

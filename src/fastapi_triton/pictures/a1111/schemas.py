@@ -134,6 +134,7 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
     size = _size(request, capabilities, notes.append)
     endpoint = frozenset(model.endpoint.request_model.model_fields)
     prompt, of_tags = loras.without_tags(request.prompt, notes.append)
+    loras.note_unread_tags(request.negative_prompt or "", notes.append)
     fields: dict[str, Any] = {
         "prompt": prompt,
         loras.FIELD: of_tags or None,
