@@ -130,6 +130,40 @@ def test_files_that_change_after_the_start_are_refused(tmp_path: Path, pipeline:
         assert (raised.value.code, raised.value.field) == ("unusable_lora", "loras")
 
 
+def test_a_name_stays_the_same_adapter(tmp_path: Path, pipeline: Any, changes: Tensors) -> None:
+    """Even if it was dropped from the cache meanwhile: receipts have the hash of the first file."""
+    file = tmp_path / "own.safetensors"
+    save_peft(file, changes)
+    examined = examine("own", file, pipeline)
+    num_bytes = library(examined, pipeline=pipeline).adapters((LoRA(name="own", scale=1.0),))[0][0].num_bytes
+    save_peft(tmp_path / "other.safetensors", changes)
+    other = examine("other", tmp_path / "other.safetensors", pipeline)
+    found = library(examined, other, pipeline=pipeline, max_bytes=num_bytes)
+    found.prepare((LoRA(name="own", scale=1.0),))
+    save_peft(file, {name: 2 * each for name, each in changes.items()})
+    found.prepare((LoRA(name="other", scale=1.0),))
+    with pytest.raises(RequestError, match="replaced after it had been used"):
+        found.prepare((LoRA(name="own", scale=1.0),))
+
+
+def test_adapters_that_exceed_the_memory_are_refused(tmp_path: Path, pipeline: Any, changes: Tensors) -> None:
+    for name in ("one", "two"):
+        save_peft(tmp_path / f"{name}.safetensors", changes)
+    large = dict(changes) | {
+        f"unet.{LAYER}.lora_A.weight": torch.ones(500, 64),
+        f"unet.{LAYER}.lora_B.weight": torch.ones(64, 500),
+    }
+    save_peft(tmp_path / "large.safetensors", large)
+    files = [examine(name, tmp_path / f"{name}.safetensors", pipeline) for name in ("large", "one", "two")]
+    known = library(*files, pipeline=pipeline, max_bytes=3 * 2**20).known
+    assert known[0].unusable.startswith("With rank 500 it takes ")
+    assert [each.unusable for each in known[1:]] == ["", ""]
+    size = library(*files, pipeline=pipeline).adapters((LoRA(name="one", scale=1.0),))[0][0].num_bytes
+    found = library(*files, pipeline=pipeline, max_bytes=2 * size - 1)
+    with pytest.raises(RequestError, match="together. Send fewer"):
+        found.prepare((LoRA(name="one", scale=1.0), LoRA(name="two", scale=1.0)))
+
+
 def test_names_are_those_of_files_and_of_hub_folders(tmp_path: Path) -> None:
     checkpoint, further = tmp_path / "checkpoint", tmp_path / "lcm-lora"
     for file in (checkpoint / "loras" / "ink.safetensors", further / "pytorch_lora_weights.safetensors"):

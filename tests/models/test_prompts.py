@@ -57,6 +57,12 @@ def test_and_is_noted(driver: Driver) -> None:
         ({"prompt": b"a (red:100.1) circle"}, "prompt", "the weight 100.1; at most 100 is allowed"),
         ({"negative_prompt": b"((red:-99))"}, "negative_prompt", "the weight -108.9"),
         ({"prompt": b"(red:" + b"9" * 400 + b")"}, "prompt", "the weight inf"),
+        ({"prompt": b"[a|b]" * 101}, "prompt", "has 101 parts that change"),
+        (
+            {"prompt": b"[a|b|c|d|e|f|g] " + b"red " * 750, "num_inference_steps": 7},
+            "prompt",
+            "between 7 texts, which have more than 64 chunks",
+        ),
         ({"clip_skip": 3}, "clip_skip", "`clip_skip` is 3; at most 2 layers of this checkpoint's text encoders"),
         (
             {"prompt": b"[%b]" % b"|".join(b"%d" % each for each in range(20)), "num_inference_steps": 20},

@@ -19,6 +19,8 @@ from diffusion_engine.request_state import RequestState
 CHUNKS_PER_PASS = 64
 # The most texts that `[from:to:when]` and `[a|b]` may make of one prompt.
 MAX_TEXTS = 16
+# The most chunks of all these texts together, because the others in the batch wait while they are encoded.
+MAX_CHUNKS_OF_TEXTS = 64
 
 
 class TextKey(NamedTuple):
@@ -112,17 +114,32 @@ class TextEncoder:
             return [zeros] * state.num_steps
         if prompt_syntax.joins_prompts(text, request.prompt_syntax):
             state.notes.append(f"AND in the {field.replace('_', ' ')} is read as a word: a picture has one prompt.")
-        keys = _keys(state, field, text)
-        distinct = dict.fromkeys(keys)
         try:
+            keys = _keys(state, field, text)
+            distinct = dict.fromkeys(keys)
             if len(distinct) > MAX_TEXTS:
                 detail = f"The prompt changes between {len(distinct)} texts; at most {MAX_TEXTS} are allowed."
                 raise RequestError("out_of_range", detail)
-            embeddings = {key: self.text(key, is_alone=request.reproducible) for key in distinct}
+            embeddings = self._embeddings(list(distinct), is_alone=request.reproducible)
         except RequestError as error:
             error.field = field
             raise
         return [embeddings[key] for key in keys]
+
+    def _embeddings(self, keys: Sequence[TextKey], *, is_alone: bool) -> dict[TextKey, TextEmbedding]:
+        """The embeddings of the texts of one row."""
+        found: dict[TextKey, TextEmbedding] = {}
+        num_chunks = 0
+        for key in keys:
+            found[key] = self.text(key, is_alone=is_alone)
+            num_chunks += found[key].tokens.shape[1] // (self._chunkers[0].size + 2)
+            if num_chunks > max(MAX_CHUNKS_OF_TEXTS, self._max_chunks):
+                detail = (
+                    f"The prompt changes between {len(keys)} texts, which have more than {MAX_CHUNKS_OF_TEXTS} chunks "
+                    f"of {self._chunkers[0].size} tokens together. Shorten it, or let it change less often."
+                )
+                raise RequestError("out_of_range", detail)
+        return found
 
     def _read(self, keys: Sequence[TextKey]) -> list[TextEmbedding]:
         """Encode texts together."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import (
@@ -66,6 +67,7 @@ class LoRAFile:
     path: Path
     unusable: str = ""
     layers: tuple[str, ...] = ()  # of the UNet
+    rank: int = 0  # the highest of the layers
     trigger_words: str = ""
 
 
@@ -82,25 +84,32 @@ def examine(name: str, path: Path, pipeline: Any) -> LoRAFile:
     except UnusableLoRAError as error:
         return _unusable(name, path, str(error))
     trigger_words = metadata.get("modelspec.trigger_phrase", "")
-    return LoRAFile(name=name, path=path, layers=tuple(changes["unet"]), trigger_words=trigger_words)
+    return LoRAFile(
+        name=name, path=path, layers=tuple(changes["unet"]), rank=rank_of(changes), trigger_words=trigger_words
+    )
+
+
+def rank_of(changes: Mapping[str, Mapping[str, Change]]) -> int:
+    """The highest rank of the UNet's layers, which all of them take in memory."""
+    return max((len(change.down) for change in changes["unet"].values()), default=0)
 
 
 def load(file: LoRAFile, pipeline: Any, layout: Layout, device: torch.device) -> Adapter:
     """Load an adapter. Raises `UnusableLoRAError` if the file has changed, or has values that are not finite."""
     try:
-        content = file.path.read_bytes()
-        with safe_open(file.path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        content = file.path.read_bytes()  # once, so that the hash is that of the loaded tensors
+        tensors, metadata = safetensors.torch.load(content), metadata_of(content)
     except (SafetensorError, OSError) as error:
         raise UnusableLoRAError(f"It cannot be read as a safetensors file: {error}.") from error
-    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+    if broken := [name for name, tensor in tensors.items() if not tensor.float().isfinite().all()]:
         raise UnusableLoRAError(f"Its tensor {broken[0]} has values that are not finite.")
     changes = checked(tensors, metadata, pipeline)
     if unexpected := changes["unet"].keys() - layout.inputs.keys():
         raise UnusableLoRAError(f"It was replaced after the engine started, and changes {min(unexpected)} now.")
     has_convolutions = any(layout.inputs[name].start >= layout.num_linear_inputs for name in changes["unet"])
-    rank = max((len(change.down) for change in changes["unet"].values()), default=0)
+    rank = rank_of(changes)
+    if rank > file.rank:
+        raise UnusableLoRAError(f"It was replaced after the engine started, and has the rank {rank} now.")
     down = torch.zeros(rank, layout.num_inputs if has_convolutions else layout.num_linear_inputs)
     up = torch.zeros(rank, layout.num_outputs if has_convolutions else layout.num_linear_outputs)
     for name, change in changes["unet"].items():
@@ -117,6 +126,12 @@ def load(file: LoRAFile, pipeline: Any, layout: Layout, device: torch.device) ->
             {name: _moved(_matrices(change), **to) for name, change in changes[part].items()} for part in PARTS[1:]
         ),
     )
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """The metadata of a valid safetensors file: its header is JSON, after 8 bytes with the header's length."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return dict(header.get("__metadata__", {}))
 
 
 def checked(

@@ -40,6 +40,12 @@ class Layout:
                 widths = (num_inputs, num_outputs)
         return cls(inputs, outputs, *widths, num_inputs, num_outputs)
 
+    def num_values(self, names: Iterable[str], rank: int) -> int:
+        """The size of the tensors of an adapter that changes these layers."""
+        if all(self.inputs[name].stop <= self.num_linear_inputs for name in names):
+            return rank * (self.num_linear_inputs + self.num_linear_outputs)
+        return rank * (self.num_inputs + self.num_outputs)
+
 
 def width(layer: Any) -> tuple[int, int]:
     """The rows and columns of a layer's weight as a matrix: outputs, and inputs with the places of a kernel."""

@@ -2,6 +2,8 @@
 """The adapters of an engine: their files, and those that are loaded."""
 
 import logging
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,9 +37,12 @@ class LoRALibrary:
     def __init__(self, files: list[LoRAFile], pipeline: Any, device: torch.device, *, max_bytes: int) -> None:
         self._pipeline = pipeline
         self._device = device
-        self._files = {file.name: file for file in files}
+        self._max_bytes = max_bytes
+        self._sha256: dict[str, str] = {}  # of each file that was loaded, by name
         self._cache = AdapterCache(self._load, max_bytes=max_bytes)
         self.layout = Layout.of(pipeline.unet, (layer for file in files for layer in file.layers))
+        files = [self._fitting(file) for file in files]
+        self._files = {file.name: file for file in files}
         self.known = tuple(
             KnownLoRA(name=file.name, trigger_words=file.trigger_words, unusable=file.unusable)
             for file in sorted(files, key=lambda file: file.name)
@@ -84,18 +89,36 @@ class LoRALibrary:
             if num_inputs
         ]
 
+    def _fitting(self, file: LoRAFile) -> LoRAFile:
+        """The file, with the reason if its adapter is too large to be kept: one layer of a high rank suffices."""
+        num_bytes = self.layout.num_values(file.layers, file.rank) * self._pipeline.unet.dtype.itemsize
+        if file.unusable or num_bytes <= self._max_bytes:
+            return file
+        needed, most = math.ceil(num_bytes / 2**20), self._max_bytes // 2**20
+        reason = f"With rank {file.rank} it takes {needed} MB; `lora_memory_mb` is {most}."
+        logger.warning("the LoRA %s cannot be used: %s", file.path, reason)
+        return replace(file, unusable=reason)
+
     def prepare(self, loras: tuple[LoRA, ...]) -> tuple[UsedLoRA, ...]:
         """Load the adapters of a request before it runs, so that no pass waits for the disk."""
-        used = []
+        used, num_bytes = [], 0
         for lora in loras:
             adapter = self._cache.get(lora.name)
+            num_bytes += adapter.num_bytes
+            if num_bytes > self._max_bytes:
+                detail = f"`loras` has adapters of more than {self._max_bytes // 2**20} MB together. Send fewer."
+                raise RequestError("out_of_range", detail, field="loras")
             changes_texts = adapter.changes_texts and lora.scale != 0
             used.append(UsedLoRA(name=lora.name, scale=lora.scale, sha256=adapter.sha256, changes_texts=changes_texts))
         return tuple(used)
 
     def _load(self, name: str) -> Adapter:
         try:
-            return load(self._files[name], self._pipeline, self.layout, self._device)
+            adapter = load(self._files[name], self._pipeline, self.layout, self._device)
+            # Requests, receipts and cached texts rely on it.
+            if self._sha256.setdefault(name, adapter.sha256) != adapter.sha256:
+                raise UnusableLoRAError("It was replaced after it had been used. Restart the engine, or rename it.")
+            return adapter
         except UnusableLoRAError as error:
             logger.warning("the LoRA %s cannot be used: %s", name, error)
             raise RequestError("unusable_lora", f"The LoRA {name} cannot be used. {error}", field="loras") from None
