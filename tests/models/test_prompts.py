@@ -70,7 +70,17 @@ def test_and_is_noted(driver: Driver) -> None:
             "changes between 20 texts; at most 16 are allowed",
         ),
     ],
-    ids="chunks|sections|weight|nested weights|infinite weight|changes|chunks of texts|clip_skip|texts".split("|"),
+    ids=[
+        "chunks",
+        "sections",
+        "weight",
+        "nested weights",
+        "infinite weight",
+        "changes",
+        "chunks of texts",
+        "clip_skip",
+        "texts",
+    ],
 )
 def test_prompt_beyond_a_limit_is_refused(driver: Driver, values: dict[str, Any], field: str, detail: str) -> None:
     error = refused(driver, **{**A1111, **values})
