@@ -279,7 +279,7 @@ def test_a1111_client_changes_a_region(a1111: webuiapi.WebUIApi) -> None:
     )
     assert_only_right_half_changed(made.image, border=8)
     assert made.info["notes"] == []
-    assert made.info["infotexts"][0].endswith("Denoising strength: 1.0")
+    assert made.info["infotexts"][0].endswith("Denoising strength: 1.0, Mask blur: 2.0")
     with pytest.raises(RuntimeError, match="denoising_strength"):
         a1111.img2img(images=[painting()], prompt="a red house", steps=6, denoising_strength=0.1)
 

@@ -277,21 +277,21 @@ def _info(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str,
         "all_seeds": seeds,
         "batch_size": request.batch_size,
         "index_of_first_image": 0,
-        "infotexts": [_infotext({**info, "seed": seed}) for seed in seeds],
+        "infotexts": [_infotext({**info, "seed": seed}, used) for seed in seeds],
         "job_timestamp": _timestamp(task.started),
         "info": infos,
     }
 
 
-def _infotext(info: dict[str, Any]) -> str:
-    """The text that A1111 writes into its picture files."""
+def _infotext(info: dict[str, Any], used: dict[str, Any]) -> str:
+    """The text that A1111 writes into its picture files. LoRAs and weights are in its prompt."""
     negative = f"\nNegative prompt: {info['negative_prompt']}" if info["negative_prompt"] else ""
-    strength = info["denoising_strength"]
-    denoising = "" if strength is None else f", Denoising strength: {strength}"
+    more = {"Denoising strength": "strength", "Mask blur": "mask_blur", "Eta": "eta"}
+    others = "".join(f", {label}: {used[name]}" for label, name in more.items() if used.get(name))
     return (
         f"{info['prompt']}{negative}\nSteps: {info['steps']}, Sampler: {info['sampler_name']}, "
         f"CFG scale: {info['cfg_scale']}, Seed: {info['seed']}, Size: {info['width']}x{info['height']}, "
-        f"Model: {info['sd_model_name']}{denoising}"
+        f"Model: {info['sd_model_name']}{others}"
     )
 
 
