@@ -283,7 +283,7 @@ def _info(request: PicturesRequest, plan: PicturesPlan, task: Task) -> dict[str,
     }
 
 
-def _infotext(info: dict[str, Any], used: dict[str, Any]) -> str:
+def _infotext(info: dict[str, Any], used: Mapping[str, Any]) -> str:
     """The text that A1111 writes into its picture files. LoRAs and weights are in its prompt."""
     negative = f"\nNegative prompt: {info['negative_prompt']}" if info["negative_prompt"] else ""
     more = {"Denoising strength": "strength", "Mask blur": "mask_blur", "Eta": "eta"}
