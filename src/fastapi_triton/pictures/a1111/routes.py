@@ -4,6 +4,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
