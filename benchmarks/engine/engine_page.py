@@ -116,13 +116,19 @@ class Page:
         data = json.dumps(self.data(), indent=1, default=str) + "\n"
         return write_results(folder / f"{self.title}.md", text=self.text(), data=data, picture=self.picture())
 
-    def efficiency(self, workload: Workload, result: Result) -> float:
-        """Throughput relative to the ideal: at 1, all passes are full from the first second to the last."""
+    def efficiency(self, workload: Workload, result: Result, *, counts_leaving: bool = True) -> float:
+        """Throughput relative to the ideal: at 1, all passes are full from the first second to the last.
+
+        Args:
+            counts_leaving: the ideal includes the steps for clients that disconnect, until they do.
+        """
         seed = 1000 * self.options.seed + result.repeat
         trace = make_trace(
             workload.step_counts, self.service, num_jobs=workload.num_jobs, load=workload.load, seed=seed
         )
-        return self.ideal_time.of(trace) * result.figures.throughput / sum(job.stays for job in trace)
+        steps = result.figures.steps_before_leaving if counts_leaving else 0
+        ideal = self.ideal_time.of(trace, steps_before_leaving=steps)
+        return ideal * result.figures.throughput / sum(job.stays for job in trace)
 
     def _num_repeats(self) -> int:
         """Repeats that are complete for all peers."""
@@ -150,8 +156,12 @@ class Page:
             for workload in self.workloads:
                 own = of(self.results, workload.name, peer)
                 if workload.load is None and own:
-                    reached = statistics.median(self.efficiency(workload, result) for result in own)
+                    reached, without_leaving = (
+                        statistics.median(self.efficiency(workload, each, counts_leaving=counts) for each in own)
+                        for counts in (True, False)
+                    )
                     yield (
                         f"- {workload.name}: {reached:.2f} of the throughput that UNet, ControlNet, text encoders and "
-                        f"VAE alone would allow with {self.max_rows} rows in every pass"
+                        f"VAE alone would allow with {self.max_rows} rows in every pass ({without_leaving:.2f} if the "
+                        "steps for clients that disconnected later count as lost)"
                     )

@@ -23,9 +23,11 @@ class IdealTime:
     per_step: float  # a guided request's share of a full pass
     per_picture: float  # text encoders, control embedding and VAE
 
-    def of(self, jobs: Iterable[Job]) -> float:
-        """The time of all jobs whose clients stay connected."""
-        return sum(job.num_steps * self.per_step + self.per_picture for job in jobs if job.stays)
+    def of(self, jobs: Iterable[Job], *, steps_before_leaving: int = 0) -> float:
+        """The time of all jobs whose clients stay connected, and of the steps for others until they disconnected."""
+        staying = [job for job in jobs if job.stays]
+        num_steps = sum(job.num_steps for job in staying) + steps_before_leaving
+        return num_steps * self.per_step + len(staying) * self.per_picture
 
 
 def measure_ideal_time(stock: StockPipeline, probe: SpeedProbe, *, max_rows: int) -> IdealTime:

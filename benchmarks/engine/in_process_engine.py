@@ -47,7 +47,7 @@ class JobListener:
         self._end()
 
     def disconnect(self) -> None:
-        if self.state is not None and not self.is_done.is_set():
+        if self.state is not None:
             self.steps_at_disconnect = self.state.step_index
             self.state.cancel()
 
@@ -59,7 +59,13 @@ class JobListener:
         wasted = 0
         if self.error is not None and self.state is not None:
             wasted = self.state.step_index - self.steps_at_disconnect
-        return Outcome(job=self.job, ended=self.ended, first_preview=self.first_preview, wasted_steps=wasted)
+        return Outcome(
+            job=self.job,
+            ended=self.ended,
+            first_preview=self.first_preview,
+            wasted_steps=wasted,
+            steps_before_leaving=self.steps_at_disconnect,
+        )
 
     def _end(self) -> None:
         self.ended = time.monotonic() - self._start

@@ -17,6 +17,7 @@ class Outcome:
     ended: float  # when work for it ended
     first_preview: float | None = None  # None: the peer has no previews
     wasted_steps: int | None = 0  # steps that ended after the client disconnected; None: unknown
+    steps_before_leaving: int = 0  # steps of a client that disconnects, until then; only engines count them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Figures:
     first_preview_mean: float
     wasted_steps: float | None  # mean per disconnect; None: unknown
     wasted_steps_most: int | None
+    steps_before_leaving: int = 0  # of all clients that disconnected
 
 
 def figures(outcomes: Sequence[Outcome], *, pace: float = 1.0) -> Figures:
@@ -53,4 +55,5 @@ def figures(outcomes: Sequence[Outcome], *, pace: float = 1.0) -> Figures:
         first_preview_mean=float(shown.mean()),
         wasted_steps=sum(wasted) / max(1, len(wasted)) if is_known else None,
         wasted_steps_most=max(wasted, default=0) if is_known else None,
+        steps_before_leaving=sum(each.steps_before_leaving for each in left),
     )

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.common.bar_chart import bar_chart
 from benchmarks.common.ratio import Ratio
 from benchmarks.engine.engine_tables import ratio, ratio_table, workload_table
+from benchmarks.engine.ideal_time import IdealTime
 from benchmarks.engine.job import Job
 from benchmarks.engine.outcome import Outcome, figures
 from benchmarks.engine.workloads import Result, Workload
@@ -24,7 +25,7 @@ def outcomes(*, slower: float = 1.0) -> list[Outcome]:
     return [
         Outcome(job=jobs[0], ended=2.0 * slower, first_preview=0.5 * slower),
         Outcome(job=jobs[1], ended=1.0 + 3.0 * slower),
-        Outcome(job=jobs[2], ended=9.0, wasted_steps=3),
+        Outcome(job=jobs[2], ended=9.0, wasted_steps=3, steps_before_leaving=2),
     ]
 
 
@@ -45,6 +46,13 @@ def test_latencies_are_of_clients_that_stay_and_picture_counts_as_missing_previe
     assert known.first_preview_mean == pytest.approx((0.5 + 3.0) / 2)
     assert known.throughput == pytest.approx(2 / 4.0)
     assert (known.wasted_steps, known.wasted_steps_most) == (3.0, 3)
+
+
+def test_ideal_time_has_the_steps_until_a_client_disconnects() -> None:
+    known, ideal = figures(outcomes()), IdealTime(per_step=1.0, per_picture=10.0)
+    jobs = [each.job for each in outcomes()]
+    assert ideal.of(jobs) == 4 + 8 + 2 * 10
+    assert ideal.of(jobs, steps_before_leaving=known.steps_before_leaving) == 4 + 8 + 2 + 2 * 10
 
 
 def test_figures_are_same_on_machine_at_half_pace() -> None:
