@@ -192,8 +192,7 @@ class Engine:
         started = time.monotonic()
         predicted = self.pass_runner.run(rows)
         rows = self._finite(predicted)
-        if predicted:  # counted here, because the pass has ended only when `_finite` has waited for the GPU
-            self._count_step(predicted, time.monotonic() - started)
+        self._count_step(predicted, started)  # here, because the pass has ended only when `_finite` has waited for it
         self._report_progress(rows)
         self._decode_finished([state for state in rows if state.remaining_steps == 0])
         return bool(rows) or len(self.step_scheduler) > 0
@@ -339,11 +338,14 @@ class Engine:
             self.metrics.set("sdxl_engine_requests", self._num_requests)
         state.status = status  # last, because the watcher then publishes the metrics and sleeps
 
-    def _count_step(self, states: list[RequestState], duration_s: float) -> None:
-        key, num_rows = states[0].key, sum(each.num_rows for each in states)
+    def _count_step(self, states: list[RequestState], started: float) -> None:
+        if not states:
+            return
+        now = time.monotonic()
+        duration_s, key, num_rows = now - started, states[0].key, sum(each.num_rows for each in states)
         for state in states:
             state.timings["denoise"] = state.timings.get("denoise", 0.0) + duration_s
-        self.queue_reporter.step_times.add(key, num_rows, duration_s=duration_s, now=time.monotonic())
+        self.queue_reporter.step_times.add(key, num_rows, duration_s=duration_s, now=now)
         size = _size(key)
         self.metrics.add("sdxl_engine_steps_total", size=size)
         self.metrics.add("sdxl_engine_rows_total", num_rows, size=size)
