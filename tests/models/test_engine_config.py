@@ -90,3 +90,10 @@ def test_invalid_parameter_fails_when_the_model_loads(parameters: dict[str, str]
 def test_checkpoint_in_a_missing_home_folder_fails_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'~/checkpoint' needs a home folder.*set an absolute path"):
         EngineConfig.read({"checkpoint": "~/checkpoint"}, {}, version_folder=tmp_path)
+
+
+def test_misspelled_variables_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    read(SDXL_LORA="styles", SDXL_DTYPE="float32", SDXL_OTHER_PROGRAM="1", LORA="x")
+    assert [each.getMessage() for each in caplog.records] == [
+        "SDXL_LORA is ignored: there is no parameter lora (did you mean loras?)"
+    ]

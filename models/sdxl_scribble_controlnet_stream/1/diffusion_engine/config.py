@@ -5,7 +5,8 @@ They have the prefix SDXL_, or that of the parameter `env_prefix`: several model
 """
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,9 @@ from diffusion_engine.capabilities import SINGLE_FILE
 from diffusion_engine.pictures import MAX_SIDE
 from diffusion_engine.presets import Presets, checked_presets
 from diffusion_engine.step_scheduler import Policy
+from diffusion_engine.suggestions import nearest
+
+logger = logging.getLogger(__name__)
 
 ENV_PREFIX = "SDXL_"
 DTYPES = ("auto", "float16", "bfloat16", "float32")
@@ -58,11 +62,14 @@ class EngineConfig:
 
         prefix = parameters.get("env_prefix", "").strip() or ENV_PREFIX
 
+        known = []
+
         def setting(name: str, default: str) -> str:
+            known.append(name)
             from_environment = environ.get(f"{prefix}{name.upper()}", "").strip()
             return from_environment or parameters.get(name, "").strip() or default
 
-        return cls(
+        config = cls(
             checkpoint=locate(setting("checkpoint", "demo_checkpoint"), version_folder),
             unet=locate(setting("unet", ""), version_folder),
             controlnet=locate(setting("controlnet", ""), version_folder),
@@ -93,6 +100,16 @@ class EngineConfig:
             profile_folder=setting("profile_folder", ""),
             profile_budget_s=float(checked_limit("profile_budget_s", setting("profile_budget_s", "3"))),
         )
+        warn_of_typos(environ, prefix, known)
+        return config
+
+
+def warn_of_typos(environ: Iterable[str], prefix: str, known: list[str]) -> None:
+    """Variables that resemble a parameter's. Others may belong to another model or program."""
+    for variable in environ:
+        name = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and name not in known and (suggestion := nearest(name, known)):
+            logger.warning("%s is ignored: there is no parameter %s%s", variable, name, suggestion)
 
 
 def locate(name: str, version_folder: Path, *, may_be_file: bool = True) -> str:
