@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
 from diffusion_engine.errors import RequestError
+from diffusion_engine.request_parser import check_presets
 
 
 def test_demo_checkpoint_describes_itself(capabilities: Capabilities) -> None:
@@ -27,6 +28,15 @@ def test_checkpoint_without_serving_json_has_the_capabilities_of_sdxl(tmp_path: 
         ({"sizes": [[64, 64]]}, "default size"),
         ({"schedulers": ["euler", "magic"]}, "unknown schedulers"),
         ({"schedulers": ["lcm"]}, "default scheduler"),
+        ({"defaults": {"guidance_scale": "5"}}, "'5' as guidance_scale; its type must be int or float"),
+        ({"defaults": {"output_format": "gif"}}, "default output_format"),
+        ({"limits": {"max_loras": -1}}, "the limit max_loras must not be below 0"),
+        ({"limits": {"max_loras": True}}, "True as max_loras"),
+        ({"limits": []}, "limits is .*its type must be dict"),
+        ({"sizes": [[1024, 1024], [0, 8]]}, "sizes must be"),
+        ({"sizes": [1024, 1024]}, "sizes must be"),
+        ({"preset": {}}, "unknown key 'preset' .did you mean presets"),
+        ({"presets": {"": {}}}, "a preset needs a name"),
     ],
 )
 def test_checkpoint_that_contradicts_itself_does_not_load(
@@ -63,3 +73,17 @@ def test_unsupported_size_is_rejected_with_the_nearest_one(
     with pytest.raises(RequestError, match=f"nearest size is {nearest}") as rejection:
         capabilities.choose_size(width, height, scribble_size=(100, 100))
     assert (rejection.value.code, rejection.value.field) == ("unsupported_size", field)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"num_inference_steps": 500}, "the defaults of x: `num_inference_steps` is 500; it must be from 1 to 100"),
+        ({"guidance_scale": 99.0}, "`guidance_scale` is 99"),
+        ({"output_quality": 0}, "`output_quality` is 0"),
+    ],
+)
+def test_defaults_beyond_the_limits_do_not_load(tmp_path: Path, defaults: dict[str, object], message: str) -> None:
+    (tmp_path / "serving.json").write_text(json.dumps({"name": "x", "defaults": defaults}))
+    with pytest.raises(ValueError, match=message):
+        check_presets(Capabilities.of_checkpoint(str(tmp_path)))

@@ -11,6 +11,7 @@ from typing import Any, Self
 from diffusion_engine.errors import RequestError
 from diffusion_engine.presets import Presets, checked_presets
 from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
+from diffusion_engine.suggestions import nearest
 
 # The end of the names of files that hold a whole checkpoint, or one network.
 SINGLE_FILE = ".safetensors"
@@ -19,6 +20,9 @@ SCHEDULERS = tuple(name for name, kind in SCHEDULER_KINDS.items() if kind.is_ava
 MAX_PROMPT_CHUNKS = 16
 # What a picture file records: everything, everything but the prompts, nothing.
 RECEIPTS = ("full", "no_prompt", "none")
+OUTPUT_FORMATS = ("webp", "png", "jpeg")
+# The keys of a `serving.json`; `checked_presets` checks the last.
+SERVING_KEYS = {"name": str, "defaults": dict, "limits": dict, "sizes": list, "schedulers": list, "presets": object}
 # The sizes SDXL was trained on, width by height.
 SDXL_SIZES = (
     (1024, 1024),
@@ -99,14 +103,14 @@ class Capabilities:
         """
         file = serving_file(checkpoint)
         name = checkpoint.rstrip("/").rsplit("/", 1)[-1].removesuffix(SINGLE_FILE)
-        content: dict[str, Any] = {"name": name, "sizes": SDXL_SIZES}
+        content: dict[str, Any] = {"defaults": {}, "limits": {}, "name": name, "sizes": SDXL_SIZES}
         if file.is_file():
-            content |= json.loads(file.read_text(encoding="utf-8"))
+            content |= read_serving_file(file)
         capabilities = cls(
             name=content["name"],
-            defaults=Defaults(**known(Defaults, {**content.get("defaults", {}), **(defaults or {})}, file)),
-            limits=Limits(**known(Limits, content.get("limits", {}), file)),
-            sizes=tuple((int(width), int(height)) for width, height in content["sizes"]),
+            defaults=Defaults(**known(Defaults, {**content["defaults"], **(defaults or {})}, file)),
+            limits=Limits(**known(Limits, content["limits"], file)),
+            sizes=checked_sizes(content["sizes"], file),
             schedulers=tuple(content.get("schedulers", SCHEDULERS)),
             presets={**checked_presets(content.get("presets", {}), str(file)), **(presets or {})},
         )
@@ -130,6 +134,10 @@ class Capabilities:
             raise ValueError(f"{file}: the default timestep_spacing must be one of {', '.join(TIMESTEP_SPACINGS)}")
         if self.defaults.receipt not in RECEIPTS:
             raise ValueError(f"{file}: the default receipt must be one of {', '.join(RECEIPTS)}")
+        if self.defaults.output_format not in OUTPUT_FORMATS:
+            raise ValueError(f"{file}: the default output_format must be one of {', '.join(OUTPUT_FORMATS)}")
+        if below_0 := [item.name for item in fields(Limits) if getattr(self.limits, item.name) < 0]:
+            raise ValueError(f"{file}: the limit {below_0[0]} must not be below 0")
 
     def choose_size(self, width: int | None, height: int | None, *, scribble_size: tuple[int, int]) -> tuple[int, int]:
         """The size of the picture: the requested size; without one, the size closest to the scribble's shape.
@@ -176,8 +184,41 @@ def shape_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
     return abs(math.log(size[0] * other[1] / (size[1] * other[0])))
 
 
-def known(of_class: type[Any], values: dict[str, Any], file: Path) -> dict[str, Any]:
-    names = {item.name for item in fields(of_class)}
+def read_serving_file(file: Path) -> dict[str, Any]:
+    """The content of a `serving.json`. Raises `ValueError` if it is not JSON, or has an unknown key."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must be an object")
+    if unknown := sorted(content.keys() - set(SERVING_KEYS)):
+        raise ValueError(f"{file}: unknown key {unknown[0]!r}{nearest(unknown[0], SERVING_KEYS)}")
+    for key, value in content.items():
+        if not isinstance(value, SERVING_KEYS[key]):
+            raise ValueError(f"{file}: {key} is {value!r}; its type must be {SERVING_KEYS[key].__name__}")
+    return content
+
+
+def checked_sizes(sizes: Any, file: Path) -> tuple[tuple[int, int], ...]:
+    pairs = [tuple(size) for size in sizes if isinstance(size, list | tuple)] if isinstance(sizes, list | tuple) else []
+    is_valid = pairs and len(pairs) == len(sizes)
+    if not is_valid or not all(
+        len(pair) == 2 and all(type(side) is int and side > 0 for side in pair) for pair in pairs
+    ):
+        raise ValueError(f"{file}: sizes must be a list of widths and heights, such as [[1024, 1024], [1152, 896]]")
+    return tuple((width, height) for width, height in pairs)
+
+
+def known(of_class: type[Any], values: Any, file: Path) -> dict[str, Any]:
+    """The values of a class, by name. Raises `ValueError` for unknown names and other types."""
+    group = of_class.__name__.lower()
+    names = {item.name: item.type for item in fields(of_class)}
     if unknown := sorted(values.keys() - names):
-        raise ValueError(f"{file}: unknown {of_class.__name__.lower()} {unknown}; known are {', '.join(sorted(names))}")
+        raise ValueError(f"{file}: unknown {group} {unknown}; known are {', '.join(sorted(names))}")
+    for name, value in values.items():
+        kinds = {int: (int,), float: (int, float), str: (str,)}.get(names[name], (str, type(None)))
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{file}: {group} has {value!r} as {name}; its type must be {expected}")
     return values

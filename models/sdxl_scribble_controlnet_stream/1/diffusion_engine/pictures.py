@@ -22,7 +22,6 @@ from diffusion_engine.image_files.structure import Structure, StructureError, sc
 from diffusion_engine.image_files.tiff import TIFF
 from diffusion_engine.image_files.webp import WEBP
 
-OUTPUT_FORMATS = ("webp", "png", "jpeg")
 # Only the formats of drawing programs and cameras. Pillow's other decoders never run, so no file can attack them.
 INPUT_FORMATS = (PNG, JPEG, WEBP, GIF, BMP, TIFF)
 # The default of the parameter `max_side`.

@@ -36,6 +36,8 @@ def checked_presets(presets: Any, source: str) -> Presets:
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise ValueError(f'{source}: presets must be objects by name, such as {{"fast": {{"num_inference_steps": 4}}}}')
     for name, preset in presets.items():
+        if not name.strip():
+            raise ValueError(f"{source}: a preset needs a name")
         for field, value in preset.items():
             if field not in PRESET_FIELDS:
                 known = ", ".join(PRESET_FIELDS)

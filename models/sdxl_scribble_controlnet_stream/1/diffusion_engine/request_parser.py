@@ -5,11 +5,10 @@ import math
 import os
 from collections.abc import Mapping
 
-from diffusion_engine.capabilities import RECEIPTS, Capabilities
+from diffusion_engine.capabilities import OUTPUT_FORMATS, RECEIPTS, Capabilities
 from diffusion_engine.errors import RequestError
 from diffusion_engine.fitted_picture import MASK_SELECTS, MAX_MASK_BLUR
 from diffusion_engine.loras.parsing import parse_loras
-from diffusion_engine.pictures import OUTPUT_FORMATS
 from diffusion_engine.presets import with_preset
 from diffusion_engine.prompt_syntax import PLAIN, SYNTAXES
 from diffusion_engine.request import MAX_LORAS_CHARACTERS, DiffusionRequest
@@ -93,12 +92,13 @@ def require_cacheable(request: DiffusionRequest) -> None:
 
 
 def check_presets(capabilities: Capabilities) -> None:
-    """Raise `ValueError` if a request with one of the presets would be refused."""
-    for name in capabilities.presets:
+    """Raise `ValueError` if a request with only the defaults, or with one of the presets, would be refused."""
+    for name in ("", *capabilities.presets):
         try:
             parse_request({"preset": name.encode()}, capabilities)
         except RequestError as error:
-            raise ValueError(f"preset {name!r}: {error.detail}") from None
+            source = f"preset {name!r}" if name else f"the defaults of {capabilities.name}"
+            raise ValueError(f"{source}: {error.detail}") from None
 
 
 def require_some_steps(request: DiffusionRequest) -> None:
@@ -186,7 +186,8 @@ class RowParser:
         if not math.isfinite(value):
             raise RequestError("not_finite", f"`{name}` is {value}; it must be a finite number.", field=name)
         if not low <= value <= high:
-            detail = f"`{name}` is {value:g}; it must be from {low:g} to {high:g}."
+            shown = value if isinstance(value, int) else f"{value:g}"
+            detail = f"`{name}` is {shown}; it must be from {low:g} to {high:g}."
             raise RequestError("out_of_range", detail, field=name)
         return value
 

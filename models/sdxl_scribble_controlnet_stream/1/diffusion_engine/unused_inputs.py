@@ -7,7 +7,7 @@ from diffusion_engine.capabilities import Defaults
 from diffusion_engine.request import DiffusionRequest
 
 # How A1111 names LoRAs. Its API reads them from the prompt; here they are a field.
-_LORA_TAG = re.compile(r"<lora:[^>]*>")
+_LORA_TAG = re.compile(r"<lora:[^<>]*>")
 
 
 def notes(request: DiffusionRequest, defaults: Defaults, *, is_guided: bool) -> list[str]:
