@@ -210,15 +210,16 @@ def checked_sizes(sizes: Any, file: Path) -> tuple[tuple[int, int], ...]:
     return tuple((width, height) for width, height in pairs)
 
 
-def known(of_class: type[Any], values: Any, file: Path) -> dict[str, Any]:
+def known(of_class: type[Any], values: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The values of a class, by name. Raises `ValueError` for unknown names and other types."""
     group = of_class.__name__.lower()
     names = {item.name: item.type for item in fields(of_class)}
+    kinds_of: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,)}
     if unknown := sorted(values.keys() - names):
         raise ValueError(f"{file}: unknown {group} {unknown}; known are {', '.join(sorted(names))}")
     for name, value in values.items():
-        kinds = {int: (int,), float: (int, float), str: (str,)}.get(names[name], (str, type(None)))
+        kinds = kinds_of.get(names[name], (str, type(None)))
         if isinstance(value, bool) or not isinstance(value, kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise ValueError(f"{file}: {group} has {value!r} as {name}; its type must be {expected}")
-    return values
+    return dict(values)
