@@ -150,10 +150,13 @@ async def test_model_joins_and_leaves_as_triton_loads_it(
     assert await ids(client) == [MODEL, "newest"]
     assert (await client.post(IMAGES, json={**PROMPT, "model": OTHER})).status_code in (404, 503)
     assert (await client.get(OPTIONS)).json()["sd_model_checkpoint"] == "demo_checkpoint"
+    (note,) = (await client.post(TXT2IMG, json=PROMPT)).json()["notes"]
+    assert note == f"The chosen model {OTHER} is not available; {MODEL} was used."
     triton.models |= {each.config.name: each for each in models}
     await app.registry.poll()
     assert await ids(client) == [MODEL, OTHER, "newest"]
     assert await titles(client) == ["demo_checkpoint", "Juggernaut XL", "newest"]
+    assert (await client.get(OPTIONS)).json()["sd_model_checkpoint"] == "Juggernaut XL"  # still chosen
 
 
 async def test_model_that_is_loading_is_not_unknown(

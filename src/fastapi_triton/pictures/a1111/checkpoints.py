@@ -22,16 +22,24 @@ class Checkpoints:
 
     def __init__(self, models: PictureModels) -> None:
         self.models = models
-        self._chosen: OrderedDict[TaskOwner, TextToImage] = OrderedDict()
+        self._chosen: OrderedDict[TaskOwner, str] = OrderedDict()  # models' names: a model may be loaded again
 
     def current(self, client: TaskOwner) -> TextToImage:
-        """The model that this client has chosen; else the default. A choice without a cookie is the address's."""
-        chosen = self._chosen.get(client) or self._chosen.get(replace(client, session=None))
-        return chosen if chosen in self.models.listed else self.models.default
+        """The model that this client has chosen; else the default."""
+        return self.models.named(self._choice(client)) or self.models.default
+
+    def missing(self, client: TaskOwner, settings: Mapping[str, Any]) -> str | None:
+        """The model that this client has chosen, if Triton has it no more and the request names no other."""
+        name = self._choice(client)
+        return name if name and not settings.get(OPTION) and self.models.named(name) is None else None
+
+    def _choice(self, client: TaskOwner) -> str:
+        """A choice without a cookie is the address's."""
+        return self._chosen.get(client) or self._chosen.get(replace(client, session=None)) or ""
 
     async def choose(self, client: TaskOwner, name: Any) -> None:
         """Serve this client's later requests with another model. Raises what `named` raises."""
-        self._chosen[client] = await self.named(name)
+        self._chosen[client] = (await self.named(name)).name
         self._chosen.move_to_end(client)
         if len(self._chosen) > _MAX_CHOICES:
             self._chosen.popitem(last=False)

@@ -125,11 +125,14 @@ class PicturesTranslation(Translation):
         self.body = schemas.read(await raw_body.read(receive), self._kind, limits)
 
     async def prepare(self) -> None:
-        model = await self._checkpoints.of_request(self._owner, self.body.override_settings or {})
+        settings = self.body.override_settings or {}
+        model = await self._checkpoints.of_request(self._owner, settings)
         self._text_to_image, self.admission = model, model.endpoint.admission
         current_record.get().model = model.name
         self.plan = schemas.plan(self.body, model, await model.capabilities())
         self.plan.notes.extend(query_notes(self._query))
+        if missing := self._checkpoints.missing(self._owner, settings):
+            self.plan.notes.append(f"The chosen model {missing} is not available; {model.name} was used.")
         self.num_slots = len(self.plan.batch)
         task = self._task = self._tasks.add(self._owner, self.num_slots, task_id=self.body.force_task_id)
         task.serving, self.ticket = self._serving, task.ticket
