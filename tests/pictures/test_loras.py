@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from fastapi_triton.pictures.a1111 import errors as a1111_errors
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, PATH, base64_picture
 from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
@@ -136,3 +137,7 @@ async def test_openais_list_of_models_has_the_loras(socket_client: httpx2.AsyncC
     one = await socket_client.get(f"/v1/models/{MODEL}:ink")
     assert (one.status_code, one.json()["id"], one.json()["parent"]) == (200, f"{MODEL}:ink", MODEL)
     assert (await socket_client.get(f"/v1/models/{MODEL}:broken")).status_code == 404
+
+
+def test_a1111s_errors_name_the_prompt_in_which_the_tag_was() -> None:
+    assert a1111_errors.renamed("`loras` names 'x'; the nearest name is 'ink'.").startswith("`prompt` names 'x'")

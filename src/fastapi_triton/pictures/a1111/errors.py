@@ -15,6 +15,7 @@ _NAMES = {
     "init_image": "init_images",
     "mask_selects": "inpainting_mask_invert",
     "strength": "denoising_strength",
+    "loras": "prompt",
     "control_guidance_start": "guidance_start",
     "control_guidance_end": "guidance_end",
 }
