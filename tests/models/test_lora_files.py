@@ -99,6 +99,7 @@ def wrong_files(changes: Tensors) -> dict[str, tuple[Tensors, dict[str, str], st
         "half": ({name: each for name, each in changes.items() if "lora_B" not in name}, {}, "cannot convert it"),
         "lokr": ({"lora_unet_x.lokr_w1": torch.ones(2, 2)}, {}, "It is a LoKr"),
         "dora": ({**changes, f"unet.{LAYER}.lora_magnitude_vector": torch.ones(64)}, {}, "It is a DoRA"),
+        "deep": (changes, {"lora_adapter_metadata": "[" * 100_000}, "cannot convert it"),
         "nothing": ({"weight": torch.ones(2)}, {}, "changes no layer"),
     }
 
@@ -128,6 +129,7 @@ def test_files_that_change_after_the_start_are_refused(tmp_path: Path, pipeline:
         with pytest.raises(RequestError, match=reason) as raised:
             found.prepare((LoRA(name="own", scale=1.0),))
         assert (raised.value.code, raised.value.field) == ("unusable_lora", "loras")
+        assert str(tmp_path) not in raised.value.detail
 
 
 def test_a_name_stays_the_same_adapter(tmp_path: Path, pipeline: Any, changes: Tensors) -> None:

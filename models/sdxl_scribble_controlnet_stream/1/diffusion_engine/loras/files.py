@@ -80,7 +80,7 @@ def examine(name: str, path: Path, pipeline: Any) -> LoRAFile:
             tensors = {key: _placeholder(file, key) for key in file.keys()}  # noqa: SIM118
         changes = checked(tensors, metadata, pipeline)
     except (SafetensorError, OSError) as error:
-        return _unusable(name, path, f"It cannot be read as a safetensors file: {error}.")
+        return _unusable(name, path, unreadable(path, error))
     except UnusableLoRAError as error:
         return _unusable(name, path, str(error))
     trigger_words = metadata.get("modelspec.trigger_phrase", "")
@@ -100,7 +100,7 @@ def load(file: LoRAFile, pipeline: Any, layout: Layout, device: torch.device) ->
         content = file.path.read_bytes()  # once, so that the hash is that of the loaded tensors
         tensors, metadata = safetensors.torch.load(content), metadata_of(content)
     except (SafetensorError, OSError) as error:
-        raise UnusableLoRAError(f"It cannot be read as a safetensors file: {error}.") from error
+        raise UnusableLoRAError(unreadable(file.path, error)) from error
     if broken := [name for name, tensor in tensors.items() if not tensor.float().isfinite().all()]:
         raise UnusableLoRAError(f"Its tensor {broken[0]} has values that are not finite.")
     changes = checked(tensors, metadata, pipeline)
@@ -128,6 +128,11 @@ def load(file: LoRAFile, pipeline: Any, layout: Layout, device: torch.device) ->
     )
 
 
+def unreadable(path: Path, error: Exception) -> str:
+    """Clients receive this reason, so it has no folder of the server."""
+    return f"It cannot be read as a safetensors file: {str(error).replace(str(path), path.name)}."
+
+
 def metadata_of(content: bytes) -> dict[str, str]:
     """The metadata of a valid safetensors file: its header is JSON, after 8 bytes with the header's length."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -143,7 +148,7 @@ def checked(
             raise UnusableLoRAError(f"It is a {kind}, which the engine does not support.")
     try:
         changes = converted(tensors, metadata, pipeline)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise UnusableLoRAError(
             f"{_architectures(tensors, metadata, pipeline)}diffusers cannot convert it: {error}."
         ) from error
