@@ -65,6 +65,11 @@ def unit(**fields: Any) -> dict[str, Any]:
         (TXT2IMG, {"prompt": "a", "steps": "x"}, '`steps` is "x"; it must be a whole number.'),
         (TXT2IMG, {"prompt": "a", "steps": True}, "`steps` is true; it must be a number."),
         (TXT2IMG, {"prompt": "a", "sampler_name": "Foo"}, 'The sampler "Foo" is not supported; use one of Euler'),
+        (
+            TXT2IMG,
+            {"prompt": "a", "sampler_name": "Eulr a"},
+            'The sampler "Eulr a" is not supported (did you mean E',
+        ),
         (TXT2IMG, {"prompt": "a", "script_name": LONG}, f'`script_name` is "{CUT}"; scripts are not supported.'),
         (TXT2IMG, {"prompt": "a", "alwayson_scripts": {"controlnet": 5}}, "The ControlNet unit is 5; it must be an"),
         (TXT2IMG, unit(weight=9), "`weight` is 9.0; it must be at most 2."),

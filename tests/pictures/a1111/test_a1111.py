@@ -142,6 +142,7 @@ async def test_a_sampler_and_a_schedule_become_a_scheduler_and_a_spacing(
         ("Euler a", "Karras", "euler_ancestral", "'Karras' is not supported with Euler a"),
         ("LCM", "SGM Uniform", "lcm", "'SGM Uniform' is not supported with LCM"),
         ("Euler", "Beta", "euler", "'Beta' is not supported with Euler"),
+        ("Euler", "karas", "euler", "'karas' is not supported with Euler (did you mean Karras?)"),
         (None, "Karras", None, "'Karras' needs a sampler_name"),
     ],
 )
