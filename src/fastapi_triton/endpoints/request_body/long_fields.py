@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, get_args
 
 import annotated_types
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from fastapi_triton.endpoints.fields import sent_names
@@ -25,21 +25,35 @@ _MAX_CHARACTER_BYTES = 12
 def names(model: type[BaseModel]) -> frozenset[str] | None:
     """The JSON members in which a text longer than `UNCHECKED_BYTES` can be valid.
 
-    None: in any member, because the model has nested fields, allows unknown ones or has its own validators.
+    None: in any member, because the model or one in it allows unknown members, has lists of texts or own validators.
     """
     decorators = model.__pydantic_decorators__
     has_validators = decorators.field_validators or decorators.model_validators or decorators.validators
-    if has_validators or model.model_config.get("extra") != "forbid":
+    is_root = issubclass(model, RootModel)
+    if has_validators or (model.model_config.get("extra") != "forbid" and not is_root):
         return None
     schema = model.model_json_schema()
-    if "$defs" in schema or not all(map(_is_plain, schema.get("properties", {}).values())):
-        return None
-    return frozenset(
-        each
-        for name, field in model.model_fields.items()
-        if not _is_short(field)
-        for each in (name, *sent_names(name, field))
-    )
+    properties = {} if is_root else schema["properties"]
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        inner = _inner_model(field.annotation)
+        if inner is not None:
+            within = names(inner)
+            if within is None:
+                return None
+            found |= within
+        elif not _is_plain(properties.get(field.alias or name, {})):
+            return None
+        elif not _is_short(field):
+            found |= {name, *sent_names(name, field)}
+    return frozenset(found)
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    """The model of a field that takes objects, or a list of objects."""
+    types = [each for each in get_args(annotation) or (annotation,) if each is not NoneType]
+    is_model = len(types) == 1 and isinstance(types[0], type) and issubclass(types[0], BaseModel)
+    return types[0] if is_model else None
 
 
 def _is_plain(schema: Mapping[str, Any]) -> bool:
