@@ -23,6 +23,9 @@ from benchmarks.gpu_kit.part_runner import PartRunner
 from benchmarks.gpu_kit.plan import SDXL
 from benchmarks.gpu_kit.results import PartResult, Results
 
+# They start many processes that import torch, and take minutes.
+pytestmark = pytest.mark.slow
+
 RUN = ROOT / "benchmarks" / "gpu_kit" / "run"
 GPU = Machine(python="3.12.3", torch="2.13.0", cuda="13.0", gpu="NVIDIA Small", total_gib=16.0, free_gib=12.0)
 # Runs one part whose module is in the first folder of PYTHONPATH, and prints its messages.
@@ -177,7 +180,6 @@ def test_killed_run_keeps_the_finished_parts_and_leaves_no_process(tmp_path: Pat
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.slow
 def test_code_that_only_runs_on_a_gpu_starts_and_ends() -> None:
     parts = ["waits", "recovery", "vae", "idle", "growth", "attention", "kernels", "copies"]
     command = [sys.executable, "-m", "tests.support.pretended_gpu", *parts]

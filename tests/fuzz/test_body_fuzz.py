@@ -82,6 +82,7 @@ VALID: dict[str, dict[str, Any]] = {
         "steps": 4,
         "alwayson_scripts": {"controlnet": {"args": [{"image": PICTURE, "weight": 1.0, "enabled": True}]}},
     },
+    "/sdapi/v1/img2img": {"prompt": "a house", "init_images": [PICTURE], "mask": PICTURE, "denoising_strength": 0.5},
     "/sdapi/v1/options": {"sd_model_checkpoint": MODEL},
     "/sdapi/v1/interrupt": {},
 }

@@ -232,4 +232,4 @@ def test_file_in_an_optional_picture_field_is_a_picture() -> None:
         image: Base64Image | None = None
 
     assert validation._picture_names(Request) == {"image"}
-    assert validation._picture_names(main.ScribbleRequest) == {"image"}
+    assert validation._picture_names(main.ScribbleRequest) == {"image", "init_image", "mask"}
