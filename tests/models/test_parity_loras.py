@@ -83,8 +83,8 @@ def stock_pixels(folder: Path, capabilities: Capabilities) -> Callable[[str], Pi
 
 @pytest.fixture(scope="module")
 def engine(folder: Path, capabilities: Capabilities) -> Engine:
-    """With traced networks, two half passes at a time, and a cache that cannot hold all LoRAs."""
-    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", loras=(str(folder),), lora_memory_mb=2)
+    """With traced networks, and two half passes at a time."""
+    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", loras=(str(folder),), lora_memory_mb=16)
     pipeline = load_pipeline(config)
     library = LoRALibrary.of_config(config, pipeline, pipeline.device)
     networks = replace(optimized_networks(config, pipeline, layout=library.layout), cpu_parallel_size=2)

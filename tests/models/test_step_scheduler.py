@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The requests of the next step. Without torch; the test sets the clock."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from dataclasses import replace
 import pytest
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.errors import RequestError
+from diffusion_engine.request import LoRA
 from diffusion_engine.request_parser import parse_request
-from diffusion_engine.request_state import BatchKey, NullListener, RequestState, Status
+from diffusion_engine.request_state import BatchKey, NullListener, RequestState, Status, UsedLoRA
 from diffusion_engine.step_scheduler import Policy, StepScheduler
 
 SMALL, BIG = BatchKey(96, 96), BatchKey(192, 192)
@@ -27,22 +29,40 @@ class Clock:
 class SchedulerHarness:
     """A step scheduler with a clock and dropped requests. `step` runs a step like the engine, without networks."""
 
-    def __init__(self, *, max_rows: int | Callable[[BatchKey], int] = 4, policy: Policy = Policy.FIRST_COME) -> None:
+    def __init__(
+        self,
+        *,
+        max_rows: int | Callable[[BatchKey], int] = 4,
+        max_lora_bytes: float = math.inf,
+        policy: Policy = Policy.FIRST_COME,
+    ) -> None:
         self.clock = Clock()
         self.dropped: list[tuple[RequestState, str]] = []
         self.step_scheduler = StepScheduler(
             max_rows=max_rows if callable(max_rows) else lambda _: max_rows,
+            max_lora_bytes=max_lora_bytes,
             drop=lambda state, error: self.dropped.append((state, error.code)),
             policy=policy,
             clock=self.clock,
         )
 
     def add_request(
-        self, *, steps: int = 10, guided: bool = False, key: BatchKey = SMALL, timeout_s: float | None = None
+        self,
+        *,
+        steps: int = 10,
+        guided: bool = False,
+        key: BatchKey = SMALL,
+        timeout_s: float | None = None,
+        lora: tuple[str, float, int] | None = None,
     ) -> RequestState:
+        """Args: lora: its name, its scale and its bytes."""
         guidance_scale = 4.0 if guided else 1.0
         request = replace(REQUEST, num_inference_steps=steps, guidance_scale=guidance_scale, timeout_s=timeout_s)
         state = RequestState(request=request, key=key, listener=NullListener(), arrived=self.clock())
+        if lora is not None:
+            name, scale, num_bytes = lora
+            state.request = replace(request, loras=(LoRA(name=name, scale=scale),))
+            state.loras = (UsedLoRA(name=name, scale=scale, sha256="", changes_texts=False, num_bytes=num_bytes),)
         self.step_scheduler.add_request(state)
         return state
 
@@ -53,6 +73,26 @@ class SchedulerHarness:
             if state.remaining_steps == 0:
                 self.step_scheduler.remove_request(state)
         return chosen
+
+
+def test_adapters_of_a_step_fit_into_their_memory() -> None:
+    """Each combination of adapters and scales takes as much as the largest one. The same combination is there once."""
+    harness = SchedulerHarness(max_rows=8, max_lora_bytes=100)
+    first, same, plain = (harness.add_request(lora=lora) for lora in (("a", 1.0, 40), ("a", 1.0, 40), None))
+    other_scale, large = harness.add_request(lora=("a", 0.5, 40)), harness.add_request(lora=("b", 1.0, 90))
+    behind = harness.add_request()
+    assert harness.step() == [first, same, plain, other_scale]
+    for state in (first, same, plain):
+        harness.step_scheduler.remove_request(state)
+    assert harness.step() == [other_scale]  # two combinations of 90 bytes do not fit
+    harness.step_scheduler.remove_request(other_scale)
+    assert harness.step() == [large, behind]
+
+
+def test_adapter_beyond_the_memory_of_a_step_runs_alone() -> None:
+    harness = SchedulerHarness(max_lora_bytes=100)
+    large = harness.add_request(lora=("a", 1.0, 200))
+    assert harness.step() == [large]
 
 
 def test_without_requests_the_step_is_empty() -> None:

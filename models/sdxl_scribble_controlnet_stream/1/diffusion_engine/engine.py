@@ -6,6 +6,7 @@ threads read scribbles and write picture files.
 """
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -99,7 +100,12 @@ class Engine:
         self.denoiser = Denoiser(networks, meanwhile=self.output_processor.working)
         self.vae_decoder = VAEDecoder(networks)
         self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)
-        self.step_scheduler = StepScheduler(max_rows=row_limits.max_rows, drop=self._drop, policy=policy)
+        self.step_scheduler = StepScheduler(
+            max_rows=row_limits.max_rows,
+            max_lora_bytes=math.inf if library is None else library.max_bytes,
+            drop=self._drop,
+            policy=policy,
+        )
         self.queue_reporter = QueueReporter(self.step_scheduler, self.output_processor.moved)
         self._inbox: queue.SimpleQueue[RequestState | None] = queue.SimpleQueue()
         self._picture_decoders = PictureDecoderPool(

@@ -83,7 +83,8 @@ def plan_memory(
         return MemoryPlan(tiled_sizes=large if config.vae_tiling else frozenset())
     needs = memory_needs(pipeline, max(sizes, key=lambda size: size[0] * size[1]))
     available = total_memory(device)
-    reserved = RESERVED_BYTES + (config.lora_memory_mb * 1024**2 if has_adapters else 0)
+    # The loaded adapters, and those of a pass.
+    reserved = RESERVED_BYTES + (2 * config.lora_memory_mb * 1024**2 if has_adapters else 0)
     budget = available - reserved
     for is_offloaded, is_tiled in allowed_plans(config):
         needed = needs.total(is_offloaded=is_offloaded, is_tiled=is_tiled)

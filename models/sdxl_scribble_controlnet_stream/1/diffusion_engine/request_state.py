@@ -85,6 +85,7 @@ class UsedLoRA:
     scale: float
     sha256: str  # of the file
     changes_texts: bool  # it changes a text encoder
+    num_bytes: int
 
     def recorded(self) -> dict[str, Any]:
         return {"name": self.name, "scale": self.scale, "sha256": self.sha256}

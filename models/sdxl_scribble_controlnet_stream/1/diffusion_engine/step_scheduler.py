@@ -4,6 +4,7 @@
 A request with guidance has two rows, others one. All rows of a step have the same size, and sizes take turns.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from diffusion_engine.errors import RequestError
 from diffusion_engine.queue_estimate import StepTimes, positions
 from diffusion_engine.request_group import RequestGroup
 from diffusion_engine.request_state import BatchKey, QueuePosition, RequestState, Status
+from diffusion_engine.step_room import StepRoom
 
 Drop = Callable[[RequestState, RequestError], None]
 
@@ -32,6 +34,7 @@ class StepScheduler:
     Args:
         max_rows: the row limit of a step of this size. A single request is always scheduled.
         drop: called once for each request that was cancelled or is past its deadline.
+        max_lora_bytes: the memory for the adapters of a step.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class StepScheduler:
         *,
         max_rows: Callable[[BatchKey], int],
         drop: Drop,
+        max_lora_bytes: float = math.inf,
         policy: Policy = Policy.FIRST_COME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_rows = max_rows
         self._drop = drop
+        self._max_lora_bytes = max_lora_bytes
         self.policy = policy
         self._clock = clock
         # By size. `_turns` holds the sizes, the next one first.
@@ -104,21 +109,15 @@ class StepScheduler:
         return found
 
     def _choose(self, group: RequestGroup, max_rows: int) -> list[RequestState]:
-        chosen: list[RequestState] = []
-        num_rows = 0
+        room = StepRoom(max_rows=max_rows, max_lora_bytes=self._max_lora_bytes)
         overtakes = self.policy is Policy.SHORTEST_REMAINING
         for state in self._by_policy([*group]) if overtakes else group.running:
-            if not chosen or num_rows + state.num_rows <= max_rows:
-                chosen.append(state)
-                num_rows += state.num_rows
-                if state.status is Status.WAITING:
-                    group.join(state)
+            if room.take(state) and state.status is Status.WAITING:
+                group.join(state)
         # No request overtakes the next one, however few rows it needs.
-        while (next_one := group.next) is not None and (not chosen or num_rows + next_one.num_rows <= max_rows):
+        while (next_one := group.next) is not None and room.take(next_one):
             group.join(next_one)
-            chosen.append(next_one)
-            num_rows += next_one.num_rows
-        return chosen
+        return room.taken
 
     def _by_policy(self, states: list[RequestState]) -> list[RequestState]:
         if self.policy is Policy.SHORTEST_REMAINING:

@@ -37,7 +37,7 @@ class LoRALibrary:
     def __init__(self, files: list[LoRAFile], pipeline: Any, device: torch.device, *, max_bytes: int) -> None:
         self._pipeline = pipeline
         self._device = device
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._sha256: dict[str, str] = {}  # of each file that was loaded, by name
         self._cache = AdapterCache(self._load, max_bytes=max_bytes)
         self.layout = Layout.of(pipeline.unet, (layer for file in files for layer in file.layers))
@@ -92,9 +92,9 @@ class LoRALibrary:
     def _fitting(self, file: LoRAFile) -> LoRAFile:
         """The file, with the reason if its adapter is too large to be kept: one layer of a high rank suffices."""
         num_bytes = self.layout.num_values(file.layers, file.rank) * self._pipeline.unet.dtype.itemsize
-        if file.unusable or num_bytes <= self._max_bytes:
+        if file.unusable or num_bytes <= self.max_bytes:
             return file
-        needed, most = math.ceil(num_bytes / 2**20), self._max_bytes // 2**20
+        needed, most = math.ceil(num_bytes / 2**20), self.max_bytes // 2**20
         reason = f"With rank {file.rank} it takes {needed} MB; `lora_memory_mb` is {most}."
         logger.warning("the LoRA %s cannot be used: %s", file.path, reason)
         return replace(file, unusable=reason)
@@ -105,11 +105,19 @@ class LoRALibrary:
         for lora in loras:
             adapter = self._cache.get(lora.name)
             num_bytes += adapter.num_bytes
-            if num_bytes > self._max_bytes:
-                detail = f"`loras` has adapters of more than {self._max_bytes // 2**20} MB together. Send fewer."
+            if num_bytes > self.max_bytes:
+                detail = f"`loras` has adapters of more than {self.max_bytes // 2**20} MB together. Send fewer."
                 raise RequestError("out_of_range", detail, field="loras")
             changes_texts = adapter.changes_texts and lora.scale != 0
-            used.append(UsedLoRA(name=lora.name, scale=lora.scale, sha256=adapter.sha256, changes_texts=changes_texts))
+            used.append(
+                UsedLoRA(
+                    name=lora.name,
+                    scale=lora.scale,
+                    sha256=adapter.sha256,
+                    changes_texts=changes_texts,
+                    num_bytes=adapter.num_bytes,
+                )
+            )
         return tuple(used)
 
     def _load(self, name: str) -> Adapter:
