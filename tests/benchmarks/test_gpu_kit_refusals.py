@@ -186,6 +186,7 @@ def required_by(names: set[str]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_parts_import_no_package_that_only_served_needs(tmp_path: Path) -> None:
     (tmp_path / "aiohttp.py").write_text("raise ImportError('aiohttp')")
     (tmp_path / "fastapi.py").write_text("raise ImportError('fastapi')")

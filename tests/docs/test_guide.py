@@ -68,6 +68,7 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_step_works_from_an_empty_folder(newcomer: Newcomer) -> None:
     assert pages.GUIDE_MARK in PAGE

@@ -15,7 +15,7 @@ from support.paths import ROOT
 from support.scribble_app import base64_picture
 from support.serving import Server, serving
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 NAMES = odd_repository.names(odd_repository.EXAMPLE_MODELS)
 CLASSES = [{"score": -float(index), "index": index, "label": f"label {index}"} for index in range(3)]

@@ -16,7 +16,7 @@ from support.paths import ROOT
 from support.scribble_app import PATH
 from support.serving import Server
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,6 @@ def test_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path: Pa
     assert not list(empty.iterdir())
 
 
-@pytest.mark.slow
 def test_fresh_environment_with_the_embedded_extra_serves_an_edited_app(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = str(tmp_path / "venv" / "bin" / "python")

@@ -172,7 +172,7 @@ def join(driver: Driver, name: str, **values: Any) -> Submitted:
 @pytest.mark.parametrize(
     ("seed", "num_cases", "options"),
     [
-        (1, len(CASES), {"max_rows": 16}),
+        pytest.param(1, len(CASES), {"max_rows": 16}, marks=pytest.mark.slow),
         (2, 20, {"max_rows": 5}),
         (3, 20, {"max_rows": 7, "policy": Policy.SHORTEST_REMAINING}),
     ],
