@@ -37,7 +37,7 @@ from support.scripted_triton import INFER, REQUEST, Upstream, scripted_triton
 
 ALL = ["CAPACITY", "READ", "SLOT", "RUN", "RESPOND"]
 SLOTS = 2
-SOON, LATER = {"X-Request-Timeout": "0.1"}, {"X-Request-Timeout": "1"}
+SOON, LATER = {"X-Request-Timeout": "0.1"}, {"X-Request-Timeout": "2"}
 
 
 @dataclass(frozen=True, slots=True)
