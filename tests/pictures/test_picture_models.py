@@ -12,7 +12,7 @@ import pytest
 
 import main
 from fastapi_triton import Settings, TritonFrontend
-from fastapi_triton.core.errors import ModelNotReadyError
+from fastapi_triton.core.errors import InferenceError, ModelNotReadyError
 from fastapi_triton.pictures import picture_models
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
@@ -188,6 +188,26 @@ async def test_a_model_that_hangs_is_left_out_of_the_checkpoints(
     await app.registry.poll()
     assert await titles(client) == ["demo_checkpoint", "Juggernaut XL"]
     assert await ids(client) == [MODEL, OTHER, "stuck"]
+
+
+async def test_all_models_are_asked_for_their_descriptions_at_once(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, scribble_config: ModelConfig
+) -> None:
+    all_asked, num_responses = asyncio.Barrier(2), 0
+
+    async def responds_with_the_others(inputs: Tensors) -> AsyncGenerator[dict[str, Tensor], None]:
+        nonlocal num_responses
+        await all_asked.wait()
+        num_responses += 1
+        raise InferenceError("no description")
+        yield {}
+
+    for name in ("third", "fourth"):
+        add_pair(triton, scribble_config, name, name)
+        triton.models[f"{name}_stream"].respond_stream = responds_with_the_others
+    await app.registry.poll()
+    assert await titles(client) == ["demo_checkpoint", "Juggernaut XL"]
+    assert num_responses == 2
 
 
 async def test_models_with_other_tensors_stay_out(

@@ -29,7 +29,6 @@ from fastapi_triton.core.settings import Settings, old_names
 from fastapi_triton.endpoints.declared import openapi as openapi
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.functions import EndpointFunction, read_signature
-from fastapi_triton.endpoints.declared.similar_models import SimilarModels
 from fastapi_triton.endpoints.generated import openapi as generated_openapi
 from fastapi_triton.endpoints.generated.endpoint import GeneratedEndpoint
 from fastapi_triton.endpoints.generated.models import GeneratedModels
@@ -46,10 +45,8 @@ from fastapi_triton.middleware.shutdown import ShutdownMiddleware
 from fastapi_triton.observability import access_log, logging_config, tracing
 from fastapi_triton.observability.gauges import Gauges
 from fastapi_triton.observability.metrics import Metrics
-from fastapi_triton.pictures import routes
-from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.playground import page
-from fastapi_triton.pictures.text_to_image import TextToImage
+from fastapi_triton.pictures.routes import PictureAPIs
 from fastapi_triton.triton.client import CanSleep, TritonClient, client_factory
 from fastapi_triton.triton.http_client import HTTPTriton
 from fastapi_triton.triton.model_registry import ModelRegistry
@@ -109,9 +106,7 @@ class TritonFrontend(FastAPI):
             self.generated_models = GeneratedModels(self.registry, self.triton, on_change=self._forget_openapi)
         self._generated = GeneratedEndpoint(self.generated_models, self.services) if self.generated_models else None
         self._has_model_routes = False
-        # The models and the request bodies of the picture APIs; none until an endpoint fits these APIs.
-        self._picture_models: PictureModels | None = None
-        self._picture_bodies: list[type[BaseModel]] = []
+        self._picture_apis = PictureAPIs(self, self.settings, offers_similar=self.generated_models is not None)
         self._inner_lifespan = lifespan
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
         self._proxy: TritonProxy | None = None
@@ -315,11 +310,7 @@ class TritonFrontend(FastAPI):
         self.endpoints.append(endpoint)
         if declaration.stream_model:
             self._add_describe(endpoint, name=name, tags=list(tags))
-        if self._picture_models is not None:
-            self._picture_models.add(endpoint)
-        elif TextToImage.fits(endpoint):
-            self._picture_models = PictureModels(endpoint, SimilarModels(endpoint) if self.generated_models else None)
-            self._picture_bodies = routes.mount(self, self._picture_models, self.settings)
+        self._picture_apis.add(endpoint)
         return endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -354,7 +345,7 @@ class TritonFrontend(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas.update(openapi.components(self.endpoints, self._picture_bodies))
+            schemas.update(openapi.components(self.endpoints, self._picture_apis.bodies))
             if self.generated_models is not None:
                 generated_openapi.add_to(document, self.generated_models.configs, has_jobs=self._jobs is not None)
             declared = tuple(endpoint.path for endpoint in self.endpoints)

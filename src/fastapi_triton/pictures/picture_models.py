@@ -83,13 +83,16 @@ class PictureModels:
         return found
 
     async def described(self) -> list[tuple[TextToImage, Capabilities]]:
-        """The models that are available, with their descriptions."""
-        found = []
-        for model in self.listed:
-            with suppress(FastAPITritonError, TimeoutError):
-                async with asyncio.timeout(_DESCRIBE_TIMEOUT_S):
-                    found.append((model, await model.capabilities()))
-        return found
+        """The models that are available, with their descriptions. All are asked at once."""
+        found = await asyncio.gather(*map(_described, self.listed))
+        return [each for each in found if each is not None]
+
+
+async def _described(model: TextToImage) -> tuple[TextToImage, Capabilities] | None:
+    with suppress(FastAPITritonError, TimeoutError):
+        async with asyncio.timeout(_DESCRIBE_TIMEOUT_S):
+            return model, await model.capabilities()
+    return None
 
 
 def no_such(kind: str, name: object, known: Iterable[str]) -> str:

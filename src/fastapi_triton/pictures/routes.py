@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds the OpenAI and A1111 image APIs to the app, in front of a declared endpoint."""
+"""Adds the OpenAI and A1111 image APIs to the app, in front of declared endpoints."""
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from fastapi_triton.core import paths, problem_details
 from fastapi_triton.core.settings import Settings
+from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
+from fastapi_triton.endpoints.declared.similar_models import SimilarModels
 from fastapi_triton.pictures.a1111 import errors as a1111_errors
 from fastapi_triton.pictures.a1111 import routes as a1111
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
@@ -14,17 +16,37 @@ from fastapi_triton.pictures.openai import errors as openai_errors
 from fastapi_triton.pictures.openai import routes as openai_images
 from fastapi_triton.pictures.openai import schemas
 from fastapi_triton.pictures.picture_models import PictureModels
+from fastapi_triton.pictures.text_to_image import TextToImage
 
 
-def mount(app: FastAPI, models: PictureModels, settings: Settings) -> list[type[BaseModel]]:
-    """Add the enabled APIs' routes. Returns their request models, for the OpenAPI document."""
-    bodies: list[type[BaseModel]] = []
-    if settings.openai_api:
-        problem_details.set_error_format(app, paths.OPENAI, openai_errors.response)
-        app.include_router(openai_images.router(models))
-        bodies += schemas.request_models(models.default)
-    if settings.a1111_api:
-        problem_details.set_error_format(app, paths.A1111, a1111_errors.response)
-        app.include_router(a1111.router(models))
-        bodies += [Txt2ImgRequest, Img2ImgRequest]
-    return bodies
+class PictureAPIs:
+    """The enabled APIs of an app. They have no routes until an endpoint fits them.
+
+    Args:
+        offers_similar: models in Triton that fit a declared endpoint are offered, too.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, *, offers_similar: bool) -> None:
+        self.bodies: list[type[BaseModel]] = []  # of their requests, for the OpenAPI document
+        self._app = app
+        self._settings = settings
+        self._offers_similar = offers_similar
+        self._models: PictureModels | None = None
+
+    def add(self, endpoint: InferEndpoint) -> None:
+        """Offer the model of a declared endpoint, if it fits. The first one is the default."""
+        if self._models is not None:
+            self._models.add(endpoint)
+        elif TextToImage.fits(endpoint):
+            self._models = PictureModels(endpoint, SimilarModels(endpoint) if self._offers_similar else None)
+            self._add_routes(self._models)
+
+    def _add_routes(self, models: PictureModels) -> None:
+        if self._settings.openai_api:
+            problem_details.set_error_format(self._app, paths.OPENAI, openai_errors.response)
+            self._app.include_router(openai_images.router(models))
+            self.bodies += schemas.request_models(models.default)
+        if self._settings.a1111_api:
+            problem_details.set_error_format(self._app, paths.A1111, a1111_errors.response)
+            self._app.include_router(a1111.router(models))
+            self.bodies += [Txt2ImgRequest, Img2ImgRequest]

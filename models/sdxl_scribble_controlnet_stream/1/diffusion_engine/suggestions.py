@@ -4,8 +4,12 @@
 import difflib
 from collections.abc import Iterable
 
+# Longer names are not compared.
+MAX_COMPARED = 64
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The nearest known name, as a part of a sentence; empty if none is similar."""
-    found = difflib.get_close_matches(name, list(known), n=1)
+    # The comparison takes quadratic time.
+    found = difflib.get_close_matches(name, list(known), n=1) if len(name) <= MAX_COMPARED else []
     return f" (did you mean {found[0]}?)" if found else ""
