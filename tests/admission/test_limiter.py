@@ -18,19 +18,12 @@ from fastapi_triton.core.errors import (
     TooManyRequestsError,
 )
 from fastapi_triton.core.request_record import RequestRecord, current_record
-from fastapi_triton.core.slot import Slot
-from support.slot_requests import Clock, request_slot, served, settled
+from support.slot_requests import Clock, rejection, request_slot, served, settled
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-async def rejection(task: asyncio.Task[Slot], kind: type[Exception] = OverloadedError) -> OverloadedError:
-    with pytest.raises(kind) as caught:
-        await task
-    return caught.value  # type: ignore[return-value]
 
 
 def test_a_request_with_a_free_slot_does_not_wait() -> None:
@@ -56,53 +49,6 @@ async def test_a_request_without_a_free_slot_waits_for_the_first_released_one(cl
     (await third).release()
     (await fourth).release()
     assert (admission.in_flight, admission.waiting) == (0, 0)
-
-
-async def test_callers_are_served_in_turn(clock: Clock) -> None:
-    admission = Admission("m", 1, max_waiting=20, clock=clock)
-    slot = await request_slot(admission, "greedy")
-    tasks = [(name, request_slot(admission, name)) for name in ["greedy"] * 5 + ["b", "b", "c"]]
-    await settled()
-    order = []
-    for _ in range(8):
-        slot.release()
-        await settled()
-        ((name, task),) = ((name, task) for name, task in tasks if task.done())
-        tasks.remove((name, task))
-        order.append(name)
-        slot = task.result()
-    assert order == ["greedy", "b", "c", "greedy", "b", "greedy", "greedy", "greedy"]
-
-
-async def test_interactive_requests_pass_batch_requests_which_get_every_fourth_turn(clock: Clock) -> None:
-    admission = Admission("m", 1, max_waiting=20, clock=clock)
-    slot = await request_slot(admission)
-    callers = [Caller("jobs", priority="batch")] * 3 + [Caller("a"), Caller("b")] * 3
-    tasks = [(caller.name, request_slot(admission, caller)) for caller in callers]
-    await settled()
-    order = []
-    while tasks:
-        slot.release()
-        await settled()
-        ((name, task),) = ((name, task) for name, task in tasks if task.done())
-        tasks.remove((name, task))
-        order.append(name)
-        slot = task.result()
-    assert order == ["a", "b", "a", "jobs", "b", "a", "b", "jobs", "jobs"]
-
-
-async def test_in_a_full_queue_a_batch_request_gives_way_if_its_caller_has_the_most(clock: Clock) -> None:
-    admission = Admission("m", 1, max_waiting=3, clock=clock)
-    slot = await request_slot(admission)
-    batch = [request_slot(admission, Caller("a", priority="batch")) for _ in range(3)]
-    await settled()
-    interactive = request_slot(admission, "a")
-    await settled()
-    assert (await rejection(batch[2])).code == "overloaded"
-    slot.release()
-    (await interactive).release()
-    for task in batch[:2]:
-        (await task).release()
 
 
 async def test_a_full_queue_rejects_with_the_estimated_time_of_the_queue(clock: Clock) -> None:

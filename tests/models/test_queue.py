@@ -158,7 +158,7 @@ def test_a_request_has_a_position_while_its_scribble_is_decoded() -> None:
     queue.reporter.arrived(first)
     queue.reporter.arrived(second)
     assert queue.reporter.position_of(second) == QueuePosition(2, 3.5, 4.0)
-    queue.reporter.left(first)  # its scribble is no picture
+    queue.reporter.left(first)  # its scribble is not a picture
     assert queue.reporter.position_of(second) == QueuePosition(1, 1.5, 2.0)
 
 

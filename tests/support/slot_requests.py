@@ -3,10 +3,12 @@
 
 import asyncio
 
+import pytest
 from starlette.types import Receive
 
 from fastapi_triton.admission.limiter import Admission
 from fastapi_triton.core.context import Caller, current_caller, current_deadline
+from fastapi_triton.core.errors import OverloadedError
 from fastapi_triton.core.slot import Slot
 
 # An endpoint without a stream model.
@@ -49,3 +51,10 @@ async def served(admission: Admission, clock: Clock, seconds: float) -> None:
     """One request of this duration."""
     with await request_slot(admission):
         clock.now += seconds
+
+
+async def rejection(task: asyncio.Task[Slot], kind: type[Exception] = OverloadedError) -> OverloadedError:
+    """The error of a request that is rejected."""
+    with pytest.raises(kind) as caught:
+        await task
+    return caught.value  # type: ignore[return-value]
