@@ -100,7 +100,7 @@ async def test_all_files_of_the_page_exist_are_cached_forever_and_are_small(trit
             assert "immutable" in file.headers["cache-control"]
             assert file.headers["x-content-type-options"] == "nosniff"
             num_bytes += len(file.content)
-        assert num_bytes < 100_000
+        assert num_bytes < 150_000
         assert (await http.get("/playground/0123456789ab/page.js")).status_code == 404  # of another version
 
 

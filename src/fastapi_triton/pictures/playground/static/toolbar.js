@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tools of the canvas: buttons, keys, and pictures that are loaded, pasted or dropped.
+
+import { NotAPicture, inkOf, open } from "./ink.js";
+
+const WIDTH_STEP = 4;
+
+const byId = (id) => document.getElementById(id);
+const on = (id, name, listener) => byId(id).addEventListener(name, listener);
+
+export class Toolbar {
+  #scribble;
+  #message;
+
+  /** `message`: the one beside the canvas. */
+  constructor({ scribble, message }) {
+    this.#scribble = scribble;
+    this.#message = message;
+    on("brush", "click", () => this.#choose("brush"));
+    on("eraser", "click", () => this.#choose("eraser"));
+    on("width", "input", () => this.#changeWidth(0));
+    on("undo", "click", () => scribble.undo());
+    on("redo", "click", () => scribble.redo());
+    on("clear", "click", () => scribble.clear());
+    on("load", "click", () => byId("file").click());
+    on("file", "change", ({ target }) => {
+      if (target.files[0]) this.load(target.files[0]);
+      target.value = "";
+    });
+    on("scribble", "pointerdown", () => {
+      byId("invitation").hidden = true;
+      message.clear();
+    });
+    scribble.addEventListener("change", () => this.#update());
+    document.addEventListener("keydown", (event) => this.#key(event));
+    this.#connectClipboard();
+    this.#connectDrops();
+  }
+
+  /** Make a picture the scribble. `how`: "outlines" to trace it; by default the picture decides. */
+  async load(file, how) {
+    this.#message.clear();
+    try {
+      const { ink, isTraced } = inkOf(await open(file), this.#scribble.size, how);
+      this.#scribble.replace(ink);
+      if (isTraced && !how) this.#message.note("This is not a line drawing, so the page traced its outlines. Press Undo to remove them.");
+    } catch (error) {
+      if (!(error instanceof NotAPicture)) throw error;
+      this.#message.error(error.message);
+    }
+  }
+
+  #choose(tool) {
+    this.#scribble.tool = tool;
+    for (const each of ["brush", "eraser"]) byId(each).ariaPressed = String(each === tool);
+  }
+
+  #changeWidth(by) {
+    byId("width").value = Number(byId("width").value) + by;
+    this.#scribble.width = Number(byId("width").value);
+  }
+
+  #update() {
+    const { canUndo, canRedo, isBlank } = this.#scribble;
+    byId("undo").disabled = !canUndo;
+    byId("redo").disabled = !canRedo;
+    byId("clear").disabled = isBlank;
+    byId("invitation").hidden = !isBlank;
+    byId("scribble").ariaLabel = isBlank ? "Scribble, empty" : "Scribble, not empty";
+    if (!isBlank) this.#message.clear();
+  }
+
+  #key(event) {
+    const isTyping = event.target.matches("input:not([type=range]), textarea, select");
+    const key = event.key.toLowerCase();
+    const withCtrl = event.ctrlKey || event.metaKey;
+    if (withCtrl && !isTyping && key === "z") event.shiftKey ? this.#scribble.redo() : this.#scribble.undo();
+    else if (withCtrl && !isTyping && key === "y") this.#scribble.redo();
+    // Single letters only while the canvas has the focus: elsewhere they are typed text, or a screen reader's shortcuts.
+    else if (event.target === byId("scribble") && !withCtrl && { b: 1, e: 1, "[": 1, "]": 1 }[key]) {
+      if (key === "b" || key === "e") this.#choose(key === "b" ? "brush" : "eraser");
+      else this.#changeWidth(key === "[" ? -WIDTH_STEP : WIDTH_STEP);
+    } else return;
+    event.preventDefault();
+  }
+
+  #connectClipboard() {
+    document.addEventListener("paste", (event) => {
+      const file = event.clipboardData.files[0];
+      const isText = event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain");
+      if (!file || isText) return; // the text field pastes text itself
+      event.preventDefault();
+      this.load(file);
+    });
+  }
+
+  #connectDrops() {
+    for (const name of ["dragenter", "dragover"]) {
+      document.addEventListener(name, (event) => {
+        if (!event.dataTransfer.types.includes("Files")) return;
+        event.preventDefault();
+        byId("paper").classList.add("dropping");
+      });
+    }
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) byId("paper").classList.remove("dropping");
+    });
+    document.addEventListener("drop", (event) => {
+      byId("paper").classList.remove("dropping");
+      if (!event.dataTransfer.files[0]) return;
+      event.preventDefault();
+      this.load(event.dataTransfer.files[0]);
+    });
+  }
+}
