@@ -59,7 +59,7 @@ export class DrawingRun extends EventTarget {
       return;
     }
     this.#running = new AbortController();
-    this.#tell("change");
+    this.#send("change");
     this.#pane.begin();
     const values = { ...this.#settings.values(), ...(seed === undefined ? {} : { seed }) };
     try {
@@ -68,7 +68,7 @@ export class DrawingRun extends EventTarget {
       this.#showEnd(error);
     } finally {
       this.#running = null;
-      this.#tell("change");
+      this.#send("change");
     }
   }
 
@@ -97,14 +97,14 @@ export class DrawingRun extends EventTarget {
     for await (const [name, data] of this.#server.draw(endpoint, form, signal)) {
       if (name === "queued") this.#pane.queued(data);
       else if (name === "progress") {
-        if (data.preview) this.#tell("preview");
+        if (data.preview) this.#send("preview");
         this.#pane.advance(data);
       } else if (name === "completed") {
         // JavaScript rounds seeds over 2^53, so a seed that the person entered is kept as text.
         const seed = values.seed ?? String(data.seed ?? "");
         const picture = blobOf(data[pictureField]);
         const seconds = this.#pane.complete(picture, { prompt, seed });
-        this.#tell("completed", { prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble });
+        this.#send("completed", { prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble });
         return;
       }
     }
@@ -151,7 +151,7 @@ export class DrawingRun extends EventTarget {
     if (problem.status === 503 && problem.code !== "overloaded") this.#server.poll();
   }
 
-  #tell(name, detail) {
+  #send(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

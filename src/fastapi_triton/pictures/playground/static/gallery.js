@@ -14,7 +14,7 @@ export class Gallery extends EventTarget {
     byId("forget").addEventListener("click", async () => {
       await history.clear();
       this.#update();
-      this.#tell("remove", null);
+      this.#send("remove", null);
     });
   }
 
@@ -37,7 +37,7 @@ export class Gallery extends EventTarget {
     }
   }
 
-  #tell(name, detail) {
+  #send(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
@@ -55,14 +55,14 @@ export class Gallery extends EventTarget {
     const button = make("button", { type: "button", className: "kept", ariaLabel: `${entry.prompt}, seed ${entry.seed}`, title: entry.prompt });
     button.dataset.id = entry.id;
     button.append(make("img", { src: URL.createObjectURL(entry.picture), alt: "", width: 92, height: 92 }));
-    button.addEventListener("click", () => this.#tell("choose", entry));
+    button.addEventListener("click", () => this.#send("choose", entry));
     const drop = make("button", { type: "button", className: "drop", ariaLabel: `Remove from history: ${entry.prompt}` });
     drop.append(byId("clear").firstElementChild.cloneNode(true));
     drop.querySelector("use").setAttribute("href", "#i-close");
     drop.addEventListener("click", async () => {
       await this.#history.remove(entry.id);
       this.#update();
-      this.#tell("remove", entry);
+      this.#send("remove", entry);
       this.#list.querySelector("button")?.focus();
     });
     const row = make("li", {});
