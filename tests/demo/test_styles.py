@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Styles keep a scene's layout and colours, and each looks unlike the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from demo.palette import BASE
+from demo.scenes import draw_scene
+from demo.styles import STYLES, stylised
+
+
+def picture_of(seed: int, style: str, size: tuple[int, int] = (128, 128)) -> np.ndarray:
+    return stylised(draw_scene(np.random.default_rng(seed), size), style, np.random.default_rng(7))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_same_seed_paints_same_picture(style: str):
+    assert (picture_of(1, style) == picture_of(1, style)).all()
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("size", [(160, 96), (256, 256)])
+def test_styled_pictures_have_size_of_scene(style: str, size: tuple[int, int]):
+    assert picture_of(3, style, size).shape == (size[1], size[0], 3)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_objects_keep_their_hue(style: str):
+    """The object's mean colour leans to the colour of the scene's object, and to no other base colour."""
+    for seed in range(40):
+        scene = draw_scene(np.random.default_rng(seed), (128, 128))
+        tone = scene.objects[0].subject.colour
+        if len(scene.objects) > 1 or tone.name not in ("red", "green", "blue") or tone.shade:
+            continue
+        mean = stylised(scene, style, np.random.default_rng(7))[scene.mask & ~scene.details].mean(0)
+        assert mean.argmax() == np.argmax(BASE[tone.name]), (seed, tone)
+
+
+def test_neon_is_dark_and_paper_is_light():
+    scene = draw_scene(np.random.default_rng(5), (128, 128))
+    border = {style: stylised(scene, style, np.random.default_rng(7))[:2].mean() for style in STYLES}
+    assert border["neon"] < 80 < 200 < border["watercolour"]
