@@ -86,6 +86,7 @@ def train(options: argparse.Namespace) -> None:
     from demo.dataset import draw_shards
     from demo.latents import encode_shards
     from demo.polish import draw_latents, polish_decoder
+    from demo.suggestions import suggestions
     from demo.team import run_team
     from demo.train_diffusion import finished, load_vae, train_diffusion
     from demo.train_vae import train_vae
@@ -109,7 +110,8 @@ def train(options: argparse.Namespace) -> None:
     run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)
     bundle = finished(options.work, options.init)
     vae = load_vae(options.work / "vae-polished")
-    bundles.save(bundle, vae, options.out, serving=json.loads(SERVING.read_text()))
+    serving = {**json.loads(SERVING.read_text()), "suggestions": suggestions()}
+    bundles.save(bundle, vae, options.out, serving=serving)
     logger.info(
         "checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", options.out, options.out
     )

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
-from diffusion_engine.errors import RequestError
 from diffusion_engine.request_parser import check_presets
 
 
@@ -35,6 +34,8 @@ def test_checkpoint_without_serving_json_has_the_capabilities_of_sdxl(tmp_path: 
         ({"limits": []}, "limits is .*its type must be dict"),
         ({"sizes": [[1024, 1024], [0, 8]]}, "sizes must be"),
         ({"sizes": [1024, 1024]}, "sizes must be"),
+        ({"suggestions": {"things": "a house"}}, "suggestions must be lists of texts"),
+        ({"suggestions": {"things": ["a house"] * 501}}, "more than 500 suggestions"),
         ({"preset": {}}, "unknown key 'preset' .did you mean presets"),
         ({"presets": {"": {}}}, "a preset needs a name"),
     ],
@@ -46,33 +47,6 @@ def test_checkpoint_that_contradicts_itself_does_not_load(
     (tmp_path / "serving.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         Capabilities.of_checkpoint(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("scribble_size", "size"),
-    [((512, 512), (128, 128)), ((4000, 3000), (144, 112)), ((300, 520), (96, 160)), ((1920, 1080), (160, 96))],
-)
-def test_without_width_and_height_the_size_has_the_shape_of_the_scribble(
-    capabilities: Capabilities, scribble_size: tuple[int, int], size: tuple[int, int]
-) -> None:
-    assert capabilities.choose_size(None, None, scribble_size=scribble_size) == size
-
-
-def test_supported_size_is_used_with_any_scribble(capabilities: Capabilities) -> None:
-    assert capabilities.choose_size(192, 128, scribble_size=(10, 500)) == (192, 128)
-    assert capabilities.choose_size(192, None, scribble_size=(600, 400)) == (192, 128)
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "field", "nearest"),
-    [(1024, 1024, "width", "256x256"), (128, 130, "height", "128x128"), (130, None, "width", "128x128")],
-)
-def test_unsupported_size_is_rejected_with_the_nearest_one(
-    capabilities: Capabilities, width: int, height: int | None, field: str, nearest: str
-) -> None:
-    with pytest.raises(RequestError, match=f"nearest size is {nearest}") as rejection:
-        capabilities.choose_size(width, height, scribble_size=(100, 100))
-    assert (rejection.value.code, rejection.value.field) == ("unsupported_size", field)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ SDXL = Capabilities("sdxl", sizes=((1024, 1024), (1216, 832), (832, 1216), (1344
 DEMO = Capabilities(
     "demo", sizes=((96, 96), (128, 128), (192, 128), (128, 192), (256, 256)), defaults={"width": 128, "height": 128}
 )
+UPSCALING = replace(DEMO, max_upscale=8.0)
 
 
 class Prompt(BaseModel):
@@ -82,6 +84,12 @@ def test_an_endpoint_can_draw_if_it_needs_only_a_prompt_and_a_scribble(
         (DEMO, (1024, 1024), (256, 256)),
         (DEMO, (100, 100), (96, 96)),
         (DEMO, (1536, 1024), (192, 128)),  # the shape has more weight than the area
+        (UPSCALING, (1024, 1024), (1024, 1024)),
+        (UPSCALING, (500, 512), (500, 512)),
+        (UPSCALING, (1100, 1100), (1024, 1024)),
+        (UPSCALING, (1536, 1024), (1536, 1024)),  # from 192x128
+        (UPSCALING, (1600, 700), (1296, 864)),  # of a shape that it does not make
+        (UPSCALING, (100, 100), (96, 96)),
         (Capabilities("no description"), (7, 9), (7, 9)),
     ],
 )

@@ -25,6 +25,10 @@ from fastapi_triton.endpoints.request_body import validation
 MAX_PICTURES = 10
 # The weight of a difference in area, compared with a difference in shape.
 _AREA_WEIGHT = 0.1
+# As in the engine's `picture_sizes`: the smallest area, relative to the default's, from which it upscales a picture,
+# and how much it stretches it.
+_SMALLEST_AREA = 0.75
+_MAX_STRETCH = 0.06
 
 Size = tuple[int, int]
 
@@ -50,6 +54,7 @@ class Capabilities:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     loras: tuple[Mapping[str, Any], ...] = ()
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    max_upscale: float = 1.0  # the model upscales its pictures to larger requested sizes, by up to this factor
 
     @classmethod
     def of_description(cls, description: Mapping[str, Any], *, name: str) -> Self:
@@ -61,18 +66,37 @@ class Capabilities:
             defaults=description.get("defaults", {}),
             loras=tuple(description.get("loras", ())),
             presets=description.get("presets", {}),
+            max_upscale=description.get("limits", {}).get("max_upscale", 1.0),
         )
 
     def nearest_size(self, wanted: Size) -> Size:
-        """The size itself if the model supports it, else the nearest one by shape and, with less weight, by area."""
+        """The size itself if the model supports it, else the nearest one by shape and, with less weight, by area.
+
+        If the model upscales its pictures, the nearest larger size is not one of `sizes`.
+        """
         if wanted in self.sizes or not self.sizes:
             return wanted
 
         def distance(size: Size) -> float:
-            shape = abs(math.log(size[0] * wanted[1] / (size[1] * wanted[0])))
-            return shape + _AREA_WEIGHT * abs(math.log(size[0] * size[1] / (wanted[0] * wanted[1])))
+            return _shape_distance(size, wanted) + _AREA_WEIGHT * abs(math.log(_area(size) / _area(wanted)))
 
-        return min(self.sizes, key=distance)
+        return self._upscaled(wanted) or min(self.sizes, key=distance)
+
+    def _upscaled(self, wanted: Size) -> Size | None:
+        """The nearest size to which the model upscales a picture; None for a size that is not larger."""
+        usual = self.defaults.get("width", 1) * self.defaults.get("height", 1)
+        made = min(
+            (size for size in self.sizes if _area(size) > _SMALLEST_AREA * usual),
+            key=lambda size: (round(_shape_distance(size, wanted), 2), abs(math.log(_area(size) / usual))),
+            default=self.sizes[0],
+        )
+        scale = min(self.max_upscale, math.sqrt(_area(wanted) / _area(made)))
+        if scale <= 1:
+            return None
+        is_near = _shape_distance(made, wanted) <= _MAX_STRETCH
+        if is_near and max(wanted[0] / made[0], wanted[1] / made[1]) <= self.max_upscale:
+            return wanted
+        return (int(made[0] * scale), int(made[1] * scale))
 
     def size_fields(self, wanted: Size, note: Callable[[str], None]) -> dict[str, int]:
         """`width` and `height` of the nearest size, with a note if it differs from the requested one."""
@@ -86,6 +110,14 @@ class Capabilities:
         same_shape = [size for size in self.sizes if size[0] * preview[1] == size[1] * preview[0]]
         area = self.defaults.get("width", 1) * self.defaults.get("height", 1)
         return min(same_shape, key=lambda size: abs(math.log(size[0] * size[1] / area)), default=preview)
+
+
+def _shape_distance(size: Size, other: Size) -> float:
+    return abs(math.log(size[0] * other[1] / (size[1] * other[0])))
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
 
 
 def model_notes(infos: Iterable[Mapping[str, Any]]) -> list[str]:

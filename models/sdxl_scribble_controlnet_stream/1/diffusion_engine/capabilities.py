@@ -2,13 +2,11 @@
 """The defaults, limits, sizes and schedulers of a checkpoint, from its `serving.json`; without one, those of SDXL."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from diffusion_engine.errors import RequestError
 from diffusion_engine.presets import Presets, checked_presets
 from diffusion_engine.scheduler_kinds import SCHEDULER_KINDS, TIMESTEP_SPACINGS
 from diffusion_engine.suggestions import nearest
@@ -21,8 +19,19 @@ MAX_PROMPT_CHUNKS = 16
 # What a picture file records: everything, everything but the prompts, nothing.
 RECEIPTS = ("full", "no_prompt", "none")
 OUTPUT_FORMATS = ("webp", "png", "jpeg")
-# The keys of a `serving.json`; `checked_presets` checks the last.
-SERVING_KEYS = {"name": str, "defaults": dict, "limits": dict, "sizes": list, "schedulers": list, "presets": object}
+# The keys of a `serving.json`; `checked_presets` checks the presets.
+SERVING_KEYS = {
+    "name": str,
+    "about": str,
+    "suggestions": dict,
+    "defaults": dict,
+    "limits": dict,
+    "sizes": list,
+    "schedulers": list,
+    "presets": object,
+}
+# Of a `serving.json`, for people who write prompts.
+MAX_SUGGESTIONS = 500
 # The sizes SDXL was trained on, width by height.
 SDXL_SIZES = (
     (1024, 1024),
@@ -64,6 +73,7 @@ class Limits:
     max_prompt_chunks: int = MAX_PROMPT_CHUNKS
     max_loras: int = 8
     max_lora_scale: float = 4.0  # of either sign
+    max_upscale: float = 1.0  # larger pictures are upscaled by up to this factor; 1: they are refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +97,8 @@ class Capabilities:
     schedulers: tuple[str, ...] = SCHEDULERS
     loras: tuple[KnownLoRA, ...] = ()  # set when the engine has found their files
     presets: Presets = field(default_factory=dict)
+    about: str | None = None  # what the checkpoint can paint, for people
+    suggestions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # words for prompts, in groups
 
     @classmethod
     def of_checkpoint(
@@ -113,6 +125,8 @@ class Capabilities:
             sizes=checked_sizes(content["sizes"], file),
             schedulers=tuple(content.get("schedulers", SCHEDULERS)),
             presets={**checked_presets(content.get("presets", {}), str(file)), **(presets or {})},
+            about=content.get("about"),
+            suggestions=checked_suggestions(content.get("suggestions", {}), file),
         )
         capabilities.check(file)
         return capabilities
@@ -139,34 +153,6 @@ class Capabilities:
         if below_0 := [item.name for item in fields(Limits) if getattr(self.limits, item.name) < 0]:
             raise ValueError(f"{file}: the limit {below_0[0]} must not be below 0")
 
-    def choose_size(self, width: int | None, height: int | None, *, scribble_size: tuple[int, int]) -> tuple[int, int]:
-        """The size of the picture: the requested size; without one, the size closest to the scribble's shape.
-
-        Raises:
-            RequestError: the checkpoint does not support the requested size.
-        """
-        candidates = [
-            size for size in self.sizes if (width is None or size[0] == width) and (height is None or size[1] == height)
-        ]
-        if not candidates:
-            raise self.unsupported_size(width, height)
-        if width is None and height is None:
-            # The largest sizes cost the most, so a request must name a size with another area than the default's.
-            default_area = self.defaults.width * self.defaults.height
-            candidates = [size for size in candidates if 0.75 < size[0] * size[1] / default_area < 1.25]
-        return min(candidates, key=lambda size: shape_distance(size, scribble_size))
-
-    def unsupported_size(self, width: int | None, height: int | None) -> RequestError:
-        wanted = (width or height or self.defaults.width, height or width or self.defaults.height)
-        nearest = min(self.sizes, key=lambda size: math.dist(size, wanted))
-        given = [f"`{name}` is {side}" for name, side in (("width", width), ("height", height)) if side is not None]
-        return RequestError(
-            "unsupported_size",
-            f"{' and '.join(given)}; the nearest size is {nearest[0]}x{nearest[1]}. "
-            f"{self.name} supports {', '.join(f'{w}x{h}' for w, h in self.sizes)}.",
-            field="height" if width in {size[0] for size in self.sizes} else "width",
-        )
-
 
 def serving_file(checkpoint: str) -> Path:
     """The `serving.json` in the checkpoint's folder. Of a checkpoint in one file: NAME.serving.json beside it, or that
@@ -177,11 +163,6 @@ def serving_file(checkpoint: str) -> Path:
         return path / "serving.json"
     own = path.with_suffix(".serving.json")
     return own if own.is_file() else path.with_name("serving.json")
-
-
-def shape_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
-    """The difference between two aspect ratios, as a logarithm; 0 if they are equal."""
-    return abs(math.log(size[0] * other[1] / (size[1] * other[0])))
 
 
 def read_serving_file(file: Path) -> dict[str, Any]:
@@ -208,6 +189,16 @@ def checked_sizes(sizes: Any, file: Path) -> tuple[tuple[int, int], ...]:
     ):
         raise ValueError(f"{file}: sizes must be a list of widths and heights, such as [[1024, 1024], [1152, 896]]")
     return tuple((width, height) for width, height in pairs)
+
+
+def checked_suggestions(suggestions: Mapping[str, Any], file: Path) -> dict[str, tuple[str, ...]]:
+    if not all(
+        isinstance(group, list) and all(isinstance(text, str) for text in group) for group in suggestions.values()
+    ):
+        raise ValueError(f'{file}: suggestions must be lists of texts, such as {{"things": ["a house", "a cat"]}}')
+    if sum(map(len, suggestions.values())) > MAX_SUGGESTIONS:
+        raise ValueError(f"{file}: more than {MAX_SUGGESTIONS} suggestions")
+    return {name: tuple(group) for name, group in suggestions.items()}
 
 
 def known(of_class: type[Any], values: Mapping[str, Any], file: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Encoder:
             schedule=schedule,
             generator=generator,
             texts=texts,
-            time_ids=self._time_ids(request.width, request.height),
+            time_ids=self._time_ids(state.key.width, state.key.height),
             control=self._control(state.control_image),
             guidance_embeds=self._guidance(request.guidance_scale),
             adapters=tuple((adapter, scale) for adapter, scale in adapters if adapter.rank),
@@ -122,7 +122,7 @@ class Encoder:
         self._vae_encoder.skip_sample(clean, generator)
         is_from_noise = state.request.strength == 1
         latents = noise * schedule.init_noise_sigma if is_from_noise else schedule.add_noise(clean, noise, 0)
-        return latents, KeptRegion.of(state.mask, clean, noise, state.notes.append)
+        return latents, KeptRegion.of(state.at_made_size(state.mask), clean, noise, state.notes.append)
 
     def _noise(self, state: RequestState, generator: torch.Generator) -> torch.Tensor:
         factor = self._networks.vae_scale_factor

@@ -366,8 +366,9 @@ class Engine:
 
     def _expected_key(self, request: DiffusionRequest) -> BatchKey:
         """The key before the size is known, which may depend on the scribble."""
-        defaults = self.capabilities.defaults
-        return BatchKey(request.width or defaults.width, request.height or defaults.height, request.reproducible)
+        default = (self.capabilities.defaults.width, self.capabilities.defaults.height)
+        size = (request.width or default[0], request.height or default[1])
+        return BatchKey(*(size if size in self.capabilities.sizes else default), request.reproducible)
 
     def _info(self, state: RequestState) -> dict[str, Any]:
         timings = {**state.timings, "total": time.monotonic() - state.arrived}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from diffusion_engine.errors import RequestError, attempt
+from diffusion_engine.fitted_picture import resized
 from diffusion_engine.pictures import encode_picture, hash_of_pixels
 from diffusion_engine.request_state import GeneratedPicture, QueuePosition, RequestState
 from diffusion_engine.vae_decoder import MakePreview, Pixels
@@ -118,7 +119,7 @@ class OutputProcessor:
         make_receipt: Callable[[], str],
     ) -> None:
         request, started = state.request, time.monotonic()
-        picture = Image.fromarray(pixels)
+        picture = resized(Image.fromarray(pixels), state.sent_size)
         if state.mask is not None:  # a VAE changes every pixel, so the kept ones are put back
             picture = Image.composite(picture, state.init_image, state.mask)
         state.pixels_sha256 = hash_of_pixels(picture)

@@ -9,6 +9,7 @@ from diffusion_engine.decoding import Decode, Decoding, T, decode_here
 from diffusion_engine.errors import RequestError
 from diffusion_engine.fitted_picture import MaskDecoding, PictureDecoding
 from diffusion_engine.image_files.structure import Structure
+from diffusion_engine.picture_sizes import choose_size
 from diffusion_engine.pictures import MAX_SIDE, examine, hash_of_pixels, read_picture_file
 from diffusion_engine.placement import Placement, Size
 from diffusion_engine.receipt import SeenScribble
@@ -62,24 +63,35 @@ def preprocess(
     shape = (capabilities.defaults.width, capabilities.defaults.height)
     if scribble or initial:
         shape = scribble.size if scribble else initial.structure.upright_size  # type: ignore[union-attr]
-    width, height = capabilities.choose_size(request.width, request.height, scribble_size=shape)
-    state.key = BatchKey(width, height, is_alone=request.reproducible)
+    size = choose_size(capabilities, request.width, request.height, scribble_size=shape)
+    state.key = BatchKey(*size.made, is_alone=request.reproducible)
+    if size.is_upscaled:
+        state.notes.append(
+            f"{capabilities.name} makes pictures of {_text(size.made)}, so this one was upscaled to {_text(size.sent)}."
+        )
     if file := drawing or initial:
         state.is_base64 = file.is_base64
     # Drop the files, up to 20 MB, so that waiting requests do not keep them in memory.
-    state.request = replace(request, width=width, height=height, image=None, init_image=None, mask=None)
+    state.request = replace(request, width=size.sent[0], height=size.sent[1], image=None, init_image=None, mask=None)
     if scribble is not None:
-        state.control_image = scribble.fit(width, height)
+        state.control_image = scribble.fit(*size.made)
         state.seen_scribble = SeenScribble.of(state.control_image)
         state.scribble_info = {**scribble.describe(), "sha256": state.seen_scribble.sha256}
     if initial is not None:
         place_initial(state, initial, mask, decode)
 
 
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 def place_initial(state: RequestState, initial: InputPicture, mask: InputPicture | None, decode: Decode) -> None:
-    """Set the picture that the request starts from, and the mask of the region that is painted anew."""
+    """Set the picture that the request starts from, and the mask of the region that is painted anew.
+
+    They have the size of the picture in the response, so that a kept region is as sharp as it was.
+    """
     request = state.request
-    place = Placement.of(initial.structure.upright_size, (state.key.width, state.key.height))
+    place = Placement.of(initial.structure.upright_size, state.sent_size)
     state.init_image = initial.decoded(decode, PictureDecoding.at(place))
     state.picture_hashes["init_image_sha256"] = hash_of_pixels(state.init_image)
     if any(place.margins):

@@ -62,6 +62,7 @@ class ReceiptWriter:
             **request.used_parameters(),
             **({"loras": [lora.recorded() for lora in state.loras]} if state.loras else {}),
             **state.picture_hashes,
+            **({"upscaled_from": state.made_size} if state.sent_size != state.made_size else {}),
             **({"vae_tiling": True} if state.is_tiled else {}),
             **({"cached_steps": state.num_cached_steps} if state.num_cached_steps else {}),
             "pixels_sha256": state.pixels_sha256,

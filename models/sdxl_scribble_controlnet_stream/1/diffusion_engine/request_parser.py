@@ -198,7 +198,7 @@ class RowParser:
         return bool(self.values.get(name))
 
     def side(self, name: str) -> int | None:
-        """A side, not checked yet: `Capabilities.choose_size` checks it when the scribble's shape is known."""
+        """A side, not checked yet: `picture_sizes.choose_size` checks it when the scribble's shape is known."""
         value = self.values.get(name)
         return None if value is None else int(value)
 

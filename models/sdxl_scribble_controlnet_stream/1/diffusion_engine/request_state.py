@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from diffusion_engine.errors import RequestError
+from diffusion_engine.fitted_picture import resized
+from diffusion_engine.placement import Size
 from diffusion_engine.request import DiffusionRequest
 
 
@@ -106,6 +108,7 @@ class RequestState:
     control_image: Any = None  # a PIL image, white strokes on black; None: no scribble
     scribble_info: Mapping[str, Any] | None = None
     seen_scribble: Any = None  # `receipt.SeenScribble`; None: no scribble
+    # Both have the size of the picture in the response.
     init_image: Any = None  # the PIL image to start from (RGB); None: the request starts from noise
     mask: Any = None  # a PIL image (L), white where `init_image` is painted anew; None: everywhere
     picture_hashes: dict[str, str] = field(default_factory=dict)  # of both, for the receipt
@@ -133,6 +136,20 @@ class RequestState:
             return self.scheduled_steps
         request = self.request
         return int(request.num_inference_steps * (1.0 if request.strength is None else request.strength))
+
+    @property
+    def made_size(self) -> Size:
+        """The size in which the checkpoint makes the picture."""
+        return (self.key.width, self.key.height)
+
+    @property
+    def sent_size(self) -> Size:
+        """The size of the picture in the response. A larger one is upscaled."""
+        return (self.request.width or self.key.width, self.request.height or self.key.height)
+
+    def at_made_size(self, picture: Any) -> Any:
+        """`init_image` or `mask`, at the size in which the checkpoint makes the picture."""
+        return resized(picture, self.made_size)
 
     @property
     def remaining_steps(self) -> int:

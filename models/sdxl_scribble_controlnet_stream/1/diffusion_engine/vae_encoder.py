@@ -37,7 +37,7 @@ class VAEEncoder:
     def _encode(self, vae: Any, state: RequestState, generator: torch.Generator) -> torch.Tensor:
         dtype = self._networks.vae.dtype
         # Copied as bytes, and converted on the device.
-        pixels = torch.from_numpy(np.array(state.init_image)).to(self._networks.device)  # (H, W, 3)
+        pixels = torch.from_numpy(np.array(state.at_made_size(state.init_image))).to(self._networks.device)  # (H, W, 3)
         scaled = pixels.permute(2, 0, 1)[None].to(torch.float32).div(255).mul(2).sub(1)  # (1, 3, H, W), -1 to 1
         latents = vae.encode(scaled.to(dtype)).latent_dist.sample(generator)
         if not bool(torch.isfinite(latents).all()):
