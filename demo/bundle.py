@@ -23,9 +23,6 @@ from demo.networks import build_controlnet, build_scheduler, build_text_encoders
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNET_CHANNELS = (32, 64, 128)
-CONTROL_CHANNELS = (8, 16, 32)
-
 
 @dataclass(slots=True)
 class Bundle:
@@ -43,9 +40,8 @@ class Bundle:
 
 
 def start(tokenizer: CLIPTokenizer) -> Bundle:
-    unet = build_unet(UNET_CHANNELS)
-    controlnet = build_controlnet(unet, CONTROL_CHANNELS)
-    return Bundle(tokenizer, build_scheduler(), *build_text_encoders(tokenizer), unet, controlnet)
+    unet = build_unet()
+    return Bundle(tokenizer, build_scheduler(), *build_text_encoders(tokenizer), unet, build_controlnet(unet))
 
 
 def load(folder: Path) -> Bundle:
@@ -62,6 +58,10 @@ def load(folder: Path) -> Bundle:
         part(UNet2DConditionModel, "unet"),
         part(ControlNetModel, "controlnet"),
     )
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
 
 def pipeline(bundle: Bundle, vae: AutoencoderKL) -> StableDiffusionXLControlNetPipeline:

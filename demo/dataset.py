@@ -26,21 +26,21 @@ CAPTIONS_PER_SCENE = 2
 # (width, height) and number of scenes, for the shards in turn. Several sizes make the networks independent of one.
 LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
     ((128, 128), 800),
+    ((256, 256), 300),
     ((128, 128), 800),
-    ((160, 128), 400),
+    ((160, 128), 600),
     ((128, 128), 800),
+    ((256, 256), 300),
+    ((192, 192), 300),
     ((128, 128), 800),
-    ((256, 256), 160),
+    ((128, 160), 600),
+    ((256, 192), 240),
     ((128, 128), 800),
-    ((128, 128), 800),
-    ((128, 160), 400),
-    ((128, 128), 800),
-    ((128, 128), 800),
-    ((192, 192), 240),
+    ((192, 256), 240),
 )
-PORTRAITS = 10  # index in `LAYOUT` of shards with portraits, see `draw_scene`
+PORTRAITS = (5, 10)  # indices in `LAYOUT` of shards with portraits, see `draw_scene`
 ARRAYS = ("pictures", "scribbles", "details")
-CELL = 4  # pixels of a latent's side
+CELL = 8  # pixels of a latent's side
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def shard_path(folder: Path, number: int, what: str) -> Path:
 
 
 def is_portrait(number: int) -> bool:
-    return number % len(LAYOUT) == PORTRAITS
+    return number % len(LAYOUT) in PORTRAITS
 
 
 def cells(pixels: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from tqdm import tqdm
 
+from demo.bundle import load_vae
 from demo.dataset import complete_shards, open_shard, shard_path
+from demo.run import mixed_precision
 from demo.train_vae import to_tensor
 
 if TYPE_CHECKING:
@@ -28,17 +29,18 @@ def latents_path(folder: Path, number: int) -> Path:
 @torch.no_grad()
 def encode_shards(team: Team, folder: Path, vae_folder: Path) -> None:
     """Encode the pictures that are not encoded yet. Each member encodes its share."""
-    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval()
+    vae = load_vae(vae_folder)
     own = complete_shards(folder)[team.rank :: team.size]
     missing = [n for n in own if not latents_path(folder, n).exists()]
     for number in tqdm(missing, desc="latents", unit="shard", disable=not team.is_first):
         pictures = open_shard(folder, number).pictures
         count = max(1, PIXELS_AT_ONCE // (pictures.shape[1] * pictures.shape[2]))
-        pieces = [
-            vae.encode(to_tensor(np.array(pictures[start : start + count]))).latent_dist.mean
-            for start in range(0, len(pictures), count)
-        ]
-        latents = (torch.cat(pieces) * vae.config.scaling_factor).half().numpy()  # (N, 4, h, w)
+        with mixed_precision():
+            pieces = [
+                vae.encode(to_tensor(np.array(pictures[start : start + count]))).latent_dist.mean.float()
+                for start in range(0, len(pictures), count)
+            ]
+        latents = (torch.cat(pieces) * vae.config.scaling_factor).half().numpy()  # (N, C, h, w)
         part = latents_path(folder, number).with_suffix(".part.npy")
         np.save(part, latents)
         part.replace(latents_path(folder, number))

@@ -13,21 +13,25 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-TEXT_WIDTH = 64
+TEXT_WIDTH, TEXT_LAYERS = 96, 4
 TIME_WIDTH = 16
 TOKENS = 77
-VAE_SCALE = 4
+LATENT_CHANNELS = 16
+VAE_CHANNELS = (16, 32, 64, 96)
+UNET_CHANNELS = (64, 128, 176)
+CONTROL_CHANNELS = (8, 16, 32, 64)  # one more than the halvings of the size, as in the VAE
+VAE_SCALE = 2 ** (len(VAE_CHANNELS) - 1)  # pixels of a latent cell's side
 
 
-def build_vae(channels: tuple[int, ...] = (24, 48, 96)) -> AutoencoderKL:
+def build_vae(channels: tuple[int, ...] = VAE_CHANNELS, *, latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
     vae = AutoencoderKL(
         block_out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=latent_channels,
         norm_num_groups=4,
-        sample_size=128,
+        sample_size=256,
         mid_block_add_attention=False,
         force_upcast=False,
         scaling_factor=1.0,
@@ -68,7 +72,7 @@ def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTe
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
         intermediate_size=4 * TEXT_WIDTH,
-        num_hidden_layers=3,
+        num_hidden_layers=TEXT_LAYERS,
         num_attention_heads=4,
         max_position_embeddings=TOKENS,
         projection_dim=TEXT_WIDTH,
@@ -79,9 +83,11 @@ def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTe
     return CLIPTextModel(config), CLIPTextModelWithProjection(config)
 
 
-def build_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
+def build_unet(channels: tuple[int, ...] = UNET_CHANNELS) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=32,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
         block_out_channels=channels,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -97,8 +103,8 @@ def build_unet(channels: tuple[int, int, int]) -> UNet2DConditionModel:
     )
 
 
-def build_controlnet(unet: UNet2DConditionModel, embedding: tuple[int, int, int]) -> ControlNetModel:
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=embedding)
+def build_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=CONTROL_CHANNELS)
     # Zero convolutions protect a trained UNet. Here nothing is trained yet, so zeros would only delay the start.
     zeroed = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     for conv in [*zeroed, controlnet.controlnet_cond_embedding.conv_out]:

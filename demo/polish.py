@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from demo.batches import Scenes
+from demo.bundle import load_vae
 from demo.dataset import CELL, LAYOUT, complete_shards, open_shard
+from demo.denoising import predict
 from demo.latents import latents_path
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
-from demo.train_diffusion import Scenes, finished, load_vae, predict
+from demo.train_diffusion import finished
 from demo.train_vae import picture_loss, to_tensor
 
 if TYPE_CHECKING:
@@ -21,9 +24,9 @@ if TYPE_CHECKING:
 
     from diffusers import AutoencoderKL
 
+    from demo.batches import Batch
     from demo.bundle import Bundle
     from demo.team import Team
-    from demo.train_diffusion import Batch
 
 PEAK_RATE = 6e-4
 STRIDE = 83  # timesteps between the 12 steps of the default schedule

@@ -88,7 +88,7 @@ def train(options: argparse.Namespace) -> None:
     from demo.polish import draw_latents, polish_decoder
     from demo.suggestions import suggestions
     from demo.team import run_team
-    from demo.train_diffusion import finished, load_vae, train_diffusion
+    from demo.train_diffusion import finished, train_diffusion
     from demo.train_vae import train_vae
     from demo.vocabulary import train_tokenizer
 
@@ -109,7 +109,7 @@ def train(options: argparse.Namespace) -> None:
     run_team(draw_latents, options.processes, options.work, options.init, count, options.seed)
     run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)
     bundle = finished(options.work, options.init)
-    vae = load_vae(options.work / "vae-polished")
+    vae = bundles.load_vae(options.work / "vae-polished")
     serving = {**json.loads(SERVING.read_text()), "suggestions": suggestions()}
     bundles.save(bundle, vae, options.out, serving=serving)
     logger.info(

@@ -24,7 +24,7 @@ def shard_of_two() -> Shard:
 
 
 def test_cell_with_detail_counts_more_and_with_drawn_detail_most() -> None:
-    from demo.train_diffusion import DETAIL_WEIGHT, DRAWN_WEIGHT, cell_weights
+    from demo.batches import DETAIL_WEIGHT, DRAWN_WEIGHT, cell_weights
 
     shard = shard_of_two()
     (weights,) = cell_weights(shard.details[1:], shard.scribble(1, 0)[None])
@@ -34,7 +34,7 @@ def test_cell_with_detail_counts_more_and_with_drawn_detail_most() -> None:
 
 
 def test_scene_with_drawn_details_is_more_frequent_than_bare_scene() -> None:
-    from demo.train_diffusion import BARE_SHARE, drawn_shares
+    from demo.batches import BARE_SHARE, drawn_shares
 
     bare, detailed = drawn_shares(shard_of_two())
     assert bare + detailed == pytest.approx(1)

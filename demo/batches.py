@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random batches of stored latents, scribbles and captions, for the training of the UNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from demo.dataset import (
+    CAPTIONS_PER_SCENE,
+    LAYOUT,
+    SCRIBBLES_PER_SCENE,
+    Shard,
+    cells,
+    complete_shards,
+    is_portrait,
+    open_shard,
+)
+from demo.latents import latents_path
+from demo.networks import TOKENS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo.bundle import Bundle
+
+PIXELS_PER_BATCH = 32 * 128 * 128  # of one team member
+SMALL = 160 * 128  # pixels of a picture, up to which it counts as small
+# The share of batches with large pictures, at these shares of the training. Small ones are learned four times as fast.
+LARGE_AT, LARGE_SHARE = (0.3, 0.6), (0.1, 0.75)
+DROPPED_PROMPTS = 0.10  # half as "", half as the zeros of SDXL's pipeline for a missing negative prompt
+WITHOUT_CONTROL, WEAK_CONTROL = 0.02, 0.10
+PORTRAITS_WITHOUT = 0.45  # share of portraits with control scale 0, and share with an empty canvas
+# A detail is a few of a thousand cells, so with a plain mean the networks learn it last. Drawn thin lines, such as
+# veins and whiskers, are the rarest, and only the scribble shows them.
+DETAIL_WEIGHT, DRAWN_WEIGHT = 6.0, 10.0
+# A scene's frequency: `BARE_SHARE`, plus its drawn details relative to the mean, at most `MOST_SHARE`.
+BARE_SHARE, MOST_SHARE = 0.5, 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    latents: torch.Tensor  # (B, C, h, w)
+    control: torch.Tensor  # (B, 3, H, W) in 0..1
+    tokens: torch.Tensor  # (B, S)
+    has_prompt: torch.Tensor  # (B, 1, 1), 0 where the embeddings are zeros
+    control_scale: torch.Tensor  # (B, 1, 1, 1)
+    time_ids: torch.Tensor  # (B, 6)
+    weights: torch.Tensor  # (B, 1, h, w) of the cells in the loss
+
+
+class Scenes:
+    """All encoded shards, grouped by size, because a batch has one size."""
+
+    def __init__(self, folder: Path, bundle: Bundle, *, only: tuple[int, int] | None = None) -> None:
+        numbers = [
+            n
+            for n in complete_shards(folder)
+            if latents_path(folder, n).exists() and only in (None, LAYOUT[n % len(LAYOUT)][0])
+        ]
+        self.shards = [open_shard(folder, n) for n in numbers]
+        self.portraits = [is_portrait(n) for n in numbers]
+        self.latents = [np.load(latents_path(folder, n)) for n in numbers]
+        self.tokens = [
+            bundle.tokenizer(
+                [text for texts in shard.captions for text in texts],
+                padding="max_length",
+                max_length=TOKENS,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids.view(-1, CAPTIONS_PER_SCENE, TOKENS)
+            for shard in self.shards
+        ]
+        self.nothing = bundle.tokenizer("", padding="max_length", max_length=TOKENS, return_tensors="pt").input_ids[0]
+        self.shares = [drawn_shares(shard) for shard in self.shards]
+        self.pixels = np.array([shard.pictures[..., 0].size for shard in self.shards], float)
+        self.is_large = np.array([shard.pictures[0, ..., 0].size > SMALL for shard in self.shards])
+
+    def batch(self, rng: np.random.Generator, progress: float = 1.0) -> Batch:
+        return self.batch_with_pictures(rng, progress)[0]
+
+    def batch_with_pictures(self, rng: np.random.Generator, progress: float = 1.0) -> tuple[Batch, np.ndarray]:
+        """A batch of one size, and its pictures. The share of large ones grows with the training's `progress`."""
+        number = int(rng.choice(len(self.shards), p=self.shard_shares(progress)))
+        shard, latents, tokens = self.shards[number], self.latents[number], self.tokens[number]
+        height, width = shard.pictures.shape[1:3]
+        count = max(1, PIXELS_PER_BATCH // (height * width))
+        rows = rng.choice(len(latents), count, p=self.shares[number])
+        control = np.stack([shard.scribble(i, int(rng.integers(SCRIBBLES_PER_SCENE))) for i in rows])
+        scale = np.where(rng.random(count) < WEAK_CONTROL, rng.uniform(0.35, 1.25, count), 1.0)
+        scale[rng.random(count) < (PORTRAITS_WITHOUT if self.portraits[number] else WITHOUT_CONTROL)] = 0.0
+        control[rng.random(count) < (PORTRAITS_WITHOUT if self.portraits[number] else 0.0)] = 0
+        ids = torch.stack([tokens[i, int(rng.integers(CAPTIONS_PER_SCENE))] for i in rows])
+        drop = rng.random(count)
+        ids[torch.from_numpy(drop < DROPPED_PROMPTS / 2)] = self.nothing
+        zeroed = (drop >= DROPPED_PROMPTS / 2) & (drop < DROPPED_PROMPTS)
+        batch = Batch(
+            torch.from_numpy(latents[rows]).float(),
+            torch.from_numpy(control).float()[:, None].expand(-1, 3, -1, -1),
+            ids,
+            torch.from_numpy(~zeroed).float()[:, None, None],
+            torch.from_numpy(scale).float()[:, None, None, None],
+            torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
+            torch.from_numpy(cell_weights(shard.details[rows], control))[:, None],
+        )
+        return batch, shard.pictures[rows]
+
+    def shard_shares(self, progress: float) -> np.ndarray:
+        """(shards,) frequencies of the shards."""
+        large = float(np.interp(progress, LARGE_AT, LARGE_SHARE)) if self.is_large.any() else 0.0
+        large = 1.0 if self.is_large.all() else large
+        shares = np.zeros_like(self.pixels)
+        for group, share in ((self.is_large, large), (~self.is_large, 1 - large)):
+            shares[group] = share * self.pixels[group] / self.pixels[group].sum()
+        return shares
+
+
+def drawn_shares(shard: Shard) -> np.ndarray:
+    """(N,) frequencies of the scenes. Scenes with more drawn details are more frequent."""
+    drawn = np.array([cells(shard.scribble(i, 0))[shard.details[i]].sum() for i in range(len(shard.details))])
+    shares = BARE_SHARE + np.minimum(drawn / max(drawn.mean(), 1e-6), MOST_SHARE)
+    return shares / shares.sum()
+
+
+def cell_weights(details: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """(B, h, w) float32: the weight of each cell in the loss, for (B, h, w) details and (B, H, W) strokes."""
+    return (1 + DETAIL_WEIGHT * details + DRAWN_WEIGHT * (details & cells(control))).astype(np.float32)

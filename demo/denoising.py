@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks' prediction, computed as the pipeline does, and the loss that trains them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demo.run import mixed_precision
+
+if TYPE_CHECKING:
+    from demo.batches import Batch
+    from demo.bundle import Bundle
+
+
+def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Weighted mean squared error of the velocity, at random timesteps."""
+    count = len(batch.latents)
+    timesteps = torch.randint(0, len(alphas), (count,), generator=generator)
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    alpha = alphas[timesteps][:, None, None, None]
+    signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
+    noisy = signal * batch.latents + spread * noise
+    velocity = signal * noise - spread * batch.latents
+    with mixed_precision():
+        predicted = predict(bundle, batch, noisy, timesteps)
+    error = (predicted.float() - velocity) ** 2
+    return (error * batch.weights).mean() / batch.weights.mean()
+
+
+def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """The velocity (B, C, h, w), computed as the pipeline does."""
+    first = bundle.text_encoder(batch.tokens, output_hidden_states=True)
+    second = bundle.text_encoder_2(batch.tokens, output_hidden_states=True)
+    prompt = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1) * batch.has_prompt  # (B, S, D)
+    added = {"text_embeds": second.text_embeds * batch.has_prompt[:, 0], "time_ids": batch.time_ids}
+    shared: dict[str, Any] = {
+        "encoder_hidden_states": prompt,
+        "added_cond_kwargs": added,
+        "return_dict": False,
+    }
+    down, middle = bundle.controlnet(noisy, timesteps, controlnet_cond=batch.control, **shared)
+    (velocity,) = bundle.unet(
+        noisy,
+        timesteps,
+        down_block_additional_residuals=[residual * batch.control_scale for residual in down],
+        mid_block_additional_residual=middle * batch.control_scale,
+        **shared,
+    )
+    return velocity
