@@ -136,7 +136,7 @@ async def test_a_setting_turns_the_page_off(triton: FakeTriton) -> None:
 
 async def test_without_docs_there_is_no_link_and_no_redirect_to_them(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton, docs_url=None)) as http:
-        assert '<a id="docs" href="">' in (await http.get("/")).text
+        assert '<a id="docs" href=""' in (await http.get("/")).text
     async with visitor(TritonFrontend(triton=triton, docs_url=None)) as http:
         assert (await http.get("/")).status_code == 404
 

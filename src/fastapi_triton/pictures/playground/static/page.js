@@ -2,6 +2,7 @@
 // Connects the parts of the page, and starts it.
 
 import { DrawingRun } from "./drawing_run.js";
+import { setUpEasel } from "./easel.js";
 import { Gallery } from "./gallery.js";
 import { History } from "./history.js";
 import { inkOf, open } from "./ink.js";
@@ -19,7 +20,7 @@ const on = (id, name, listener) => byId(id).addEventListener(name, listener);
 
 const config = JSON.parse(byId("config").textContent);
 const server = new Server();
-const scribble = new Scribble(byId("scribble"), byId("crosshair"));
+const scribble = new Scribble(byId("scribble"));
 const settings = new Settings({ fold: byId("fold"), host: byId("settings"), summary: byId("in-short"), accepted: config.fields });
 const pane = new PicturePane({
   image: byId("picture"), frame: byId("frame"), caption: byId("caption"), progress: byId("progress"), spoken: byId("spoken"),
@@ -27,6 +28,7 @@ const pane = new PicturePane({
 const messages = { scribble: Message.of("scribble"), prompt: Message.of("prompt"), result: new Message(byId("result-error")) };
 const keyForm = new KeyForm(byId("unlock"), byId("key"), Message.of("key"), () => server.poll());
 const toolbar = new Toolbar({ scribble, message: messages.scribble });
+setUpEasel(scribble, toolbar);
 const gallery = new Gallery(new History());
 const actions = new ResultActions();
 const run = new DrawingRun({
@@ -89,7 +91,7 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
   for (const message of Object.values(messages)) message.clear();
   settings.restore(entry.values);
   byId("prompt").value = entry.prompt;
-  scribble.replace(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
+  await scribble.load(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
   pane.show(entry.picture, entry);
   show(entry);
 });

@@ -1,38 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canvas: strokes by mouse, pen, touch or keyboard; undo and redo. Ink is black on transparent.
+// The drawing: a list of actions with undo and redo, painted on a canvas. Ink is black on transparent.
+
+import { areaAround } from "./fill.js";
+import { PER_POINT, paint, paintEnd } from "./painting.js";
 
 const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
 const MIN_SENT = 512; // pixels of the long side: strokes stay smooth even for smaller pictures
-const KEY_STEP = 16;
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const CLOSEST = 1.5; // units between two points of a stroke
+const LINE_STEP = 8; // units between the points of a straight line
+const KEPT_SHEETS = 12; // drawings that were replaced, which undo still reaches
 
-/** Dispatches `change` when the drawing changes. */
+/**
+ * Dispatches `change` when the drawing changes: at the end of a stroke, not during it.
+ *
+ * Lengths are in units from the middle of the canvas. Its short side is 1024 units, so a square fits into every shape.
+ * Actions are strokes, filled areas and pictures. A `sheet` action replaces all before it by its own actions.
+ */
 export class Scribble extends EventTarget {
-  tool = "brush";
+  tool = "brush"; // or eraser or fill
   width = 20;
   #canvas;
   #ink;
-  #crosshair;
-  #actions = []; // strokes, loaded pictures and clears, in units from the middle of the canvas
+  #actions = [];
   #undone = [];
   #stroke = null;
-  #pointer = null;
-  #pen = { x: 0, y: 0, isDown: false }; // moved by the keyboard
+  #before = null; // a copy of the canvas without the stroke
 
-  constructor(canvas, crosshair) {
+  constructor(canvas) {
     super();
     this.#canvas = canvas;
-    this.#crosshair = crosshair;
     this.#ink = canvas.getContext("2d");
-    canvas.addEventListener("pointerdown", (event) => this.#press(event));
-    canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.#lift(event));
-    canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("blur", () => this.#liftPen());
   }
 
   get size() {
     return [this.#canvas.width, this.#canvas.height];
+  }
+
+  /** Canvas pixels for one unit. */
+  get scale() {
+    return Math.min(...this.size) / LONG_SIDE;
   }
 
   get canUndo() {
@@ -43,17 +49,26 @@ export class Scribble extends EventTarget {
     return this.#undone.length > 0;
   }
 
+  /** The actions that the canvas shows. */
+  get visible() {
+    const last = this.#actions.findLastIndex((action) => action.kind === "sheet");
+    return [...(this.#actions[last]?.actions ?? []), ...this.#actions.slice(last + 1)];
+  }
+
   /** Whether nothing was drawn since the last clear. `hasInk` also notices that everything was erased. */
   get isBlank() {
-    return this.#actions.length === this.#firstVisible() || this.#actions.at(-1).kind === "clear";
+    return this.visible.length === 0;
+  }
+
+  /** Where the last stroke ended: x, y; null if the last action is no stroke. */
+  get lastPoint() {
+    const last = this.visible.at(-1);
+    return last?.kind === "stroke" ? { x: last.points.at(-3), y: last.points.at(-2) } : null;
   }
 
   hasInk() {
     if (this.isBlank) return false;
-    const [width, height] = this.size.map((side) => side / 4); // reads a copy: reading the canvas itself makes it slow
-    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-    copy.drawImage(this.#canvas, 0, 0, width, height);
-    return copy.getImageData(0, 0, width, height).data.some((value) => value > 24); // ink is black: only alpha is not 0
+    return this.#pixels(1 / 4).data.some((value) => value > 24); // ink is black: only alpha is not 0
   }
 
   /** Give the canvas the picture's shape. A drawing on a square stays whole, around the middle. */
@@ -61,14 +76,12 @@ export class Scribble extends EventTarget {
     const scale = LONG_SIDE / Math.max(width, height);
     const size = [Math.round(width * scale), Math.round(height * scale)];
     if (size.join() === this.size.join()) return;
+    this.finish();
     [this.#canvas.width, this.#canvas.height] = size;
     this.#repaint();
   }
 
-  /** Canvas pixels for one unit. The short side is 1024 units, so a square fits into every shape. */
-  get #scale() {
-    return Math.min(...this.size) / LONG_SIDE;
-  }
+  // ---- actions
 
   undo() {
     this.#shift(this.#actions, this.#undone);
@@ -79,13 +92,115 @@ export class Scribble extends EventTarget {
   }
 
   clear() {
-    if (!this.isBlank) this.#add({ kind: "clear" });
+    if (!this.isBlank) this.replace([]);
   }
 
-  /** Replace the drawing with ink: a canvas, black on transparent. */
-  replace(ink) {
-    const [width, height] = [ink.width / this.#scale, ink.height / this.#scale];
-    this.#add({ kind: "picture", ink, width, height });
+  /** Replace the drawing by actions, such as those that were `visible` before. */
+  replace(actions) {
+    this.#add({ kind: "sheet", actions });
+  }
+
+  /** Replace the drawing by ink: a canvas, black on transparent. */
+  async load(ink) {
+    const png = await ink.convertToBlob({ type: "image/png" }); // for `stored`
+    this.replace([{ kind: "picture", ink, png, width: ink.width / this.scale, height: ink.height / this.scale }]);
+  }
+
+  /** Fill the area around a point, or erase it. Returns whether there was one. */
+  fill({ x, y }) {
+    const pixels = this.#pixels(1);
+    const [column, row] = this.#onCanvas(x, y);
+    const contours = areaAround(pixels, column, row);
+    if (!contours) return false;
+    const [left, top] = this.size.map((side) => side / 2);
+    const inUnits = (value, index) => (value - (index % 2 ? top : left)) / this.scale;
+    this.#add({ kind: "fill", contours: contours.map((contour) => Float32Array.from(contour, inUnits)) });
+    return true;
+  }
+
+  // ---- one stroke
+
+  get isDrawing() {
+    return this.#stroke !== null;
+  }
+
+  begin(tool, { x, y, width }) {
+    this.finish();
+    this.#before = new OffscreenCanvas(...this.size);
+    this.#before.getContext("2d").drawImage(this.#canvas, 0, 0);
+    this.#stroke = { kind: "stroke", tool, points: [x, y, width] };
+    this.#centred(() => paint(this.#ink, this.#stroke));
+  }
+
+  extend({ x, y, width }) {
+    if (!this.#stroke) return; // it was cancelled
+    const { points } = this.#stroke;
+    if (Math.hypot(x - points.at(-3), y - points.at(-2)) < CLOSEST) return;
+    points.push(x, y, width);
+    this.#centred(() => paintEnd(this.#ink, this.#stroke));
+  }
+
+  /** The number of points of the stroke. */
+  get numPoints() {
+    return this.#stroke.points.length / PER_POINT;
+  }
+
+  /** The point of the stroke with this index. */
+  pointAt(index) {
+    const [x, y, width] = this.#stroke.points.slice(index * PER_POINT, (index + 1) * PER_POINT);
+    return { x, y, width };
+  }
+
+  /** Replace the points after this index by a straight line. */
+  straighten(index, { x, y, width }) {
+    const { points } = this.#stroke;
+    const from = this.pointAt(index);
+    points.length = (index + 1) * PER_POINT;
+    const numSteps = Math.max(1, Math.round(Math.hypot(x - from.x, y - from.y) / LINE_STEP));
+    for (let step = 1; step <= numSteps; step++) {
+      const part = step / numSteps;
+      points.push(from.x + part * (x - from.x), from.y + part * (y - from.y), from.width + part * (width - from.width));
+    }
+    this.#restoreBefore();
+    this.#centred(() => paint(this.#ink, this.#stroke));
+  }
+
+  finish() {
+    if (!this.#stroke) return;
+    const stroke = { ...this.#stroke, points: Float32Array.from(this.#stroke.points) };
+    this.cancel();
+    this.#centred(() => paint(this.#ink, stroke));
+    this.#add(stroke, true);
+  }
+
+  /** Take the stroke back. */
+  cancel() {
+    if (!this.#stroke) return;
+    this.#restoreBefore();
+    this.#stroke = this.#before = null;
+  }
+
+  // ---- storage and the model
+
+  /** What a browser can store: the drawing with undo and redo. */
+  stored() {
+    return { actions: this.#actions.map(storable), undone: this.#undone.map(storable) };
+  }
+
+  /** The visible actions, as a browser can store them. */
+  storedVisible() {
+    return this.visible.map(storable);
+  }
+
+  /** Show a stored drawing, with its undo and redo. */
+  async restore({ actions, undone }) {
+    [this.#actions, this.#undone] = [await readable(actions), await readable(undone)];
+    this.#repaint();
+  }
+
+  /** Replace the drawing by stored actions. */
+  async replaceStored(actions) {
+    this.replace(await readable(actions));
   }
 
   /** A PNG for the model, black on white, no larger than a picture with sides of this many pixels needs. */
@@ -101,10 +216,16 @@ export class Scribble extends EventTarget {
     return sheet.convertToBlob({ type: "image/png" });
   }
 
-  #add(action) {
+  // ---- paint
+
+  #add(action, isPainted = false) {
+    this.cancel();
     this.#actions.push(action);
+    const sheets = this.#actions.flatMap(({ kind }, index) => (kind === "sheet" ? [index] : []));
+    if (sheets.length > KEPT_SHEETS) this.#actions.splice(0, sheets.at(-KEPT_SHEETS));
     this.#undone = [];
-    this.#repaint();
+    if (isPainted) this.dispatchEvent(new Event("change"));
+    else this.#repaint();
   }
 
   #shift(from, to) {
@@ -113,145 +234,51 @@ export class Scribble extends EventTarget {
     this.#repaint();
   }
 
-  // ---- pointers
-
-  #press(event) {
-    const isEraserEnd = event.button === 5;
-    if (this.#pointer !== null || (event.button !== 0 && !isEraserEnd)) return;
-    this.#liftPen();
-    this.#pointer = event.pointerId;
-    this.#canvas.setPointerCapture(event.pointerId);
-    this.#begin(isEraserEnd ? "eraser" : this.tool, this.#point(event));
-  }
-
-  #move(event) {
-    if (event.pointerId !== this.#pointer) return;
-    const between = event.getCoalescedEvents?.() ?? [];
-    for (const each of between.length ? between : [event]) this.#extend(this.#point(each));
-  }
-
-  #lift(event) {
-    if (event.pointerId !== this.#pointer) return;
-    this.#pointer = null;
-    this.#finish();
-  }
-
-  #point(event) {
-    const box = this.#canvas.getBoundingClientRect();
-    const [width, height] = this.size;
-    return {
-      x: (((event.clientX - box.left) / box.width - 0.5) * width) / this.#scale,
-      y: (((event.clientY - box.top) / box.height - 0.5) * height) / this.#scale,
-      width: event.pointerType === "pen" && event.pressure ? this.width * (0.35 + 1.1 * event.pressure) : this.width,
-    };
-  }
-
-  // ---- the keyboard
-
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const arrow = ARROWS[event.key];
-    if (arrow) {
-      const step = event.shiftKey ? KEY_STEP / 4 : KEY_STEP;
-      const [right, bottom] = this.size.map((side) => side / 2 / this.#scale);
-      this.#pen.x = Math.min(right, Math.max(-right, this.#pen.x + arrow[0] * step));
-      this.#pen.y = Math.min(bottom, Math.max(-bottom, this.#pen.y + arrow[1] * step));
-      if (this.#pen.isDown) this.#extend({ x: this.#pen.x, y: this.#pen.y, width: this.width });
-    } else if (event.key === " ") {
-      if (this.#pen.isDown) this.#finish();
-      else this.#begin(this.tool, { x: this.#pen.x, y: this.#pen.y, width: this.width });
-      this.#pen.isDown = !this.#pen.isDown;
-    } else return;
-    event.preventDefault();
-    this.#showPen(true);
-  }
-
-  #liftPen() {
-    if (this.#pen.isDown) this.#finish();
-    this.#pen.isDown = false;
-    this.#showPen(false);
-  }
-
-  #showPen(isShown) {
-    const [width, height] = this.size.map((side) => side / this.#scale);
-    this.#crosshair.hidden = !isShown;
-    this.#crosshair.classList.toggle("down", this.#pen.isDown);
-    this.#crosshair.style.left = `${(this.#pen.x / width + 0.5) * 100}%`;
-    this.#crosshair.style.top = `${(this.#pen.y / height + 0.5) * 100}%`;
-  }
-
-  // ---- strokes
-
-  #begin(tool, point) {
-    this.#stroke = { kind: "stroke", tool, points: [point] };
-    this.#paintDot(this.#stroke);
-  }
-
-  #extend(point) {
-    const { points } = this.#stroke;
-    const last = points.at(-1);
-    if (Math.hypot(point.x - last.x, point.y - last.y) < 1.5) return;
-    points.push(point);
-    this.#paintSegment(this.#stroke, points.length - 1);
-  }
-
-  #finish() {
-    this.#add(this.#stroke);
-    this.#stroke = null;
-    this.dispatchEvent(new Event("change"));
-  }
-
-  // ---- paint
-
-  #firstVisible() {
-    const last = this.#actions.findLastIndex((action) => action.kind !== "stroke");
-    return last < 0 ? 0 : last;
-  }
-
   #repaint() {
     this.#ink.clearRect(0, 0, ...this.size);
-    for (const action of this.#actions.slice(this.#firstVisible())) {
-      if (action.kind === "picture") {
-        const { ink, width, height } = action;
-        this.#centred("brush", () => this.#ink.drawImage(ink, -width / 2, -height / 2, width, height));
-      } else if (action.kind === "stroke") this.#paintStroke(action);
-    }
+    this.#centred(() => {
+      for (const action of this.visible) paint(this.#ink, action);
+    });
     this.dispatchEvent(new Event("change"));
   }
 
-  #centred(tool, paint) {
+  #restoreBefore() {
+    this.#ink.globalCompositeOperation = "copy";
+    this.#ink.drawImage(this.#before, 0, 0);
+  }
+
+  #centred(run) {
     this.#ink.save();
     this.#ink.translate(this.size[0] / 2, this.size[1] / 2);
-    this.#ink.scale(this.#scale, this.#scale);
-    this.#ink.globalCompositeOperation = tool === "eraser" ? "destination-out" : "source-over";
-    this.#ink.lineCap = this.#ink.lineJoin = "round";
-    paint();
+    this.#ink.scale(this.scale, this.scale);
+    run();
     this.#ink.restore();
   }
 
-  #paintStroke(stroke) {
-    this.#paintDot(stroke);
-    for (let index = 1; index < stroke.points.length; index++) this.#paintSegment(stroke, index);
+  #onCanvas(x, y) {
+    const [width, height] = this.size;
+    const within = (value, side) => Math.min(side - 1, Math.max(0, Math.floor(value * this.scale + side / 2)));
+    return [within(x, width), within(y, height)];
   }
 
-  #paintDot({ tool, points: [point] }) {
-    this.#centred(tool, () => {
-      this.#ink.beginPath();
-      this.#ink.arc(point.x, point.y, point.width / 2, 0, 2 * Math.PI);
-      this.#ink.fill();
-    });
+  /** The pixels of a copy: reading the canvas itself makes it slow. */
+  #pixels(part) {
+    const [width, height] = this.size.map((side) => Math.round(side * part));
+    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(this.#canvas, 0, 0, width, height);
+    return copy.getImageData(0, 0, width, height);
   }
+}
 
-  /** A curve between the midpoints of two segments, and a line to the newest point, so that ink follows the pen at once. */
-  #paintSegment({ tool, points }, index) {
-    const [before, from, to] = [points[Math.max(0, index - 2)], points[index - 1], points[index]];
-    this.#centred(tool, () => {
-      this.#ink.lineWidth = (from.width + to.width) / 2;
-      this.#ink.beginPath();
-      this.#ink.moveTo((before.x + from.x) / 2, (before.y + from.y) / 2);
-      this.#ink.quadraticCurveTo(from.x, from.y, (from.x + to.x) / 2, (from.y + to.y) / 2);
-      if (index === points.length - 1) this.#ink.lineTo(to.x, to.y);
-      this.#ink.stroke();
-    });
-  }
+function storable(action) {
+  const { ink, ...rest } = action;
+  return rest.kind === "sheet" ? { ...rest, actions: rest.actions.map(storable) } : rest;
+}
+
+async function readable(actions) {
+  const read = async (action) => {
+    if (action.kind === "sheet") return { ...action, actions: await readable(action.actions) };
+    return action.kind === "picture" ? { ...action, ink: await createImageBitmap(action.png) } : action;
+  };
+  return Promise.all(actions.map(read));
 }

@@ -4,24 +4,31 @@
 import { NotAPicture, inkOf, open } from "./ink.js";
 
 const WIDTH_STEP = 4;
+const TOOL_KEYS = { b: "brush", e: "eraser", f: "fill" };
 
 const byId = (id) => document.getElementById(id);
 const on = (id, name, listener) => byId(id).addEventListener(name, listener);
 
-export class Toolbar {
+/** Dispatches `brush` when the tool or its width changes. */
+export class Toolbar extends EventTarget {
   #scribble;
   #message;
 
   /** `message`: the one beside the canvas. */
   constructor({ scribble, message }) {
+    super();
     this.#scribble = scribble;
     this.#message = message;
     on("brush", "click", () => this.#choose("brush"));
     on("eraser", "click", () => this.#choose("eraser"));
-    on("width", "input", () => this.#changeWidth(0));
+    on("fill", "click", () => this.#choose("fill"));
+    on("width", "input", () => this.#setWidth(Number(byId("width").value)));
     on("undo", "click", () => scribble.undo());
     on("redo", "click", () => scribble.redo());
-    on("clear", "click", () => scribble.clear());
+    on("clear", "click", () => {
+      scribble.clear();
+      this.#choose("brush"); // there is nothing to erase
+    });
     on("load", "click", () => byId("file").click());
     on("file", "change", ({ target }) => {
       if (target.files[0]) this.load(target.files[0]);
@@ -42,7 +49,7 @@ export class Toolbar {
     this.#message.clear();
     try {
       const { ink, isTraced } = inkOf(await open(file), this.#scribble.size, how);
-      this.#scribble.replace(ink);
+      await this.#scribble.load(ink);
       if (isTraced && !how) this.#message.note("This is not a line drawing, so the page traced its outlines. Press Undo to remove them.");
     } catch (error) {
       if (!(error instanceof NotAPicture)) throw error;
@@ -52,12 +59,24 @@ export class Toolbar {
 
   #choose(tool) {
     this.#scribble.tool = tool;
-    for (const each of ["brush", "eraser"]) byId(each).ariaPressed = String(each === tool);
+    for (const each of Object.values(TOOL_KEYS)) byId(each).ariaPressed = String(each === tool);
+    this.#send("brush");
   }
 
-  #changeWidth(by) {
-    byId("width").value = Number(byId("width").value) + by;
-    this.#scribble.width = Number(byId("width").value);
+  /** Make the brush wider by this factor. */
+  scaleWidth(factor) {
+    this.#setWidth(this.#scribble.width * factor);
+  }
+
+  #setWidth(width) {
+    const { min, max } = byId("width");
+    this.#scribble.width = Math.min(max, Math.max(min, width));
+    byId("width").value = Math.round(this.#scribble.width);
+    this.#send("brush");
+  }
+
+  #send(name) {
+    this.dispatchEvent(new Event(name));
   }
 
   #update() {
@@ -77,10 +96,10 @@ export class Toolbar {
     if (withCtrl && !isTyping && key === "z") event.shiftKey ? this.#scribble.redo() : this.#scribble.undo();
     else if (withCtrl && !isTyping && key === "y") this.#scribble.redo();
     // Single letters only while the canvas has the focus: elsewhere they are typed text, or a screen reader's shortcuts.
-    else if (event.target === byId("scribble") && !withCtrl && { b: 1, e: 1, "[": 1, "]": 1 }[key]) {
-      if (key === "b" || key === "e") this.#choose(key === "b" ? "brush" : "eraser");
-      else this.#changeWidth(key === "[" ? -WIDTH_STEP : WIDTH_STEP);
-    } else return;
+    else if (event.target !== byId("scribble") || withCtrl) return;
+    else if (TOOL_KEYS[key]) this.#choose(TOOL_KEYS[key]);
+    else if (key === "[" || key === "]") this.#setWidth(this.#scribble.width + (key === "[" ? -WIDTH_STEP : WIDTH_STEP));
+    else return;
     event.preventDefault();
   }
 

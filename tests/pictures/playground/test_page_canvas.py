@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The canvas of the page: the brush's ring, straight lines, the bucket, zoom, and touch with two fingers."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from player import Player
+from playwright.sync_api import FloatRect, expect
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+# Whether each point of the canvas, given as parts of its width and height, has ink.
+HAS_INK = """points => {
+  const canvas = document.getElementById("scribble");
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+  copy.drawImage(canvas, 0, 0);
+  return points.map(([x, y]) => copy.getImageData(x * canvas.width, y * canvas.height, 1, 1).data[3] > 128);
+}"""
+
+
+def box_of(player: Player, selector: str = "#scribble") -> FloatRect:
+    box = player.page.locator(selector).bounding_box()
+    assert box is not None
+    return box
+
+
+def has_ink(player: Player, *points: tuple[float, float]) -> list[bool]:
+    found: list[bool] = player.page.evaluate(HAS_INK, points)
+    return found
+
+
+def test_a_ring_shows_the_size_of_the_brush_which_the_wheel_changes(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    canvas = box_of(player)
+    page.mouse.move(canvas["x"] + 100, canvas["y"] + 100)
+    ring = box_of(player, "#ring")
+    assert ring["x"] + ring["width"] / 2 == pytest.approx(canvas["x"] + 100, abs=1)
+    assert ring["width"] == pytest.approx(20 / 1024 * canvas["width"], abs=1)
+    page.mouse.wheel(0, -300)
+    expect(page.locator("#width")).not_to_have_value("20")
+    width = int(page.input_value("#width"))
+    assert width > 25
+    assert box_of(player, "#ring")["width"] == pytest.approx(width / 1024 * canvas["width"], abs=1)
+    page.mouse.move(canvas["x"] + 100, canvas["y"] - 20)
+    expect(page.locator("#ring")).to_be_hidden()
+
+
+def test_ctrl_and_the_wheel_zoom_and_what_is_drawn_stays_below_the_pointer(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    before = box_of(player)
+    page.mouse.move(before["x"] + 0.75 * before["width"], before["y"] + 0.75 * before["height"])
+    page.keyboard.down("Control")
+    for _ in range(3):
+        page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    expect(page.locator("#zoom")).to_have_text("212%")
+    page.mouse.down()
+    page.mouse.up()
+    assert has_ink(player, (0.75, 0.75), (0.25, 0.25)) == [True, False]
+    zoomed = box_of(player)
+    page.mouse.down(button="middle")
+    page.mouse.move(before["x"] + 0.75 * before["width"] + 50, before["y"] + 0.75 * before["height"])
+    page.mouse.up(button="middle")
+    assert box_of(player)["x"] == pytest.approx(zoomed["x"] + 50, abs=1)
+    page.keyboard.down("Space")
+    page.mouse.down()
+    page.mouse.move(before["x"] + 0.75 * before["width"], before["y"] + 0.75 * before["height"])
+    page.mouse.up()
+    page.keyboard.up("Space")
+    assert box_of(player)["x"] == pytest.approx(zoomed["x"], abs=1)
+    assert has_ink(player, (0.74, 0.75)) == [False]  # neither the mouse nor the keyboard's pen has drawn
+    page.click("#zoom")
+    assert box_of(player) == pytest.approx(before)
+    expect(page.locator("#zoom")).to_be_hidden()
+
+
+def test_shift_draws_straight_lines(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    player.stroke(((0.2, 0.2), (0.2, 0.3)))
+    page.keyboard.down("Shift")
+    player.stroke(((0.8, 0.3),))  # a click: from the last point to here
+    player.stroke(((0.2, 0.6), (0.5, 0.9), (0.8, 0.63)))  # snapped to a level line, whatever was on the way
+    page.keyboard.up("Shift")
+    assert has_ink(player, (0.5, 0.3), (0.5, 0.6), (0.79, 0.6), (0.5, 0.9), (0.8, 0.63)) == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
+    page.click("#undo")
+    page.click("#undo")
+    assert has_ink(player, (0.2, 0.25), (0.5, 0.3), (0.5, 0.6)) == [True, False, False]
+
+
+def test_the_bucket_fills_an_area_and_the_fill_stays_when_the_size_changes(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    outline = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.225)]  # with a gap of a few pixels
+    page.keyboard.down("Shift")
+    for start, end in pairwise(outline):
+        player.stroke((start, end))
+    page.keyboard.up("Shift")
+    page.click("#fill")
+    player.stroke(((0.5, 0.5),))
+    assert has_ink(player, (0.25, 0.25), (0.7, 0.7), (0.1, 0.5), (0.5, 0.9)) == [True, True, False, False]
+    filled = player.ink
+    player.set("size", "192x128")  # half as wide again: the square is in the middle
+    assert has_ink(player, (0.5, 0.5), (0.35, 0.7), (0.1, 0.5), (0.5, 0.9)) == [True, True, False, False]
+    player.set("size", "128x128")
+    assert player.ink == filled
+    page.click("#undo")
+    assert has_ink(player, (0.5, 0.5), (0.5, 0.2)) == [False, True]
+    page.click("#eraser")
+    page.click("#clear")
+    expect(page.locator("#brush")).to_have_attribute("aria-pressed", "true")
+
+
+def test_two_fingers_move_and_zoom_the_view_and_draw_nothing(visit: Visit) -> None:
+    player = visit(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 844})
+    devtools = player.page.context.new_cdp_session(player.page)
+    before = box_of(player)
+
+    def touch(kind: str, *fingers: tuple[float, float]) -> None:
+        points = [{"x": before["x"] + x, "y": before["y"] + y, "id": index} for index, (x, y) in enumerate(fingers)]
+        devtools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", (150, 150))
+    touch("touchMove", (152, 152))
+    touch("touchStart", (152, 152), (200, 200))
+    touch("touchMove", (100, 100), (250, 250))
+    touch("touchEnd", (100, 100))
+    touch("touchMove", (120, 120))
+    touch("touchEnd")
+    assert player.ink == 0
+    assert box_of(player)["width"] > 2 * before["width"]
+    expect(player.page.locator("#zoom")).to_be_visible()
+
+    touch("touchStart", (50, 50))
+    for x in range(60, 300, 20):
+        touch("touchMove", (x, 50))
+    drawn = player.ink
+    assert drawn > 0
+    player.page.wait_for_timeout(260)  # the stroke is no longer young
+    touch("touchStart", (290, 50), (200, 200))  # a palm beside a stroke changes nothing
+    touch("touchMove", (300, 60), (250, 250))
+    touch("touchEnd")
+    assert player.ink >= drawn
+    player.page.tap("#undo")
+    assert player.ink == 0
