@@ -260,6 +260,13 @@ def plain(colour: Colour, size: Size) -> Background:
     return Background("plain", (colour,), vertical(size, (0, light), (1, dark)))
 
 
+def open_sky(colour: Colour, size: Size) -> Background:
+    """One colour that fades towards the horizon."""
+    return Background(
+        "open sky", (colour,), vertical(size, (0, colour.rgb), (0.7, mix(colour.rgb, (255, 255, 255), 0.4)))
+    )
+
+
 def ground(size: Size, rng: Rng, *, unlike: Colour) -> Background:
     """A sky of one colour over a ground of another."""
     above = draw_contrasting(rng, unlike, among=("blue", "cyan", "orange", "pink", "gray", "purple", "white", "yellow"))

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from demo import backgrounds
+from demo.arrangement import Slot, place
 from demo.captions import Subject
+from demo.free import free_drawing, lone_strokes
 from demo.geometry import Part, blob, ellipse
 from demo.kind import KINDS
 from demo.palette import BASE, SHADED, Colour, colour, draw_colour, draw_contrasting
 from demo.pen import Pen
-from demo.scenes import Placed, Scene, compose, free_drawing, lone_strokes, place
+from demo.scenes import Placed, Scene, compose
 
 Rng = np.random.Generator
 Size = tuple[int, int]
@@ -34,7 +36,7 @@ SOLID = (
     "arrow",
     "cat",
     "bear",
-    "face",
+    "smiley",
     "diamond",
     "drop",
     "lightning",
@@ -51,7 +53,7 @@ DETAILED = (
     "house",
     "car",
     "fish",
-    "face",
+    "smiley",
     "leaf",
     "clock",
     "owl",
@@ -94,7 +96,7 @@ def stage(
     turn: float = 8.0,
 ) -> Scene:
     tone = tone or draw_colour(rng, shaded=0.2)
-    parts, unit = place(drawing, size, rng, half=None, turn=turn)
+    parts, unit = place(drawing, size, rng, slot=None, turn=turn)
     background = (
         backgrounds.scene(scenery, size, rng)
         if scenery
@@ -256,7 +258,9 @@ def pair_cases(count: int) -> list[Case]:
         second = colour(second.name)
         objects = []
         for half, (noun, tone) in enumerate(zip(nouns, (first, second), strict=True)):
-            parts, unit = place(KINDS[str(noun)].draw(rng), (128, 128), rng, half=half, turn=5)
+            parts, unit = place(
+                KINDS[str(noun)].draw(rng), (128, 128), rng, slot=Slot(0.26 + 0.48 * half, 0.5, 0.22), turn=5
+            )
             objects.append(Placed(Subject(str(noun), tone, True), parts, unit))
         background = backgrounds.plain(colour("white"), (128, 128))
         scene = compose(tuple(objects), background, (128, 128), says_background=True)

@@ -37,7 +37,7 @@ def draw_example(name: str, seed: int) -> Image.Image:
     parts = [
         replace(part, points=bend(part.points, waves, 0.03) * unit + DRAWN_AT / 2) for part in KINDS[name].draw(rng)
     ]
-    strokes = scribble(parts, Pen(2.2, 0.25), (DRAWN_AT, DRAWN_AT), rng)
+    strokes = scribble([parts], Pen(2.2, 0.25), (DRAWN_AT, DRAWN_AT), rng)
     return Image.fromarray(255 - strokes).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +28,12 @@ class Part:
     has_ink: bool = True
     is_drawn: bool = True  # whether it may appear in the scribble
     width: float = 0.0  # width of an open line that is painted as a tube; 0: an ink line
+    said: str = ""  # what captions say of it after "with", such as "green eyes"; parts of one thing say the same
+
+
+def flipped(part: Part, side: int) -> Part:
+    """The part, or its mirror image for a side of -1."""
+    return replace(part, points=part.points * [side, 1])
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float | None = None, *, turn: float = 0.0) -> Points:

@@ -21,10 +21,7 @@ class Kind:
     home: tuple[str, ...]  # its usual scenes
     weight: float
     turn: float  # largest rotation in degrees
-
-    @property
-    def name(self) -> str:
-        return self.nouns[0]
+    family: str  # the module that draws it, such as "animals"
 
 
 KINDS: dict[str, Kind] = {}
@@ -36,11 +33,12 @@ def kind(
     home: tuple[str, ...] = (),
     weight: float = 1.0,
     turn: float = 12.0,
+    name: str = "",
 ) -> Callable[[Draw], Draw]:
-    """Register the decorated function as the drawing of these nouns."""
+    """Register the decorated function as the drawing of these nouns, under `name` or the first noun."""
 
     def register(draw: Draw) -> Draw:
-        KINDS[nouns[0]] = Kind(nouns, draw, colours, home, weight, turn)
+        KINDS[name or nouns[0]] = Kind(nouns, draw, colours, home, weight, turn, draw.__module__.rpartition(".")[2])
         return draw
 
     return register

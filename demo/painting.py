@@ -17,16 +17,30 @@ if TYPE_CHECKING:
     from demo.geometry import Part, Points
 
 OVERSAMPLING = 3
+JOINT = 0.8  # oversampled pixels of a gap that a joint may have
+COARSE = 3.5  # pixels of the smallest blur, which is computed at a lower resolution
+MARGIN = 0.4  # of a unit around an object, for its shadow
 INK_WIDTH = 1.7 / 128  # relative to the shorter side
 LINE_WIDTH = 2.8 / 128
 
 
+THINNEST = 2.6 / 128  # a tube's width; thinner ones are lost in the latents
+
+
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """An object before it is put on a background."""
+    """An object before it is put on a background: the window of the picture that it touches."""
 
-    colour: np.ndarray  # (H, W, 3) in 0..1
-    alpha: np.ndarray  # (H, W) in 0..1
+    left: int
+    top: int
+    colour: np.ndarray  # (h, w, 3) in 0..1
+    alpha: np.ndarray  # (h, w) in 0..1
+    details: np.ndarray  # (h, w) bool, where eyes, windows, limbs, spokes and similar small parts are visible
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        height, width = self.alpha.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
 def ink_of(rgb: RGB) -> RGB:
@@ -47,44 +61,56 @@ def resolve(fill: str | RGB | None, body: RGB) -> RGB:
 
 
 def stroke(draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | int, *, closed: bool = False) -> None:
-    """A line with round joints and ends, which Pillow's own lines do not have."""
-    path = [tuple(p) for p in points]
-    if closed:
-        path.append(path[0])
+    """A line with round joints and ends, which Pillow's own lines do not have, or have slowly."""
+    path = np.concatenate([points, points[:1]]) if closed else points
     whole = max(1, round(width))
-    draw.line(path, fill=fill, width=whole, joint="curve")
+    draw.line(path.ravel().tolist(), fill=fill, width=whole)
     if whole > 2:
         r = whole / 2
-        for x, y in (path[0], path[-1]):
+        for x, y in path[sharp(path, r)].tolist():
             draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+
+
+def sharp(path: Points, radius: float) -> np.ndarray:
+    """(N,) bool: the ends, and the joints where a line this thick would show a gap."""
+    steps = np.diff(path, axis=0)
+    angles = np.arctan2(steps[:, 1], steps[:, 0])
+    turns = np.abs((np.diff(angles) + np.pi) % (2 * np.pi) - np.pi)
+    return np.concatenate([[True], turns * radius > JOINT, [True]])
 
 
 def paint(parts: Sequence[Part], body: RGB, size: tuple[int, int], *, unit: float, light: float) -> Painted:
     """Paint `parts`, given in pixels. `unit` is the pixels per unit of the kind's drawing, `light` an angle."""
-    width, height = size
     s, short = OVERSAMPLING, min(size)
+    left, top, width, height = window_of(parts, size, margin=MARGIN * unit + 0.08 * short)
     colour = Image.new("RGB", (width * s, height * s), mix(body, (0, 0, 0), 0.35))
-    mask = Image.new("L", colour.size, 0)
-    pen, cut = ImageDraw.Draw(colour), ImageDraw.Draw(mask)
+    mask, details = Image.new("L", colour.size, 0), Image.new("L", colour.size, 0)
+    pen, cut, mark = (ImageDraw.Draw(image) for image in (colour, mask, details))
     ink_width, line_width = INK_WIDTH * short * s, LINE_WIDTH * short * s
     for part in parts:
-        points = part.points * s
+        points = (part.points - [left, top]) * s
         rgb = resolve(part.fill, body) if part.fill != "hole" else body
         outline = [tuple(p) for p in points]
+        shown = 255 if part.is_detail or not part.closed else 0
         if not part.closed:
             if part.width:
-                tube = max(part.width * unit, 4.5 * short / 128) * s
-                stroke(pen, points, tube + ink_width, ink_of(rgb))
-                stroke(pen, points, tube - ink_width, rgb)
-                stroke(cut, points, tube + ink_width, 255)
+                tube = max(part.width * unit, THINNEST * short) * s
+                ink = min(ink_width, 0.4 * tube)
+                stroke(pen, points, tube + ink, ink_of(rgb))
+                stroke(pen, points, tube - ink, rgb)
+                stroke(cut, points, tube + ink, 255)
+                stroke(mark, points, tube + ink, shown)
             else:
-                stroke(pen, points, line_width, ink_of(body))
+                stroke(pen, points, line_width, ink_of(rgb))
+                stroke(mark, points, line_width, shown)
             continue
         if part.fill == "hole":
             cut.polygon(outline, fill=0)
             stroke(pen, points, 2 * ink_width, ink_of(rgb), closed=True)
+            stroke(mark, points, 2 * ink_width, shown, closed=True)
             continue
         pen.polygon(outline, fill=rgb)
+        mark.polygon(outline, fill=shown)
         if part.has_ink:
             stroke(pen, points, ink_width, ink_of(rgb), closed=True)
         if not part.is_detail:
@@ -92,17 +118,42 @@ def paint(parts: Sequence[Part], body: RGB, size: tuple[int, int], *, unit: floa
             stroke(cut, points, ink_width, 255, closed=True)
     alpha = np.asarray(mask.reduce(s), dtype=np.float32) / 255
     flat = np.asarray(colour.reduce(s), dtype=np.float32) / 255
-    return Painted(shade(flat, alpha, unit=unit, light=light), alpha)
+    seen = (np.asarray(details.reduce(s)) > 127) & (alpha > 0.5)
+    return Painted(left, top, shade(flat, alpha, unit=unit, light=light), alpha, seen)
+
+
+def window_of(parts: Sequence[Part], size: tuple[int, int], *, margin: float) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the part of the picture that the object and its shadow touch."""
+    points = np.concatenate([part.points for part in parts])
+    low = np.clip(np.floor(points.min(0) - margin), 0, np.array(size) - 1).astype(int)
+    high = np.clip(np.ceil(points.max(0) + margin), low + 1, size).astype(int)
+    return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
 
 
 def shade(flat: np.ndarray, alpha: np.ndarray, *, unit: float, light: float) -> np.ndarray:
     """Shade the flat colours: the blurred mask is a height field lit from `light`."""
-    height = 0.6 * blur(alpha, unit * 0.14) + 0.4 * blur(alpha, unit * 0.4)
+    coarse, factor = reduced(alpha, unit * 0.14)
+    height = 0.6 * blur(coarse, unit * 0.14 / factor) + 0.4 * blur(coarse, unit * 0.4 / factor)
     slope_y, slope_x = np.gradient(height)
-    lit = -(np.cos(light) * slope_x + np.sin(light) * slope_y) * unit
+    lit = enlarged(-(np.cos(light) * slope_x + np.sin(light) * slope_y) * (unit / factor), alpha.shape, factor)
     shaded = flat * np.clip(1.0 + 0.42 * lit, 0.62, 1.16)[..., None]
-    gloss = np.clip(lit - 0.34, 0, 0.4)[..., None]
-    return np.clip(shaded + 0.55 * gloss, 0, 1)
+    shaded += 0.55 * np.clip(lit - 0.34, 0, 0.4)[..., None]
+    return np.minimum(shaded, 1, out=shaded)
+
+
+def reduced(values: np.ndarray, radius: float) -> tuple[np.ndarray, int]:
+    """The values at the lowest resolution at which a blur of this radius looks the same, and its factor."""
+    factor = max(1, int(radius / COARSE))
+    return np.asarray(Image.fromarray(values).reduce(factor)), factor
+
+
+def enlarged(values: np.ndarray, shape: tuple[int, ...], factor: int) -> np.ndarray:
+    if factor == 1:
+        return values
+    height, width = shape
+    image = Image.fromarray(values.astype(np.float32))
+    box = (0, 0, width / factor, height / factor)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
 def blur(values: np.ndarray, radius: float) -> np.ndarray:
@@ -117,21 +168,22 @@ def _box_blur(values: np.ndarray, half: int, axis: int) -> np.ndarray:
     pad = [(0, 0), (0, 0)]
     pad[axis] = (half + 1, half)
     total = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis)
-    size = values.shape[axis]
     window = 2 * half + 1
-    late = np.take(total, range(window, window + size), axis=axis)
-    early = np.take(total, range(size), axis=axis)
-    return (late - early) / window
+    if axis == 0:
+        return (total[window:] - total[:-window]) / window
+    return (total[:, window:] - total[:, :-window]) / window
 
 
-def put_on(background: np.ndarray, painted: Painted, *, unit: float, light: float) -> np.ndarray:
-    """The object over the background, with a soft shadow away from the light."""
+def put_on(picture: np.ndarray, painted: Painted, *, unit: float, light: float) -> None:
+    """Lay the object over the picture, with a soft shadow away from the light."""
     reach = max(1, round(unit * 0.12))
-    shadow = blur(painted.alpha, unit * 0.1)
+    coarse, factor = reduced(painted.alpha, unit * 0.1)
+    shadow = enlarged(blur(coarse, unit * 0.1 / factor), painted.alpha.shape, factor)
     down, across = round(np.sin(light) * -reach), round(np.cos(light) * -reach)
     height, width = shadow.shape
     padded = np.pad(shadow, reach)  # pixels shifted in from outside the picture are not shadow
     shadow = padded[reach - down : reach - down + height, reach - across : reach - across + width]
-    ground = background * (1 - 0.26 * shadow[..., None])
+    ground = picture[painted.window]
     alpha = painted.alpha[..., None]
-    return ground * (1 - alpha) + painted.colour * alpha
+    ground *= (1 - 0.26 * shadow[..., None]) * (1 - alpha)
+    ground += painted.colour * alpha

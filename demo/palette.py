@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RGB = tuple[int, int, int]
 
@@ -65,6 +69,17 @@ MATERIALS: dict[str, RGB] = {
     "choco": (84, 48, 30),
 }
 
+# Colours of parts of people, with the words of captions. The first is the usual one.
+SKINS: dict[str, RGB] = {"light": (246, 202, 160), "brown": (166, 106, 66), "dark": (98, 62, 42)}
+HAIRS: dict[str, RGB] = {
+    "brown": (112, 64, 32),
+    "black": (40, 36, 40),
+    "blonde": (246, 208, 96),
+    "red": (208, 72, 26),
+    "gray": (168, 170, 176),
+}
+EYES: dict[str, RGB] = {"brown": (124, 72, 36), "blue": (48, 110, 226), "green": (44, 164, 66), "gray": (130, 136, 146)}
+
 
 @dataclass(frozen=True, slots=True)
 class Colour:
@@ -81,6 +96,10 @@ class Colour:
         if self.shade == "dark":
             return f"{rng.choice(DARK_WORDS)} {word}"
         return word
+
+
+def draw_name(rng: np.random.Generator, among: Iterable[str]) -> str:
+    return str(rng.choice(list(among)))
 
 
 def mix(rgb: RGB, other: RGB, amount: float) -> RGB:

@@ -30,6 +30,8 @@ STYLES: dict[str, float] = {
     "overshoot": 0.02,
 }
 
+FINE = 0.06  # of a unit: tubes below are drawn with a finer pen
+
 
 @dataclass(frozen=True, slots=True)
 class Pen:
@@ -39,22 +41,31 @@ class Pen:
     wobble: float  # the same unit
     style: str = "clean"
     details: float = 1.0  # share of the details that are drawn
+    hides: bool = False  # whether lines behind a shape are left out
 
 
 def draw_pen(rng: Rng) -> Pen:
     style = str(rng.choice(list(STYLES), p=np.array(list(STYLES.values())) / sum(STYLES.values())))
     details = float(rng.choice([1.0, 0.5, 0.0], p=[0.7, 0.1, 0.2]))
-    return Pen(float(rng.choice([1, 1.5, 2, 2, 3, 3, 4, 5, 6, 7])), float(rng.uniform(0, 0.8)), style, details)
+    width = float(rng.choice([1, 1.5, 2, 2, 3, 3, 4, 5, 6, 7]))
+    return Pen(width, float(rng.uniform(0, 0.8)), style, details, bool(rng.random() < 0.65))
 
 
-def scribble(parts: Sequence[Part], pen: Pen, size: tuple[int, int], rng: Rng) -> np.ndarray:
-    """(H, W) of 0 and 255."""
-    scale = min(size) / 128
+def scribble(objects: Sequence[Sequence[Part]], pen: Pen, size: tuple[int, int], rng: Rng) -> np.ndarray:
+    """(H, W) of 0 and 255: the objects' lines, drawn with the same pen from back to front."""
     canvas = Image.new("L", size, 0)
+    for parts in objects:
+        draw_object(canvas, parts, pen, rng)
+    return np.where(np.asarray(canvas) > 127, 255, 0).astype(np.uint8)
+
+
+def draw_object(canvas: Image.Image, parts: Sequence[Part], pen: Pen, rng: Rng) -> None:
+    scale = min(canvas.size) / 128
     draw = ImageDraw.Draw(canvas)
     width = pen.width * scale
     outer = [p for p in parts if not p.is_detail]
-    if pen.style in ("filled", "scrawled"):
+    is_filled = pen.style in ("filled", "scrawled")
+    if is_filled:
         fill(canvas, outer, width, scale, rng, is_solid=pen.style == "filled")
     waves = draw_waves(rng)
     gap_at = int(rng.integers(len(outer))) if outer else 0
@@ -63,13 +74,15 @@ def scribble(parts: Sequence[Part], pen: Pen, size: tuple[int, int], rng: Rng) -
             continue
         path = np.concatenate([part.points, part.points[:1]]) if part.closed else part.points
         path = unsteady(path, waves, pen, scale, rng)
-        # A small eye drawn as thick as a marker would be a blot.
-        thin = max(1.0, width * 0.6) if part.is_detail else width
-        for piece in broken(path, pen, is_main=index == gap_at, is_detail=part.is_detail, rng=rng):
+        if pen.hides and part.closed and part.fill != "hole" and not is_filled:
+            draw.polygon([tuple(p) for p in path], fill=0)
+        # A small eye or a thin spoke drawn as thick as a marker would be a blot.
+        is_fine = part.is_detail or 0 < part.width < FINE
+        thin = max(1.0, width * 0.6) if is_fine else width
+        for piece in broken(path, pen, is_main=index == gap_at, is_detail=is_fine, rng=rng):
             stroke(draw, piece, thin, 255)
-        if pen.style == "double" and not part.is_detail:
+        if pen.style == "double" and not is_fine:
             stroke(draw, path + rng.normal(0, 0.9 * scale, 2), thin, 255)
-    return np.where(np.asarray(canvas) > 127, 255, 0).astype(np.uint8)
 
 
 def unsteady(path: Points, waves: Sequence[Points], pen: Pen, scale: float, rng: Rng) -> Points:

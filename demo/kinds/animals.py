@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Animals and people."""
+"""Animals and creatures."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from demo.geometry import Part, arc, blob, box, curve, ellipse, line, polygon, smooth
+from demo.geometry import Part, arc, blob, box, curve, ellipse, flipped, line, polygon, smooth
 from demo.kind import eyes, kind, smile
 
 Rng = np.random.Generator
@@ -81,18 +81,6 @@ def fish(rng: Rng) -> list[Part]:
     return [flipped(p, side) for p in parts]
 
 
-def flipped(part: Part, side: int) -> Part:
-    return Part(
-        part.points * [side, 1],
-        part.fill,
-        part.closed,
-        part.is_detail,
-        part.has_ink,
-        part.is_drawn,
-        part.width,
-    )
-
-
 @kind("bird", "chick", "duck", "parrot", colours=("yellow", "blue", "red"), home=("sky", "meadow"), weight=1.5)
 def bird(rng: Rng) -> list[Part]:
     side = rng.choice([-1, 1])
@@ -126,7 +114,12 @@ def butterfly(_rng: Rng) -> list[Part]:
             Part(ellipse(s * 0.62, -0.45, 0.18), "light", is_detail=True),
             Part(ellipse(s * 0.5, 0.48, 0.14), "light", is_detail=True),
         ]
-    return [*parts, Part(ellipse(0, 0, 0.12, 0.7), "ink")]
+    feelers = [curve((s * 0.04, -0.6), (s * 0.12, -0.95), (s * 0.32, -1.1)) for s in (-1, 1)]
+    return [
+        *parts,
+        *(Part(f, "ink", closed=False, width=0.05) for f in feelers),
+        Part(ellipse(0, 0, 0.12, 0.7), "ink"),
+    ]
 
 
 @kind("snail", colours=("brown", "pink"), home=("meadow",))
@@ -310,19 +303,3 @@ def snowman(rng: Rng) -> list[Part]:
         *(Part(ellipse(x, y, r), "ink", is_detail=True, is_drawn=False) for x, y, r in dots),
         Part(polygon((0, -0.3), (0.4, -0.22), (0, -0.16)), "flame", is_detail=True),
     ]
-
-
-@kind("person", "stick figure", "man", "woman", "boy", "girl", weight=2.2, turn=5)
-def person(rng: Rng) -> list[Part]:
-    """A stick figure: one head and five strokes, painted as limbs."""
-    reach, lift, stride = rng.uniform(0.4, 0.65), rng.uniform(-0.55, 0.4), rng.uniform(0.25, 0.5)
-    limbs = [
-        line((0, -0.42), (0, 0.3)),
-        line((0, 0.3), (-stride, 1.05)),
-        line((0, 0.3), (stride, 1.05)),
-        line((-reach, lift - 0.1), (0, -0.18)),
-        line((0, -0.18), (reach, rng.uniform(-0.6, 0.3))),
-    ]
-    head = Part(ellipse(0, -0.72, 0.3, 0.32), "skin")
-    dots = [Part(ellipse(s * 0.11, -0.76, 0.06), "ink", is_detail=True, has_ink=False, is_drawn=False) for s in (-1, 1)]
-    return [*(Part(limb, "body", closed=False, width=0.13) for limb in limbs), head, *dots]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from demo.geometry import Part, arc, box, curve, ellipse, line, polygon, smooth, star
-from demo.kind import eyes, kind
+from demo.kind import kind
 
 Rng = np.random.Generator
 
@@ -260,14 +260,3 @@ def glasses(_rng: Rng) -> list[Part]:
     for x in (-0.58, 0.58):
         parts += [Part(ellipse(x, 0, 0.5, 0.42)), Part(ellipse(x, 0, 0.34, 0.27), "glass", is_detail=True)]
     return parts
-
-
-@kind("doll", "baby", "angel", "princess", "king", turn=4)
-def doll(rng: Rng) -> list[Part]:
-    arms = [line((s * 0.25, 0.0), (s * 0.75, rng.uniform(-0.2, 0.4))) for s in (-1, 1)]
-    return [
-        *(Part(a, "skin", closed=False, width=0.14) for a in arms),
-        Part(polygon((0, -0.3), (0.65, 1.05), (-0.65, 1.05))),
-        Part(ellipse(0, -0.6, 0.42), "skin"),
-        *eyes(rng, (-0.16, -0.62), (0.16, -0.62), size=0.11),
-    ]

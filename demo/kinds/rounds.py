@@ -103,8 +103,8 @@ def clock(rng: Rng) -> list[Part]:
     return [Part(disk(rng)), dial, *ticks, *hands]
 
 
-@kind("face", "smiley", "head", "emoji", colours=("yellow",), weight=1.4, turn=8)
-def face(rng: Rng) -> list[Part]:
+@kind("smiley", "smiley face", "emoji", colours=("yellow",), weight=1.4, turn=8)
+def smiley(rng: Rng) -> list[Part]:
     mood = smile(0, 0.15, rng.uniform(0.4, 0.55))
     return [Part(disk(rng)), *eyes(rng, (-0.36, -0.22), (0.36, -0.22), size=rng.uniform(0.16, 0.22)), mood]
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from demo.kind import KINDS
 from demo.measures import iou, object_region
 from demo.palette import BASE, WORDS
 from demo.pen import STYLES, Pen
-from demo.scenes import draw_scene
+from demo.scenes import Scene, draw_scene
 
 SIZES = [(128, 128), (160, 128), (96, 192), (256, 256)]
 
@@ -52,9 +54,9 @@ def test_caption_names_colour_only_if_scene_says_so():
     words = {word for choices in WORDS.values() for word in choices} | set(BASE)
     said = 0
     for index in range(200):
-        scene, rng = scene_of(5, index)
+        scene, rng = scene_of(5, index, size=(48, 48))
         subject, caption = scene.objects[0].subject, scene.caption(rng).lower()
-        if len(scene.objects) == 2 or subject.noun in words:
+        if len(scene.objects) > 1 or subject.extras or subject.noun in words:
             continue
         if subject.says_colour:
             said += 1
@@ -66,8 +68,56 @@ def test_caption_names_colour_only_if_scene_says_so():
 
 def test_measured_region_of_drawn_picture_is_its_mask():
     found = []
-    for index in range(60):
+    for index in range(40):
         scene, _ = scene_of(6, index)
         if scene.background.name == "plain" and len(scene.objects) == 1:
             found.append(iou(object_region(scene.picture, scene.mask), scene.mask))
     assert np.median(found) > 0.95
+
+
+def scenes_of(name: str, count: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Scene, np.random.Generator]]:
+    monkeypatch.setattr("demo.scenes.SCENES", {name: 1.0})
+    return [scene_of(7, index, size=(96, 96)) for index in range(count)]
+
+
+@pytest.mark.parametrize(("name", "count"), [("two", 2), ("three", 3)])
+def test_several_objects_are_all_visible_and_unlike_in_colour(name: str, count: int, monkeypatch: pytest.MonkeyPatch):
+    for scene, _ in scenes_of(name, 25, monkeypatch):
+        assert len(scene.objects) == count
+        assert set(np.unique(scene.owner)) == {-1, *range(count)}
+        colours = {o.subject.colour.name for o in scene.objects if o.subject.says_colour}
+        subjects = {o.subject for o in scene.objects if o.subject.says_colour}
+        assert len(colours) == len(subjects)
+
+
+def test_objects_are_named_from_left_to_right_or_from_top_to_bottom(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("demo.captions.SHUFFLED", 0.0)
+    for scene, _ in scenes_of("two", 40, monkeypatch):
+        axis = {"row": 1, "column": 0}.get(scene.arrangement)
+        if axis is not None:
+            first, second = (np.argwhere(scene.owner == index)[:, axis].mean() for index in (0, 1))
+            assert first < second
+
+
+def test_object_in_front_covers_lines_of_object_behind(monkeypatch: pytest.MonkeyPatch):
+    scene = next(s for s, _ in scenes_of("two", 60, monkeypatch) if s.arrangement == "depth")
+    pen = Pen(2.0, 0.0, "clean", details=0.0)
+    covered = scene.scribble(np.random.default_rng(1), pen=replace(pen, hides=True))
+    open_ = scene.scribble(np.random.default_rng(1), pen=pen)
+    assert (covered > 0).sum() < (open_ > 0).sum()
+
+
+def test_thing_inside_has_the_colour_that_the_caption_says():
+    for seed in range(12):
+        drawing = KINDS["bowl"].draw(np.random.default_rng(seed))
+        (said,) = {part.said for part in drawing if part.said}
+        name = next((word for word in BASE if f" {word} " in said), "orange")  # a fish of no said colour is orange
+        assert BASE[name] in [part.fill for part in drawing if part.said]
+
+
+def test_landscape_has_lines_from_edge_to_edge(monkeypatch: pytest.MonkeyPatch):
+    for scene, rng in scenes_of("landscape", 10, monkeypatch):
+        scribble = scene.scribble(rng, pen=Pen(2.0, 0.2))
+        assert scribble[:, :3].any()
+        assert scribble[:, -3:].any()
+        assert scene.mask[-3:].all()
