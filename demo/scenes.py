@@ -42,7 +42,7 @@ SCENES: dict[str, float] = {
 FREE_SHARE = 0.20  # free drawings with an ordinary noun
 SAME_SHARE = 0.08  # of two and three objects: all of one kind and colour
 SAYS_COLOUR = 0.78
-SAYS_COLOURS = 0.94  # for two and three objects, which a network can only tell apart by what is said
+SAYS_COLOURS = 0.94  # for two and three objects, which only their captions assign to objects
 SAYS_BACKGROUND = 0.72
 LIGHT = -2.36  # always from the upper left, so that networks need not guess it
 
