@@ -16,6 +16,8 @@ import typer
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.common.measurement_lock import measurement
+
 app = typer.Typer(add_completion=False)
 
 _BEFORE_THE_FIRST_PREVIEW = ("read", "wait", "encode", "denoise")
@@ -87,4 +89,5 @@ def main(url: str = "http://localhost:8080", rounds: int = 15) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

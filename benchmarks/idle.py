@@ -15,6 +15,7 @@ import typer
 from aiohttp import web
 
 from benchmarks import ROOT
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.frontend.many_models import StandIn
 from benchmarks.frontend.servers import Server, checked_out, running
 from fastapi_triton.triton import config_text
@@ -94,4 +95,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with measurement():
+        typer.run(main)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.batches import Scenes
 from demo.bundle import load_vae
 from demo.dataset import CELL, LAYOUT, complete_shards, open_shard
@@ -110,6 +111,7 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
     bar = tqdm(total=100, desc="decoder", unit="%", disable=not team.is_first)
     progress = clock.tick()
     while progress < 1.0:
+        wait_for_measurements()
         if step % MEET_EVERY == 0:
             progress = team.agree(clock.tick())
         rng = np.random.default_rng([seed, 23, step, team.rank])

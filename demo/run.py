@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of every training run: time budget, learning-rate curve, saved state and log."""
+"""Parts of every training run: priority, time budget, precision, learning-rate curve, saved state and log."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import nn
 
 # Steps after which the members of a team average their weights.
@@ -42,6 +42,14 @@ class Clock:
         self.spent_s += now - self._since
         self._since = now
         return min(1.0, self.spent_s / self.budget_s)
+
+
+def give_way() -> None:
+    """Run at the lowest priority, beside other work."""
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    group = Path("/proc/self/autogroup")  # On Linux, the priority of a session's group counts first.
+    if os.getsid(0) == os.getpid() and group.exists():
+        group.write_text("19")
 
 
 def mixed_precision() -> torch.autocast:

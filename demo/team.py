@@ -6,14 +6,20 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from benchmarks.common.measurement_lock import training
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+LONGEST_PAUSE = timedelta(days=1)  # while a measurement runs, members may pause at different steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class Team:
 def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
     """Call `work(team, *args)` in `size` processes; the first error ends them all."""
     if size == 1:
-        work(Team(0, 1), *args)
+        with training():
+            work(Team(0, 1), *args)
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -59,9 +66,10 @@ def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
 def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=size)
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=LONGEST_PAUSE)
     try:
-        work(Team(rank, size), *args)
+        with training():
+            work(Team(rank, size), *args)
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # the starting process reports it, once
     finally:

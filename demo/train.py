@@ -86,12 +86,14 @@ def train(options: argparse.Namespace) -> None:
     from demo.dataset import draw_shards
     from demo.latents import encode_shards
     from demo.polish import draw_latents, polish_decoder
+    from demo.run import give_way
     from demo.suggestions import suggestions
     from demo.team import run_team
     from demo.train_diffusion import finished, train_diffusion
     from demo.train_vae import train_vae
     from demo.vocabulary import train_tokenizer
 
+    give_way()
     scenes = options.work / "scenes"
     draw_shards(scenes, shards=options.shards, seed=options.seed, processes=options.processes)
     if options.init:  # its UNet was trained on its VAE's latents

@@ -10,6 +10,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo import bundle as bundles
 from demo.batches import Scenes
 from demo.denoising import diffusion_loss
@@ -42,6 +43,7 @@ def train_diffusion(
     reports = Reports(work, bundle, vae_folder, run) if team.is_first else None
     progress = run.clock.tick()
     while progress < 1.0:
+        wait_for_measurements()
         if run.step % MEET_EVERY == 0:
             progress = team.agree(run.clock.tick())
         batch = scenes.batch(np.random.default_rng([seed, run.step, team.rank]), progress)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.dataset import complete_shards, open_shard
 from demo.networks import build_vae
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
@@ -46,6 +47,7 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
     bar = tqdm(total=100, desc="vae", unit="%", disable=not team.is_first)
     progress = clock.tick()
     while progress < 1.0:
+        wait_for_measurements()
         if step % MEET_EVERY == 0:
             progress = team.agree(clock.tick())
         rng = np.random.default_rng([seed, step, team.rank])

@@ -4,6 +4,7 @@
 import typer
 
 from benchmarks.cluster import node_failures, overhead, throughput
+from benchmarks.common.measurement_lock import measurement
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command("throughput")(throughput.main)
@@ -17,4 +18,5 @@ def about() -> None:
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

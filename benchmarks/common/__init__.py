@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Code that benchmarks share: description of the machine, CPU time of processes, load generator, ratios, bar chart."""
+"""Code that benchmarks share: the machine, CPU time of processes, load generator, measurement lock, ratios, chart."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import benchmarks.engine.stock_openmp  # noqa: F401
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.engine.options import Options
 from benchmarks.engine.stock_pipeline import Weights
 
@@ -66,4 +67,5 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

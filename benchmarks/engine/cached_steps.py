@@ -21,6 +21,7 @@ from diffusion_engine.row_limits import RowLimits
 from PIL import Image
 
 import benchmarks.engine.stock_openmp  # noqa: F401
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.common.ratio import Ratio
 from benchmarks.engine import torch_device
 from benchmarks.engine.job import MIXED_STEPS
@@ -152,4 +153,5 @@ def main(
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

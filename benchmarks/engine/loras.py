@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import benchmarks.engine.stock_openmp  # noqa: F401
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.common.ratio import Ratio
 from benchmarks.engine import torch_device
 from benchmarks.engine.reproducible import submit
@@ -139,4 +140,5 @@ def main(rounds: int = 5, num_pictures: Annotated[int, typer.Option(help="Pictur
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

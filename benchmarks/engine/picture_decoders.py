@@ -15,6 +15,7 @@ from diffusion_engine.pictures import examine
 from diffusion_engine.scribble import ScribbleDecoding, decode_scribble
 
 from benchmarks import ROOT
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.common.ratio import Ratio
 
 SCRIBBLES = ROOT / "tests" / "data" / "scribbles"
@@ -65,4 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with measurement():
+        main()

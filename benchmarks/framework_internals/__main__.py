@@ -9,6 +9,7 @@ import uvloop
 
 from benchmarks import RESULTS
 from benchmarks.common import machine
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.framework_internals.page import page
 from benchmarks.framework_internals.rounds import CpuTimes, count_instructions, measure
 from benchmarks.framework_internals.variants import Variant
@@ -37,4 +38,5 @@ async def _run(rounds: int, seconds: float, *, instructions: bool) -> tuple[CpuT
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

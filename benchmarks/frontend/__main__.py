@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from benchmarks import RESULTS
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.frontend.frontend_page import Page
 from benchmarks.frontend.frontend_tables import change_table, target_table
 from benchmarks.frontend.payload import SIZES
@@ -62,4 +63,5 @@ async def _run(plan: Plan, page: Page) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from starlette.types import Message
 
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.common.ratio import Ratio
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.testing import FakeTriton
@@ -120,4 +121,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with measurement():
+        asyncio.run(main())

@@ -17,6 +17,7 @@ import uvicorn
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from benchmarks.common.measurement_lock import measurement
 from fastapi_triton import Settings, TritonFrontend
 
 NUM_MODELS = 200
@@ -142,5 +143,6 @@ async def _num_ready(session: aiohttp.ClientSession) -> int:
 
 
 if __name__ == "__main__":
-    for each in (1, NUM_MODELS):
-        sys.stdout.write("\n".join(asyncio.run(measure(each))) + "\n")
+    with measurement():
+        for each in (1, NUM_MODELS):
+            sys.stdout.write("\n".join(asyncio.run(measure(each))) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from benchmarks.common.measurement_lock import measurement
 from fastapi_triton.core.request_record import TRITON, Stage
 from fastapi_triton.middleware.request_recording import Observer, RequestRecordingMiddleware
 from fastapi_triton.observability import access_log
@@ -107,4 +108,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with measurement():
+        main()

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import cpu_time, machine
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.common.ratio import Ratio
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.embedded.triton_process import EmbeddedTriton
@@ -131,4 +132,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with measurement():
+        main()

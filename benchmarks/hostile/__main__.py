@@ -15,6 +15,7 @@ import typer
 
 from benchmarks import RESULTS
 from benchmarks.common import machine
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.hostile import attacked_frontend, held_connections, request_bodies
 from benchmarks.hostile.attacked_frontend import Frontend
 
@@ -140,4 +141,5 @@ def _page(costs: list[Cost]) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()

@@ -8,6 +8,7 @@ import typer
 import uvloop
 
 from benchmarks.common import machine
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.overload import client_disconnects, embedded_frontend, offered_load
 
 app = typer.Typer(add_completion=False)
@@ -64,4 +65,5 @@ def _print(lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    with measurement():
+        app()
