@@ -49,33 +49,22 @@ def start_near_identity(vae: AutoencoderKL) -> None:
             module.conv2.weight.mul_(0.15)
             if module.conv_shortcut is not None:
                 pass_through(module.conv_shortcut)
-        elif name == "Upsample2D":
+        elif name in ("Downsample2D", "Upsample2D"):
             pass_through(module.conv)
-        elif name == "Downsample2D":
-            haar(module.conv)
     log_variance = vae.quant_conv.bias[vae.config.latent_channels :]
     vae.quant_conv.weight[vae.config.latent_channels :].mul_(0.01)
     log_variance.fill_(-5.0)
 
 
 def pass_through(conv: nn.Conv2d) -> None:
-    """Connect channel i to channel i, repeating if there are more outputs."""
+    """Connect channel i to channel i (repeating if there are more outputs), averaged over the stride."""
     out_channels, in_channels, height, width = conv.weight.shape
     conv.weight.mul_(0.1)
+    taps = [(0, 0), (0, 1), (1, 0), (1, 1)] if conv.stride[0] == 2 else [(height // 2, width // 2)]
     for index in range(max(out_channels, in_channels)):
-        share = min(1.0, out_channels / in_channels)
-        conv.weight[index % out_channels, index % in_channels, height // 2, width // 2] += share
-
-
-def haar(conv: nn.Conv2d) -> None:
-    """Halve the size as Haar wavelets do: means of the first half of the channels, and then differences within them."""
-    channels = conv.weight.shape[0]
-    means = 3 if channels == VAE_CHANNELS[0] else channels // 2  # the first level has only the three colours
-    patterns = torch.tensor([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]])
-    conv.weight.mul_(0.1)
-    for index in range(channels):
-        difference, of = (0, index) if index < means else (1 + (index - means) % 3, (index - means) // 3)
-        conv.weight[index, of, :2, :2] += patterns[difference] / (4 if difference == 0 else 2)
+        for y, x in taps:
+            share = min(1.0, out_channels / in_channels) / len(taps)
+            conv.weight[index % out_channels, index % in_channels, y, x] += share
 
 
 def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
