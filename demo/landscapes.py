@@ -32,7 +32,22 @@ NATURAL = {
     "road": ("gray", "gray", "black"),
 }
 LAYOUTS = {"mountains": 0.35, "hills": 0.3, "sea": 0.2, "road": 0.15}
-ON_HILLS = ("house", "tree", "fir", "castle", "church", "fence", "tent", "flower", "rabbit", "windmill", "person")
+ON_HILLS = (
+    "house",
+    "tree",
+    "fir",
+    "castle",
+    "church",
+    "fence",
+    "tent",
+    "flower",
+    "rabbit",
+    "windmill",
+    "person",
+    "horse",
+    "cow",
+    "sheep",
+)
 IN_SEA = ("fish", "whale", "turtle", "octopus")
 ON_ROADS = ("car", "bus", "truck", "bicycle", "tree", "house")
 IN_SKY = ("sun", "cloud", "bird", "rainbow", "hot air balloon", "moon", "kite")
@@ -55,7 +70,11 @@ def draw_landscape(rng: Rng, size: Size) -> tuple[list[Subject], list[tuple[Part
             pieces.insert(0, thing(rng, ON_HILLS, (rng.uniform(0.2, 0.8), level + 0.12), 0.12, size, used))
     elif layout == "hills":
         spots = rng.permutation([0.24, 0.52, 0.78])[: int(rng.integers(1, 3))]
-        pieces += [thing(rng, ON_HILLS, (x, level - 0.03), rng.uniform(0.15, 0.2), size, used) for x in sorted(spots)]
+        names = rng.permutation(ON_HILLS)
+        pieces += [
+            thing(rng, (name,), (x, level - 0.03), rng.uniform(0.15, 0.2), size, used)
+            for x, name in zip(sorted(spots), names, strict=False)
+        ]
         pieces.append(area(rng, ridge(rng, level, swing=0.05), "hills", size, used, nouns=("hills", "hills", "grass")))
         if rng.random() < 0.3:
             pieces.append(mountains(rng, level, size, used))
@@ -72,11 +91,10 @@ def draw_landscape(rng: Rng, size: Size) -> tuple[list[Subject], list[tuple[Part
         pieces.append(road(rng, level, size, used))
         pieces.append(area(rng, ridge(rng, level, swing=0.02), "hills", size, used, nouns=("grass", "meadow", "field")))
     spots = rng.permutation([0.2, 0.5, 0.8])[: int(rng.choice([0, 1, 2], p=[0.15, 0.65, 0.2]))]
-    first = True
-    for x in spots:
-        among = ("sun",) if first and rng.random() < 0.65 else IN_SKY
-        pieces.append(thing(rng, among, (x, rng.uniform(0.14, 0.22)), rng.uniform(0.1, 0.15), size, used))
-        first = False
+    names = rng.permutation(IN_SKY)
+    names = ["sun", *(n for n in names if n != "sun")] if rng.random() < 0.65 else list(names)
+    for x, name in zip(spots, names, strict=False):
+        pieces.append(thing(rng, (name,), (x, rng.uniform(0.14, 0.22)), rng.uniform(0.1, 0.15), size, used))
     background = backgrounds.open_sky(sky, size)
     return [p[0] for p in pieces], [p[1] for p in pieces], background, says_sky
 
@@ -157,7 +175,7 @@ def thing(
     rng: Rng, names: tuple[str, ...], middle: tuple[float, float], radius: float, size: Size, used: list[Colour]
 ) -> Piece:
     """One kind at a place of the picture; `radius` is relative to the shorter side."""
-    kind = KINDS[str(rng.choice([n for n in names if n in KINDS]))]
+    kind = KINDS[str(rng.choice(names))]
     drawing = kind.draw(rng)
     points = np.concatenate([p.points for p in drawing])
     low, high = points.min(0), points.max(0)

@@ -44,6 +44,7 @@ SAME_SHARE = 0.08  # of two and three objects: all of one kind and colour
 SAYS_COLOUR = 0.78
 SAYS_COLOURS = 0.94  # for two and three objects, which only their captions assign to objects
 SAYS_BACKGROUND = 0.72
+FREE_NOUNS = sorted({n.replace("-", " ") for n in NOUNS} - {n for k in KINDS.values() for n in k.nouns})
 LIGHT = -2.36  # always from the upper left, so that networks need not guess it
 
 
@@ -183,7 +184,7 @@ def draw_thing(rng: Rng, *, free_share: float = FREE_SHARE, family: str = "") ->
     kinds = [k for k in KINDS.values() if k.family == family]
     if not kinds:
         if rng.random() < free_share:
-            return None, str(rng.choice(NOUNS)).replace("-", " "), free_drawing(rng)
+            return None, str(rng.choice(FREE_NOUNS)), free_drawing(rng)
         kinds = list(KINDS.values())
     weights = np.array([k.weight for k in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]

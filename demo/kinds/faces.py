@@ -82,6 +82,8 @@ def portrait(rng: Rng, skin: RGB | str, said_skin: str, *, hair: str, beard: boo
         )
         parts.append(Part(chin, hair_rgb, is_detail=True, said=f"a {hair_name} beard" if hair_said else "a beard"))
     parts += [Part(p, hair_rgb, said=hair_said) for p in above]
+    if rng.random() < 0.12:
+        parts += hat(rng, round_)
     return [*parts, *features(rng, skin, brows=hair_rgb)]
 
 
@@ -132,6 +134,15 @@ def haircut(rng: Rng, name: str, wide: float) -> tuple[list[np.ndarray], list[np
         (-0.5, 1.05),
     )
     return [long], [cap]
+
+
+def hat(rng: Rng, wide: float) -> list[Part]:
+    """A hat with a brim over the forehead."""
+    name = draw_name(rng, BASE)
+    said = f"{'an' if name[0] in 'aeiou' else 'a'} {name} hat"
+    top = polygon((-0.55, -0.52), (-0.5, -1.2), (0.5, -1.2), (0.55, -0.52))
+    brim = smooth((-wide - 0.25, -0.5), (0, -0.62), (wide + 0.25, -0.5), (0, -0.4))
+    return [Part(top, BASE[name], said=said), Part(brim, BASE[name], said=said)]
 
 
 def features(rng: Rng, skin: RGB | str, *, brows: RGB) -> list[Part]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from demo.geometry import Part, arc, ellipse, line, polygon, smooth
 from demo.kind import kind
-from demo.palette import HAIRS, SKINS, draw_name
+from demo.palette import BASE, HAIRS, SKINS, draw_name
 
 Rng = np.random.Generator
 LIMB = 0.13
@@ -85,6 +85,11 @@ def head(rng: Rng, *, hair: float, is_long: bool = False) -> list[Part]:
             (-r, y - 0.04), (-r * 0.8, y - 0.3), (0, y - 0.4), (r * 0.8, y - 0.3), (r, y - 0.04), (0, y - 0.16)
         )
         parts.append(Part(top, **locks))
+    if rng.random() < 0.15:
+        hat = draw_name(rng, BASE)
+        said = f"{'an' if hat[0] in 'aeiou' else 'a'} {hat} hat"
+        cone = polygon((-r - 0.1, y - 0.16), (0, y - 0.62), (r + 0.1, y - 0.16))
+        parts.append(Part(cone, BASE[hat], said=said))
     shown = bool(rng.random() < 0.6)
     eyes = [
         Part(ellipse(s * 0.13, y - 0.02, 0.06), "ink", is_detail=True, has_ink=False, is_drawn=shown) for s in (-1, 1)
