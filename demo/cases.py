@@ -263,7 +263,7 @@ def pair_cases(count: int) -> list[Case]:
             )
             objects.append(Placed(Subject(str(noun), tone, True), parts, unit))
         background = backgrounds.plain(colour("white"), (128, 128))
-        scene = compose(tuple(objects), background, (128, 128), says_background=True)
+        scene = compose(tuple(reversed(objects)), background, (128, 128), says_background=True)
         things = " and ".join(article(f"{t.name} {n}") for n, t in zip(nouns, (first, second), strict=True))
         cases.append(
             Case(

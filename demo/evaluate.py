@@ -185,7 +185,7 @@ def measure_pairs(cases: list[Case], pictures: Pictures) -> Figures:
     both, any_one = [], []
     for case, picture in zip(cases, pictures, strict=True):
         right = []
-        for slot, placed in enumerate(case.scene.objects):
+        for slot, placed in enumerate(reversed(case.scene.objects)):
             half = np.zeros_like(case.scene.mask)
             half[:, slot * 64 : slot * 64 + 64] = True
             tone = placed.subject.colour

@@ -60,7 +60,7 @@ class Placed:
 @dataclass(frozen=True, slots=True)
 class Scene:
     size: Size
-    objects: tuple[Placed, ...]  # in the order of captions
+    objects: tuple[Placed, ...]  # from back to front; captions name the last one first
     background: Background
     says_background: bool
     arrangement: str
@@ -71,11 +71,11 @@ class Scene:
 
     def scribble(self, rng: Rng, *, pen: Pen | None = None) -> np.ndarray:
         """The scribble, (H, W) of 0 and 255. All objects are drawn with the same pen."""
-        return scribble([o.parts for o in reversed(self.objects)], pen or draw_pen(rng), self.size, rng)
+        return scribble([o.parts for o in self.objects], pen or draw_pen(rng), self.size, rng)
 
     def caption(self, rng: Rng) -> str:
         return caption(
-            tuple(o.subject for o in self.objects),
+            tuple(o.subject for o in reversed(self.objects)),
             self.background,
             says_background=self.says_background,
             rng=rng,
@@ -90,7 +90,7 @@ def draw_scene(rng: Rng, size: Size = (128, 128), *, is_portrait: bool = False) 
         subjects, drawings, background, says = draw_landscape(rng, size)
         unit = 0.4 * min(size)
         objects = tuple(Placed(s, d, unit) for s, d in zip(subjects, drawings, strict=True))
-        return compose(objects, background, size, says_background=says, arrangement=name)
+        return compose(objects[::-1], background, size, says_background=says, arrangement=name)
     things = draw_things(rng, {"two": 2, "three": 3}.get(name, 1), name, is_portrait=is_portrait)
     arrangement, slots = draw_arrangement(rng, len(things), size)
     objects = tuple(
@@ -107,7 +107,7 @@ def draw_scene(rng: Rng, size: Size = (128, 128), *, is_portrait: bool = False) 
     says = bool(rng.random() < SAYS_BACKGROUND)
     homes = things[0].kind.home if things[0].kind else ()
     background = draw_background(rng, size, [t.subject.colour for t in things], is_said=says, homes=homes)
-    return compose(objects, background, size, says_background=says, arrangement=arrangement)
+    return compose(objects[::-1], background, size, says_background=says, arrangement=arrangement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +163,12 @@ def compose(
     says_background: bool,
     arrangement: str = "row",
 ) -> Scene:
-    """Paint the objects, the last one first, so that the first is in front."""
+    """Paint the objects from back to front."""
     picture = background.picture.astype(np.float32)
     mask = np.zeros(size[::-1], dtype=bool)
     details = np.zeros_like(mask)
     owner = np.full(mask.shape, -1, dtype=np.int8)
-    for index, placed in reversed(list(enumerate(objects))):
+    for index, placed in enumerate(objects):
         painted = paint(placed.parts, placed.subject.colour.rgb, size, unit=placed.unit, light=LIGHT)
         put_on(picture, painted, unit=placed.unit, light=LIGHT)
         solid = painted.alpha > 0.5

@@ -95,7 +95,7 @@ def test_objects_are_named_from_left_to_right_or_from_top_to_bottom(monkeypatch:
     for scene, _ in scenes_of("two", 40, monkeypatch):
         axis = {"row": 1, "column": 0}.get(scene.arrangement)
         if axis is not None:
-            first, second = (np.argwhere(scene.owner == index)[:, axis].mean() for index in (0, 1))
+            first, second = (np.argwhere(scene.owner == index)[:, axis].mean() for index in (1, 0))
             assert first < second
 
 
