@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from demo.scenes import draw_scene
+from demo.styles import STYLES, stylised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
     ((192, 256), 240),
 )
 PORTRAITS = (5, 10)  # indices in `LAYOUT` of shards with portraits, see `draw_scene`
+STYLED_EVERY = 8  # scenes of which one has a stylised picture too, for the VAE
 ARRAYS = ("pictures", "scribbles", "details")
 CELL = 8  # pixels of a latent's side
 
@@ -81,7 +83,7 @@ def draw_shard(number: int, *, folder: Path, seed: int) -> int:
     pictures = np.empty((count, height, width, 3), np.uint8)
     scribbles = np.empty((count, SCRIBBLES_PER_SCENE, width * height // 8), np.uint8)
     details = np.empty((count, height // CELL, width // CELL), bool)
-    captions = []
+    captions, styled = [], []
     for index in range(count):
         rng = np.random.default_rng([seed, number, index])
         scene = draw_scene(rng, size, is_portrait=is_portrait(number))
@@ -89,6 +91,9 @@ def draw_shard(number: int, *, folder: Path, seed: int) -> int:
         for variant in range(SCRIBBLES_PER_SCENE):
             scribbles[index, variant] = np.packbits(scene.scribble(rng) > 0)
         captions.append([scene.caption(rng) for _ in range(CAPTIONS_PER_SCENE)])
+        if index % STYLED_EVERY == 0:
+            styled.append(stylised(scene, str(rng.choice(list(STYLES))), rng))
+    np.save(shard_path(folder, number, "styled.npy"), np.stack(styled))
     for what, values in zip(ARRAYS, (pictures, scribbles, details), strict=True):
         np.save(shard_path(folder, number, f"{what}.npy"), values)
     partial_path = captions_path.with_suffix(".part")
@@ -112,6 +117,11 @@ def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None
 def open_shard(folder: Path, number: int) -> Shard:
     arrays = [np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r") for what in ARRAYS]
     return Shard(*arrays, json.loads(shard_path(folder, number, "captions.json").read_text()))
+
+
+def open_styled(folder: Path, number: int) -> np.ndarray:
+    """(N, H, W, 3) uint8 stylised pictures."""
+    return np.load(shard_path(folder, number, "styled.npy"), mmap_mode="r")
 
 
 def complete_shards(folder: Path) -> list[int]:

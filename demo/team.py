@@ -60,7 +60,7 @@ def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_member, (size, port, work, args), nprocs=size)
+    torch.multiprocessing.spawn(_member, (size, port, work, args), nprocs=size, daemon=True)  # they end with this one
 
 
 def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def train(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the team's processes too
     try:
         check(options)
         train(options)

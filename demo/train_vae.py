@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common.measurement_lock import wait_for_measurements
-from demo.dataset import complete_shards, open_shard
+from demo.dataset import complete_shards, open_shard, open_styled
 from demo.networks import build_vae
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
 from demo.sheet import contact_sheet
@@ -26,6 +26,7 @@ PEAK_RATE = 2e-3
 # Noise on each standardised channel. The decoder learns to tolerate errors of the UNet, and no channel can hide
 # information in a spread so small that only noise is left of it.
 LATENT_NOISE = 0.05
+STYLED_SHARE = 0.12  # of the batches, so that LoRAs of styles find latents for their pictures
 SAVE_EVERY = 100
 
 
@@ -79,8 +80,9 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
 
 def draw_batch(folder: Path, rng: np.random.Generator, *, crop: int) -> torch.Tensor:
     """Crops of pictures of one shard: (B, 3, crop, crop) in -1..1, with the same number of pixels for any crop."""
-    shards = complete_shards(folder)
-    pictures = open_shard(folder, int(rng.choice(shards))).pictures
+    number = int(rng.choice(complete_shards(folder)))
+    is_styled = rng.random() < STYLED_SHARE
+    pictures = open_styled(folder, number) if is_styled else open_shard(folder, number).pictures
     count = 24 * 64 * 64 // (crop * crop)
     crops = []
     for index in rng.integers(0, len(pictures), count):
