@@ -243,13 +243,21 @@ async def test_errors_of_the_model_have_a1111s_field_names(
     assert response.json()["errors"][0]["pointer"] == "#/steps"
 
 
-async def test_options_can_be_set_to_their_current_values_only(client: httpx2.AsyncClient) -> None:
+async def test_only_the_checkpoint_can_be_set_and_other_options_are_noted(client: httpx2.AsyncClient) -> None:
     options = (await client.get("/sdapi/v1/options")).json()
     assert (await client.post("/sdapi/v1/options", json=options)).json() is None
-    for change in ({"sd_model_checkpoint": "other"}, {"samples_format": "jpg"}, {"unheard_of": 1}):
+    response = await client.post("/sdapi/v1/options", json={**options, "sd_model_checkpoint": "other"})
+    assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
+    for change in ({"samples_format": "jpg"}, {"unheard_of": 1}, {"CLIP_stop_at_last_layers": 2}):
         response = await client.post("/sdapi/v1/options", json={**options, **change})
-        assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
+        (note,) = response.json()["notes"]
+        assert (response.status_code, next(iter(change)) in note) == (200, True)
+    for nothing in ({"sd_hypernetwork": "None"}, {"tiling": "false"}, {"outdir_samples": ""}, {"sd_vae": "Automatic"}):
+        assert (await client.post("/sdapi/v1/options", json=nothing)).json() is None
+    many = (await client.post("/sdapi/v1/options", json={f"option_{index}": 1 for index in range(100)})).json()
+    assert (len(many["notes"]), many["notes"][-1]) == (21, "80 more options were ignored.")
     assert (await client.post("/sdapi/v1/options", content=b"{")).status_code == 400
+    assert (await client.post("/sdapi/v1/options", content=b"[]")).status_code == 422
     half_a_character = b'{"sd_\\ud800": 1}'  # half a surrogate pair: a response in UTF-8 cannot repeat it
     assert (await client.post("/sdapi/v1/options", content=half_a_character)).status_code == 400
 
@@ -323,17 +331,19 @@ async def test_progress_is_that_of_the_clients_own_task(
     assert (await socket_client.get(PROGRESS)).json()["state"]["job_count"] == 0
 
 
+@pytest.mark.parametrize("route", [INTERRUPT, "/sdapi/v1/skip"])
 async def test_interrupt_cancels_the_clients_own_task_and_returns_its_preview(
+    route: str,
     socket_client: httpx2.AsyncClient,
     waiting: asyncio.Task[httpx2.Response],
     app: TritonFrontend,
     triton: FakeTriton,
 ) -> None:
     async with other_client(socket_client) as other:
-        assert (await other.post(INTERRUPT)).json() == {}
-        assert (await other.post(INTERRUPT, params={"id_task": "task-2"})).json() == {}
+        assert (await other.post(route)).json() == {}
+        assert (await other.post(route, params={"id_task": "task-2"})).json() == {}
     assert app.services.admission.in_flight == 1
-    assert (await socket_client.post(INTERRUPT)).json() == {}
+    assert (await socket_client.post(route)).json() == {}
     response = await waiting
     assert response.status_code == 200
     assert triton.streams[-1].is_closed_early

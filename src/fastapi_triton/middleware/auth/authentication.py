@@ -19,7 +19,7 @@ from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClient, An
 from fastapi_triton.middleware.auth.keys import Key, Keys
 
 # Requests that cancel work do not count against a rate limit.
-_UNLIMITED = (f"{paths.A1111}/v1/interrupt",)
+_UNLIMITED = (f"{paths.A1111}/v1/interrupt", f"{paths.A1111}/v1/skip")
 # Browsers attach stored Basic credentials to requests from any page.
 _CROSS_SITE = (b"cross-site", b"same-site")
 

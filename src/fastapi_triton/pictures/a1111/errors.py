@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors under `/sdapi`: problem objects with A1111's field names. A1111's clients show their `detail`."""
+"""Errors under `/sdapi`: problem objects with A1111's field names. A1111's clients show their `detail` or `error`."""
 
 import re
 
@@ -28,7 +28,7 @@ def response(error: FastAPITritonError) -> Response:
     error.problems = tuple(
         FieldProblem(renamed(each.pointer), each.code, renamed(each.detail)) for each in error.problems
     )
-    return problem_details.response(error)
+    return problem_details.response(error, error=type(error).__name__)
 
 
 def renamed(text: str) -> str:

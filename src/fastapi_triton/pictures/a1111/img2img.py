@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The request fields of A1111's `img2img` beside those of `txt2img`: the picture to change, and the mask."""
 
-import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -14,15 +13,13 @@ from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.pictures import unserved_fields
 from fastapi_triton.pictures.a1111 import unserved
-from fastapi_triton.pictures.a1111.controlnet import Number, Whole
+from fastapi_triton.pictures.a1111.controlnet import Number, Whole, has_shape
 from fastapi_triton.pictures.a1111.schemas import PicturesRequest
 from fastapi_triton.pictures.text_to_image import Size
 
 # As in A1111, if the field is omitted.
 _DENOISING_STRENGTH = 0.75
 _MASK_BLUR = 4.0
-# Shapes that differ by less count as equal.
-_SHAPE_TOLERANCE = 0.02
 # What happens anyway.
 _RESIZE_AND_FILL, _ORIGINAL_CONTENT = 2, 1
 
@@ -38,8 +35,9 @@ def _only_one(value: Any) -> Any:
     return value
 
 
-def _or_none(value: Any) -> Any:
-    return value or None
+def _number(value: Any) -> Any:
+    """As in A1111, true and false are 1 and 0 here."""
+    return int(value) if isinstance(value, bool) else value
 
 
 class Img2ImgRequest(PicturesRequest):
@@ -49,21 +47,25 @@ class Img2ImgRequest(PicturesRequest):
         description="A list of one: the picture to change", examples=[[images.SCRIBBLE]]
     )
     denoising_strength: Number = Field(_DENOISING_STRENGTH, ge=0, le=1)
-    mask: Annotated[Base64Image | None, BeforeValidator(_or_none)] = Field(
-        None, description="The region to paint anew: white"
+    mask: Base64Image | None = Field(None, description="The region to paint anew: white")
+    inpainting_mask_invert: Annotated[int | None, BeforeValidator(_number)] = Field(
+        None, ge=0, le=1, description="1: the black part is painted anew"
     )
-    inpainting_mask_invert: Whole | None = Field(None, ge=0, le=1, description="1: the black part is painted anew")
     mask_blur: Number | None = Field(None, ge=0, le=64, description="By default 4")
     inpainting_fill: Whole | None = Field(None, ge=0, le=3, description="1, the original content, is always used")
     inpaint_full_res: bool | None = Field(None, description="False, the whole picture, is always used")
     resize_mode: Whole | None = Field(None, ge=0, le=3, description="2, resize and fill, is always used")
 
+    @property
+    def default_scribble(self) -> str | None:
+        return self.init_images
+
     def unserved_notes(self) -> list[str]:
         if self.mask is not None:
-            return unserved_fields.notes(self.model_extra or {}, unserved.IMG2IMG, type(self).model_fields)
+            return unserved_fields.notes(self.others, unserved.IMG2IMG, type(self).model_fields)
         of_mask = {name: getattr(self, name) for name in unserved.INPAINTING if name in type(self).model_fields}
         known = {**unserved.IMG2IMG, **unserved.INPAINTING}
-        return unserved_fields.notes({**(self.model_extra or {}), **of_mask}, known, type(self).model_fields)
+        return unserved_fields.notes(self.others | of_mask, known, type(self).model_fields)
 
     def own_fields(self, endpoint: frozenset[str], size: Size | None, note: Callable[[str], None]) -> dict[str, Any]:
         for name in ("init_image", "strength") if self.mask is None else ("init_image", "strength", "mask"):
@@ -85,11 +87,10 @@ class Img2ImgRequest(PicturesRequest):
         }
 
     def _note_resizing(self, size: Size | None, note: Callable[[str], None]) -> None:
-        if self.resize_mode in (None, _RESIZE_AND_FILL) or size is None:
+        if self.resize_mode in (None, _RESIZE_AND_FILL) or size is None or has_shape(self.init_images, size):
             return
         width, height = images.upright_size(images.decode(self.init_images))
-        if abs(math.log(width * size[1] / (height * size[0]))) > _SHAPE_TOLERANCE:
-            note(
-                f"`resize_mode` is {described(self.resize_mode)}; the {width}x{height} picture was resized and filled, "
-                f"as with 2, to {size[0]}x{size[1]}."
-            )
+        note(
+            f"`resize_mode` is {described(self.resize_mode)}; the {width}x{height} picture was resized and filled, "
+            f"as with 2, to {size[0]}x{size[1]}."
+        )

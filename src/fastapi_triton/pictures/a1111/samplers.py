@@ -167,13 +167,26 @@ def labels(capabilities: Capabilities) -> list[str]:
 
 def label(scheduler: str) -> str:
     """The name of a scheduler in A1111, such as DPM++ 2M Karras."""
+    sampler, schedule = named(scheduler)
+    return sampler if schedule == _SCHEDULES[_AUTOMATIC] else f"{sampler} {schedule}"
+
+
+def named(scheduler: str, spacing: str | None = None) -> tuple[str, str]:
+    """A1111's sampler and schedule type for a scheduler and its timestep spacing, such as DPM++ 2M and Karras.
+
+    Both make the same picture again. Schedulers that A1111 cannot name so have their own name.
+    """
     for sampler in SAMPLERS:
-        if scheduler == sampler.scheduler:
-            return sampler.label
         for schedule, other in sampler.schedules.items():
             if scheduler == other and schedule != _AUTOMATIC:
-                return f"{sampler.label} {_SCHEDULES[schedule]}"
-    return scheduler
+                return sampler.label, _SCHEDULES[schedule]
+        if scheduler == sampler.scheduler:
+            of_spacing = next((name for name, other in _SPACINGS.items() if other == spacing), None)
+            if of_spacing:
+                return sampler.label, _SCHEDULES[of_spacing]
+            if sampler.scheduler_for(_AUTOMATIC) == scheduler:
+                return sampler.label, _SCHEDULES[_AUTOMATIC]
+    return scheduler, _SCHEDULES[_AUTOMATIC]
 
 
 def listed(capabilities: Capabilities) -> list[dict[str, Any]]:

@@ -5,23 +5,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from fastapi_triton.core.errors import InvalidRequestError, invalid_field, shown
+from fastapi_triton.core.errors import invalid_field
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures import loras, unserved_fields
-from fastapi_triton.pictures.a1111 import checkpoints, errors, samplers, unserved
+from fastapi_triton.pictures.a1111 import alwayson_scripts, checkpoints, errors, samplers, saved_values, unserved
 from fastapi_triton.pictures.a1111.controlnet import (
     MODULES,
     ControlNetUnit,
     Number,
     Whole,
+    enabled_unit,
     reject,
-    unit_of,
     unsupported,
 )
+from fastapi_triton.pictures.a1111.saved_values import plain
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, Size, TextToImage
 
 # In pixels, the same limit as under `/v1`.
@@ -29,10 +30,11 @@ _MAX_SIDE = 99_999
 # The most layers that A1111 can skip.
 _MAX_CLIP_STOP = 12
 _CLIP_STOP = "CLIP_stop_at_last_layers"
+_PNG_INFO = "enable_pnginfo"
 # The layer, from the end, whose output SDXL uses.
 _SDXL_CLIP_STOP = 2
 # Endpoint fields that are set here, although the client did not send them.
-_IMPLIED = frozenset(("output_format", "invert", "prompt_syntax"))
+_IMPLIED = frozenset(("output_format", "invert", "prompt_syntax", "receipt"))
 R = TypeVar("R", bound="PicturesRequest")
 _IMG2IMG = "`txt2img` starts from no picture. Send it to `img2img`"
 
@@ -72,6 +74,23 @@ class PicturesRequest(BaseModel):
     refiner_checkpoint: Annotated[Any, reject("a refiner is not supported. Omit this field.")] = None
     infotext: Annotated[Any, reject("parameters are not read from it. Send them as fields.")] = None
 
+    controlnet_units: list[Any] | None = Field(None, description="The older place of the units")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _or_default(cls, value: Any, info: ValidationInfo) -> Any:
+        return saved_values.or_default(cls, value, info)
+
+    @property
+    def others(self) -> dict[str, Any]:
+        """The fields without a declaration."""
+        return {name: plain(value) for name, value in (self.model_extra or {}).items()}
+
+    @property
+    def default_scribble(self) -> str | None:
+        """The scribble of a ControlNet unit without a picture."""
+        return None
+
     def unserved_notes(self) -> list[str]:
         """A note for each field that is not served."""
         raise NotImplementedError
@@ -104,7 +123,7 @@ class Txt2ImgRequest(PicturesRequest):
     mask: Annotated[Any, reject(f"{_IMG2IMG}.")] = None
 
     def unserved_notes(self) -> list[str]:
-        return unserved_fields.notes(self.model_extra or {}, unserved.TXT2IMG, Txt2ImgRequest.model_fields)
+        return unserved_fields.notes(self.others, unserved.TXT2IMG, Txt2ImgRequest.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +132,9 @@ class PicturesPlan:
 
     batch: list[dict[str, Any]]
     notes: list[str]
-    sampler: str
+    scheduler: str
     capabilities: Capabilities
+    has_parameters: bool  # in the picture files
 
 
 def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilities) -> PicturesPlan:
@@ -124,7 +144,10 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
         InvalidRequestError: a value is not supported.
     """
     notes: list[str] = []
-    unit = unit_of(request.alwayson_scripts or {}, model, notes.append)
+    units = alwayson_scripts.units(request.alwayson_scripts or {}, request, notes.append)
+    unit = enabled_unit(units or request.controlnet_units or [], model)
+    if units and request.controlnet_units not in (None, [], units):
+        notes.append("`controlnet_units` was ignored: alwayson_scripts has units, too.")
     chosen = samplers.choose(
         request.sampler_name or request.sampler_index, request.scheduler, capabilities, notes.append
     )
@@ -146,17 +169,16 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
         "scheduler": chosen.scheduler,
         "timestep_spacing": chosen.timestep_spacing,
         "output_format": "png",
+        "receipt": None if settings.has_texts else "none",
         "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip, notes.append),
         "eta": samplers.eta(request.eta, used, notes.append),
         **size,
         **request.own_fields(endpoint, (size["width"], size["height"]) if size else None, notes.append),
     }
     if unit is not None:
-        if unit.control_mode not in (0, "0", "Balanced"):
-            notes.append(f"control_mode {shown(unit.control_mode)} is not supported; Balanced is used.")
-        notes += unserved_fields.notes(unit.model_extra or {}, unserved.CONTROLNET, ControlNetUnit.model_fields)
+        unit.note_differences((size["width"], size["height"]) if size else None, notes.append)
         fields |= {
-            "image": unit.image,
+            "image": _scribble(unit, request, notes.append),
             "conditioning_scale": unit.weight,
             "control_guidance_start": unit.guidance_start,
             "control_guidance_end": unit.guidance_end,
@@ -164,7 +186,18 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
         }
     checked = model.check(fields, lambda text: notes.append(errors.renamed(text)), implied=_IMPLIED)
     batch = model.batch(checked, request.batch_size * request.n_iter)
-    return PicturesPlan(batch, notes, samplers.label(used), capabilities)
+    # Where the operator omits prompts from files, they are not in A1111's text either.
+    has_parameters = settings.has_texts and capabilities.defaults.get("receipt", "full") == "full"
+    return PicturesPlan(batch, notes, used, capabilities, has_parameters)
+
+
+def _scribble(unit: ControlNetUnit, request: PicturesRequest, note: Callable[[str], None]) -> str:
+    if unit.image is not None:
+        return unit.image
+    if request.default_scribble is None:
+        raise unsupported("controlnet", "The ControlNet unit has no image. Send one, or set enabled to false.")
+    note("The ControlNet unit has no image. As in A1111, the picture of init_images is its scribble.")
+    return request.default_scribble
 
 
 def _size(request: PicturesRequest, capabilities: Capabilities, note: Callable[[str], None]) -> dict[str, int]:
@@ -180,6 +213,7 @@ class Settings:
     """The served members of `override_settings`."""
 
     clip_stop: int | None = None
+    has_texts: bool = True
 
 
 def read_settings(settings: Mapping[str, Any], note: Callable[[str], None]) -> Settings:
@@ -188,14 +222,15 @@ def read_settings(settings: Mapping[str, Any], note: Callable[[str], None]) -> S
     Raises:
         InvalidRequestError: a value is invalid.
     """
-    others = {name: value for name, value in settings.items() if name != checkpoints.OPTION}
+    others = {name: plain(value) for name, value in settings.items() if name != checkpoints.OPTION}
     clip_stop = others.pop(_CLIP_STOP, None)
+    has_texts = others.pop(_PNG_INFO, True) in (None, True)
     if clip_stop is not None and (type(clip_stop) is not int or not 1 <= clip_stop <= _MAX_CLIP_STOP):
         detail = f"`{_CLIP_STOP}` is {described(clip_stop)}; it must be a whole number from 1 to {_MAX_CLIP_STOP}."
         raise invalid_field("override_settings", "out_of_range", detail)
-    for text in unserved_fields.notes(others, unserved.SETTINGS, (checkpoints.OPTION, _CLIP_STOP)):
+    for text in unserved_fields.notes(others, unserved.SETTINGS, (checkpoints.OPTION, _CLIP_STOP, _PNG_INFO)):
         note(f"override_settings: {text}")
-    return Settings(clip_stop)
+    return Settings(clip_stop, has_texts)
 
 
 def _layers_to_skip(clip_stop: int | None, note: Callable[[str], None]) -> int | None:
@@ -204,21 +239,6 @@ def _layers_to_skip(clip_stop: int | None, note: Callable[[str], None]) -> int |
         return None
     note(f"`{_CLIP_STOP}` is {clip_stop}: the prompt is encoded accordingly, while A1111 ignores it for SDXL.")
     return clip_stop - _SDXL_CLIP_STOP
-
-
-def require_options(options: Any, current: Mapping[str, Any]) -> None:
-    """Check the body of `POST /options`, except the checkpoint.
-
-    Raises:
-        InvalidRequestError: an option would change, and so it would for all clients.
-    """
-    if not isinstance(options, Mapping):
-        raise InvalidRequestError(f"The body is {described(options)}; it must be a JSON object.", code="wrong_type")
-    for name, value in options.items():
-        if name != checkpoints.OPTION and value != current.get(name):
-            raise unsupported(
-                name, f"`{shown(name)}` is {described(value)}; the options of this server cannot be changed."
-            )
 
 
 def read(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:

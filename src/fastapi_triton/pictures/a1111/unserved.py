@@ -28,6 +28,7 @@ _SHARED = {
     "s_tmin": Unserved(neutral=(0,)),
     "save_images": Unserved(_NOT_STORED, (False,)),
     "script_args": Unserved("it has no effect without script_name"),
+    "seed_enable_extras": Unserved(_NO_SUBSEED, (False, True)),
     "seed_resize_from_h": Unserved(neutral=(-1, 0)),
     "seed_resize_from_w": Unserved(neutral=(-1, 0)),
     "styles": Unserved("this server has no styles"),
@@ -84,6 +85,7 @@ IMG2IMG = {
 }
 
 SETTINGS = {
+    "eta_noise_seed_delta": Unserved(neutral=(0,)),
     "samples_format": Unserved("pictures are PNG", ("png",)),
     "sd_vae": Unserved(neutral=("Automatic", "None")),
 }
@@ -111,8 +113,7 @@ CONTROLNET = {
     "pixel_perfect": Unserved(_NO_PREPROCESSOR, (False, True)),
     "processor_res": Unserved(_NO_PREPROCESSOR, (-1, 64, 512)),
     "pulid_mode": Unserved("it is for PuLID", ("Fidelity",)),
-    "resize_mode": Unserved("the whole scribble is used, as in Resize and Fill", (2, "Resize and Fill")),
-    "save_detected_map": Unserved("the response has no detected map", (False,)),
+    "save_detected_map": Unserved("the response has no detected map", (False, True)),
     "threshold_a": Unserved(_NO_PREPROCESSOR, (-1, 0, 64)),
     "threshold_b": Unserved(_NO_PREPROCESSOR, (-1, 0, 64)),
     "union_control_type": Unserved(neutral=("Unknown", "Scribble")),

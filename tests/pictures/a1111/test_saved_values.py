@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Payloads as A1111 saves them: values as text, null for defaults, scripts that ask for nothing, units that are off."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
+from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
+from fastapi_triton.testing import FakeTriton
+from support.scribble_app import base64_picture
+from support.scripted_stream_model import stream_inputs
+
+TXT2IMG, IMG2IMG = "/sdapi/v1/txt2img", "/sdapi/v1/img2img"
+PROMPT = {"prompt": "a red house", "seed": 4}
+SCRIBBLE, OTHER = base64_picture(), base64_picture(size=(8, 8))
+
+
+async def made(
+    client: httpx2.AsyncClient, triton: FakeTriton, body: dict[str, Any], route: str = TXT2IMG
+) -> tuple[dict[str, Any], list[str]]:
+    """The model's inputs, and the notes."""
+    response = await client.post(route, json=body)
+    assert response.status_code == 200, response.text
+    return stream_inputs(triton)[-1], response.json()["notes"]
+
+
+def unit(**fields: Any) -> dict[str, Any]:
+    return PROMPT | {"alwayson_scripts": {"controlnet": {"args": [fields]}}}
+
+
+@pytest.mark.parametrize("nothing", [None, "None", "none", "null"])
+async def test_nothing_stands_for_the_default_in_every_field(
+    client: httpx2.AsyncClient, triton: FakeTriton, nothing: str | None
+) -> None:
+    for route, model, required in (
+        (TXT2IMG, Txt2ImgRequest, PROMPT),
+        (IMG2IMG, Img2ImgRequest, PROMPT | {"init_images": [SCRIBBLE]}),
+    ):
+        plain, _ = await made(client, triton, required, route)
+        body = required | {name: nothing for name in model.model_fields if name not in required}
+        body["negative_prompt"] = None  # "None" is a text like any other there
+        assert await made(client, triton, body, route) == (plain, [])
+
+
+@pytest.mark.parametrize("off", [False, "false", "False", 0, "0", "", "none", [], {}])
+async def test_unsupported_features_may_be_off_in_each_notation(
+    client: httpx2.AsyncClient, triton: FakeTriton, off: Any
+) -> None:
+    names = ("enable_hr", "tiling", "script_name", "subseed_strength", "refiner_checkpoint")
+    body = PROMPT | dict.fromkeys(names, off)
+    assert (await made(client, triton, body | {"restore_faces": "false"}))[1] == []
+
+
+@pytest.mark.parametrize("name", ["enable_hr", "tiling"])
+async def test_true_as_a_text_is_true(client: httpx2.AsyncClient, name: str) -> None:
+    response = await client.post(TXT2IMG, json=PROMPT | {name: "true"})
+    assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
+    assert name in response.json()["errors"][0]["pointer"]
+    assert response.json()["error"] == "InvalidRequestError"
+
+
+# As A1111 1.10 and Forge save them, with several extensions.
+SCRIPTS: dict[str, Any] = {
+    "API payload": {"args": []},
+    "ADetailer": {"args": [False, False, {"ad_model": "face_yolov8n.pt", "is_api": []}]},
+    "Comments": {"args": []},
+    "Dynamic Thresholding (CFG Scale Fix)": {"args": [False, 7, 100, "Constant", 0, "Constant", 0, 4, True]},
+    "Extra options": {"args": []},
+    "Hypertile": {"args": []},
+    "IC Light": {"args": [{"enabled": False, "model_type": "IC-Light.SD15.FC", "remove_bg": True}]},
+    "Never OOM Integrated": {"args": [False, False]},
+    "ReActor": {"args": [None, False, "0", "0", "inswapper_128.onnx", "CodeFormer", 1, True]},
+    "Refiner": {"args": [False, "", 0.8]},
+    "Sampler": {"args": [20, "DPM++ 2M", "Automatic"]},
+    "Seed": {"args": [-1, False, -1, 0, 0, 0]},
+    "Soft Inpainting": {"args": [False, 1, 0.5, 4, 0, 0.5, 2]},
+    "VRAM Usage Estimator": {"args": [""]},
+    "Of an old version": None,
+    "Off as text": {"args": ["false", 3]},
+}
+
+
+async def test_scripts_that_ask_for_nothing_are_ignored(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    body = PROMPT | {"steps": 20, "sampler_name": "DPM++ 2M", "scheduler": "Automatic"}
+    plain, _ = await made(client, triton, body)
+    assert await made(client, triton, body | {"alwayson_scripts": SCRIPTS}) == (plain, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Sampler", [30, "DPM++ 2M", "Automatic"]),
+        ("Sampler", [20, "Euler", "Automatic"]),
+        ("Sampler", [20, "DPM++ 2M", "Karras"]),
+        ("Seed", [7, False, -1, 0, 0, 0]),
+        ("Seed", [-1, True, 5, 0.5, 0, 0]),
+        ("Refiner", [True, "refiner", 0.8]),
+    ],
+)
+async def test_a_built_in_script_that_asks_for_something_else_is_noted(
+    client: httpx2.AsyncClient, triton: FakeTriton, name: str, arguments: list[Any]
+) -> None:
+    body = PROMPT | {"steps": 20, "sampler_name": "DPM++ 2M", "alwayson_scripts": {name: {"args": arguments}}}
+    _, (note,) = await made(client, triton, body)
+    assert f'"{name}"' in note
+
+
+@pytest.mark.parametrize("arguments", [[True, {}], [{"enabled": True}], ["x"], [None, True], [{"ad_model": "face"}], 3])
+async def test_another_script_that_is_on_is_rejected(client: httpx2.AsyncClient, arguments: Any) -> None:
+    response = await client.post(TXT2IMG, json=PROMPT | {"alwayson_scripts": {"ADetailer": {"args": arguments}}})
+    assert (response.status_code, "ADetailer" in response.json()["detail"]) == (422, True)
+
+
+# ---- ControlNet units
+
+
+@pytest.mark.parametrize("off", [False, "false", "False", 0])
+async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, triton: FakeTriton, off: Any) -> None:
+    wrong = {"image": "no picture", "module": "canny", "model": "depth", "weight": "much", "mask": OTHER}
+    plain, _ = await made(client, triton, PROMPT)
+    assert await made(client, triton, unit(enabled=off, **wrong)) == (plain, [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image": SCRIBBLE},
+        {"input_image": SCRIBBLE},
+        {"image": "", "input_image": SCRIBBLE},
+        {"image": None, "input_image": SCRIBBLE},
+        {"image": {"image": None, "mask": None}, "input_image": SCRIBBLE},
+        {"input_image": SCRIBBLE, "image": "None"},
+        {"image": SCRIBBLE, "input_image": SCRIBBLE},
+        {"image": {"image": SCRIBBLE}},
+        {"image": {"image": SCRIBBLE, "mask": ""}},
+        {"image": [SCRIBBLE, None]},
+        {"image": [{"image": SCRIBBLE, "mask": None}]},
+        {"image": f"data:image/png;base64,{SCRIBBLE}", "mask": "", "mask_image": None},
+    ],
+)
+async def test_the_scribble_is_found_in_each_notation(
+    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any]
+) -> None:
+    sent, notes = await made(client, triton, unit(**fields))
+    assert (sent["image"], notes) == (SCRIBBLE, [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image": [SCRIBBLE, OTHER]},
+        {"image": {"image": SCRIBBLE, "mask": OTHER}},
+        {"image": SCRIBBLE, "mask_image": OTHER},
+        {"image": [{"image": SCRIBBLE}, {"image": OTHER}]},
+        {"image": SCRIBBLE, "input_image": OTHER},
+        {"image": SCRIBBLE, "guidance": 0.5, "guidance_end": 0.75},
+        {"image": []},
+        {"image": {}},
+        {},
+    ],
+)
+async def test_a_mask_or_a_second_or_no_picture_is_rejected(
+    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any]
+) -> None:
+    response = await client.post(TXT2IMG, json=unit(weight=1, **fields))
+    assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
+    assert not stream_inputs(triton)
+
+
+async def test_a_unit_of_each_age_is_understood(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    oldest = {"input_image": SCRIBBLE, "guidance": 0.5, "lowvram": True, "guessmode": False, "resize_mode": 0}
+    second = {"image": SCRIBBLE, "control_mode": 0, "pixel_perfect": True, "resize_mode": "Scale to Fit (Inner Fit)"}
+    newest = {"image": SCRIBBLE, "control_mode": "Balanced", "resize_mode": "Crop and Resize", "module": "None"}
+    nulls = dict.fromkeys(("weight", "guidance_start", "control_mode", "module", "enabled", "processor_res"))
+    for fields in (oldest, second, newest, {"image": SCRIBBLE, **nulls}, {"image": SCRIBBLE, "weight": "1.0"}):
+        sent, notes = await made(client, triton, unit(**fields))
+        assert (sent["image"], sent["conditioning_scale"], notes) == (SCRIBBLE, 1.0, [])
+        assert sent["control_guidance_end"] == fields.get("guidance", 1.0)
+
+
+async def test_a_resize_mode_is_noted_where_it_would_matter(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    for mode in (0, "1", "Crop and Resize", "Just Resize", "Scale to Fit (Inner Fit)"):
+        body = unit(image=SCRIBBLE, resize_mode=mode) | {"width": 128, "height": 128}
+        _, (note,) = await made(client, triton, body)
+        assert "resize_mode" in note
+        same_shape = unit(image=OTHER, resize_mode=mode) | {"width": 128, "height": 128}
+        assert (await made(client, triton, same_shape))[1] == []
+    for mode in (2, "2", "Resize and Fill", "Envelope (Outer Fit)", "Outer Fit (Shrink to Fit)"):
+        body = unit(image=SCRIBBLE, resize_mode=mode) | {"width": 128, "height": 128}
+        assert (await made(client, triton, body))[1] == []
+
+
+async def test_a_unit_without_a_picture_uses_that_of_img2img(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    body = unit(module="none", model="control_v11p_sd15_scribble [d4ba51ff]") | {"init_images": [OTHER]}
+    sent, (note,) = await made(client, triton, body, IMG2IMG)
+    assert (sent["image"], sent["init_image"], "init_images" in note) == (OTHER, OTHER, True)
+
+
+async def test_units_in_the_older_place_are_used(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    older = {"controlnet_units": [{"input_image": SCRIBBLE}]}
+    assert (await made(client, triton, PROMPT | older))[0]["image"] == SCRIBBLE
+    both = older | {"alwayson_scripts": {"ControlNet": {"args": older["controlnet_units"]}}}
+    assert (await made(client, triton, PROMPT | both))[1] == []
+    other = {"alwayson_scripts": {"ControlNet": {"args": [{"image": OTHER}]}}}
+    sent, (note,) = await made(client, triton, PROMPT | older | other)
+    assert (sent["image"], "controlnet_units" in note) == (OTHER, True)
