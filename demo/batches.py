@@ -23,6 +23,7 @@ from demo.latents import latents_path
 from demo.networks import TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from demo.bundle import Bundle
@@ -55,11 +56,11 @@ class Batch:
 class Scenes:
     """All encoded shards, grouped by size, because a batch has one size."""
 
-    def __init__(self, folder: Path, bundle: Bundle, *, only: tuple[int, int] | None = None) -> None:
+    def __init__(self, folder: Path, bundle: Bundle, *, only: Sequence[tuple[int, int]] = ()) -> None:
         numbers = [
             n
             for n in complete_shards(folder)
-            if latents_path(folder, n).exists() and only in (None, LAYOUT[n % len(LAYOUT)][0])
+            if latents_path(folder, n).exists() and (not only or LAYOUT[n % len(LAYOUT)][0] in only)
         ]
         self.shards = [open_shard(folder, n) for n in numbers]
         self.portraits = [is_portrait(n) for n in numbers]

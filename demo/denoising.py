@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +12,13 @@ import torch
 from demo.run import mixed_precision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from demo.batches import Batch
     from demo.bundle import Bundle
+
+
+CLEAN = -1  # the "timestep" without noise
 
 
 def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -49,3 +56,33 @@ def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.
         **shared,
     )
     return velocity
+
+
+def guided(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timestep: int, guidance: float) -> torch.Tensor:
+    """The velocity of all rows at one timestep, with guidance away from the picture without a prompt."""
+    times = torch.full((len(noisy),), timestep)
+    without_prompt = replace(batch, has_prompt=torch.zeros_like(batch.has_prompt))
+    with mixed_precision():
+        without = predict(bundle, without_prompt, noisy, times).float()
+        return without + guidance * (predict(bundle, batch, noisy, times).float() - without)
+
+
+def step(noisy: torch.Tensor, velocity: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """A deterministic step, as Euler's, from the cumulative alpha `before` to `after`; 1 is without noise."""
+    clean = before.sqrt() * noisy - (1 - before).sqrt() * velocity
+    noise = (1 - before).sqrt() * noisy + before.sqrt() * velocity
+    return after.sqrt() * clean + (1 - after).sqrt() * noise
+
+
+def descend(
+    bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: Sequence[int], guidance: float
+) -> torch.Tensor:
+    """Guided steps through falling `timesteps`, of which the last can be `CLEAN`."""
+    alphas = torch.cat([bundle.scheduler.alphas_cumprod, torch.ones(1)])  # CLEAN is the last
+    for before, after in pairwise(timesteps):
+        noisy = step(noisy, guided(bundle, batch, noisy, before, guidance), alphas[before], alphas[after])
+    return noisy
+
+
+def noised(latents: torch.Tensor, alpha: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise

@@ -14,11 +14,11 @@ from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.batches import Scenes
 from demo.bundle import load_vae
 from demo.dataset import CELL, LAYOUT, complete_shards, open_shard
-from demo.denoising import predict
+from demo.denoising import CLEAN, descend, noised
 from demo.latents import latents_path
-from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, save_atomically
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
 from demo.train_diffusion import finished
-from demo.train_vae import picture_loss, to_tensor
+from demo.train_vae import LATENT_NOISE, picture_loss, to_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,17 +31,11 @@ if TYPE_CHECKING:
 
 PEAK_RATE = 6e-4
 STRIDE = 83  # timesteps between the 12 steps of the default schedule
-STARTS = (
-    83,
-    166,
-    249,
-    332,
-    415,
-    498,
-)  # higher ones change the content of the picture, which then does not match its original
+STARTS = range(83, 499, 83)  # from higher ones, the picture's content changes and does not match its original
 GUIDANCE = 3.0
+SIZES = ((128, 128), (256, 256))
 OWN_SHARE = 0.7  # share of latents from the UNet; the others are the encoder's, with a little noise
-CROP = 24  # latent cells
+CROP = 16  # latent cells
 DETAIL_WEIGHT = 4.0  # as in training the UNet: a thin line is a few pixels, which a decoder drops first
 SAVE_EVERY = 50
 
@@ -53,41 +47,32 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     if path.exists():
         return
     bundle = finished(work, init)
-    scenes = Scenes(work / "scenes", bundle, only=(128, 128))
+    scenes = Scenes(work / "scenes", bundle, only=SIZES)
     rng = np.random.default_rng([seed, 17, team.rank])
-    latents, pictures, details = [], [], []
-    for _ in tqdm(range(count // 8), desc="latents for the decoder", unit="batch", disable=not team.is_first):
+    found: list[tuple[np.ndarray, ...]] = []
+    for _ in tqdm(range(count // 32), desc="latents for the decoder", unit="batch", disable=not team.is_first):
         batch, originals = scenes.batch_with_pictures(rng)
-        latents.append(resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy())
-        pictures.append(originals)
-        details.append(batch.weights[:, 0].numpy() > 1)
+        latents = resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy().transpose(0, 2, 3, 1)
+        details = batch.weights[:, 0].numpy() > 1
+        found.append((tiles(latents, CROP), tiles(originals, CELL * CROP), tiles(details, CROP)))
+    latents, pictures, details = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     with path.with_suffix(".part").open("wb") as file:
-        np.savez(
-            file,
-            latents=np.concatenate(latents),
-            pictures=np.concatenate(pictures),
-            details=np.concatenate(details),
-        )
+        np.savez(file, latents=latents.transpose(0, 3, 1, 2), pictures=pictures, details=details)
     path.with_suffix(".part").replace(path)
 
 
+def tiles(arrays: np.ndarray, side: int) -> np.ndarray:
+    """(B, H, W, …) cut into (N, side, side, …), so that pictures of several sizes fit into one array."""
+    rows = [np.split(row, arrays.shape[2] // side, 2) for row in np.split(arrays, arrays.shape[1] // side, 1)]
+    return np.concatenate([tile for row in rows for tile in row])
+
+
 def resample(bundle: Bundle, batch: Batch, start: int, rng: np.random.Generator) -> torch.Tensor:
-    """Noise latents (B, 4, h, w) to timestep `start`, and denoise them with guidance, scribble and prompt."""
-    alphas = bundle.scheduler.alphas_cumprod
-    count = len(batch.latents)
-    with_prompt = replace(batch, control_scale=torch.ones(count, 1, 1, 1))
-    without_prompt = replace(with_prompt, has_prompt=torch.zeros(count, 1, 1))
+    """Noise latents (B, C, h, w) to timestep `start`, and denoise them with guidance, scribble and prompt."""
+    batch = replace(batch, control_scale=torch.ones_like(batch.control_scale))
     noise = torch.from_numpy(rng.standard_normal(batch.latents.shape, dtype=np.float32))
-    noisy = alphas[start].sqrt() * batch.latents + (1 - alphas[start]).sqrt() * noise
-    for timestep in range(start, 0, -STRIDE):
-        times = torch.full((count,), timestep)
-        without = predict(bundle, without_prompt, noisy, times)
-        velocity = without + GUIDANCE * (predict(bundle, with_prompt, noisy, times) - without)
-        signal, spread = alphas[timestep].sqrt(), (1 - alphas[timestep]).sqrt()
-        clean, noise = signal * noisy - spread * velocity, spread * noisy + signal * velocity
-        after = alphas[timestep - STRIDE] if timestep > STRIDE else torch.ones(())
-        noisy = after.sqrt() * clean + (1 - after).sqrt() * noise
-    return noisy
+    noisy = noised(batch.latents, bundle.scheduler.alphas_cumprod[start], noise)
+    return descend(bundle, batch, noisy, [*range(start, 0, -STRIDE), CLEAN], GUIDANCE)
 
 
 def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, seed: int) -> None:
@@ -119,10 +104,12 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
             latents, pictures, weights = crops(*own_scenes, rng)
         else:
             latents, pictures, weights = crops(*stored(work / "scenes", rng), rng)
-            latents = latents + 0.06 * torch.randn_like(latents)
+            latents = latents + LATENT_NOISE * torch.randn_like(latents)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(PEAK_RATE, step=step, progress=progress, warmup=20)
-        loss, error = picture_loss(vae.decode(latents / vae.config.scaling_factor).sample, pictures, weights)
+        with mixed_precision():
+            decoded = vae.decode(latents / vae.config.scaling_factor).sample
+        loss, error = picture_loss(decoded.float(), pictures, weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -148,9 +135,7 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
 
 def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     numbers = [
-        n
-        for n in complete_shards(folder)
-        if latents_path(folder, n).exists() and LAYOUT[n % len(LAYOUT)][0] == (128, 128)
+        n for n in complete_shards(folder) if latents_path(folder, n).exists() and LAYOUT[n % len(LAYOUT)][0] in SIZES
     ]
     number = int(rng.choice(numbers))
     shard = open_shard(folder, number)
@@ -160,7 +145,7 @@ def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 def crops(
     latents: np.ndarray, pictures: np.ndarray, details: np.ndarray, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Matching crops: latents (B, 4, CROP, CROP), pictures (B, 3, 4 CROP, 4 CROP) in -1..1, weights of their pixels."""
+    """Crops: latents (B, C, CROP, CROP), pictures (B, 3, CELL CROP, CELL CROP) in -1..1, weights of their pixels."""
     found: list[tuple[Any, Any, Any]] = []
     for index in rng.integers(0, len(latents), 8):
         y, x = rng.integers(0, latents.shape[2] - CROP + 1, 2)
