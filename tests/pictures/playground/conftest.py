@@ -16,8 +16,13 @@ def visit(chromium: Browser, scribble_server: Server) -> Iterator[Callable[..., 
     """Opens the page as a new visitor. Messages on the browser's console fail the test."""
     players: list[Player] = []
 
-    def open_page(server: Server = scribble_server, *, may_complain: bool = False, **context: object) -> Player:
-        player = Player(chromium.new_context(**context), server.url, may_complain=may_complain)  # type: ignore[arg-type]
+    def open_page(
+        server: Server = scribble_server, *, may_complain: bool = False, is_live: bool = False, **context: object
+    ) -> Player:
+        within = chromium.new_context(**context)  # type: ignore[arg-type]
+        if not is_live:
+            within.add_init_script("localStorage.live ??= 'off'")
+        player = Player(within, server.url, may_complain=may_complain)
         players.append(player)
         return player
 

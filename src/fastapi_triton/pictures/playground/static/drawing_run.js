@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The course of one picture: what is missing, the request, its previews, and its end.
+// The course of one picture: what is missing, the request, its previews, and its end. Only one request runs at a time.
 
 import { blobOf } from "./picture.js";
 import { ConnectionLost, Problem } from "./server.js";
 
+// Fields of live mode, for endpoints that have them: a draft is never kept, and stays visible while it is finished.
+const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }, finishing: { preview_every: "1000" } };
+
 /**
- * Dispatches `change` when a picture starts or ends, `preview` with each preview, and `completed` with the picture
- * (detail: the fields of a history entry).
+ * Dispatches `change` when a picture starts or ends, `preview` with each preview, and `completed` with a finished picture
+ * (detail: the fields of a history entry; drafts have no such event).
  */
 export class DrawingRun extends EventTarget {
-  #running = null; // the AbortController of the request that runs
+  #running = null; // the request that runs: its kind, its AbortController, and the promise of its end
   #config;
   #server;
   #scribble;
@@ -32,23 +35,28 @@ export class DrawingRun extends EventTarget {
     this.#askForKey = askForKey;
   }
 
+  /** Whether a picture that a person asked for is drawn. Those of live mode do not count: they can be superseded. */
   get isRunning() {
-    return this.#running !== null;
+    return this.#running?.kind === "asked";
+  }
+
+  /** Whether live mode can draw now. */
+  get isPossible() {
+    return !this.isRunning && this.#server.state === "ready" && this.#prompt.value.trim() !== "" && this.#scribble.hasInk();
   }
 
   stop() {
-    this.#running?.abort();
+    this.#running?.controller.abort();
   }
 
+  /** Draw a picture that a person asks for. It supersedes one of live mode. */
   async start({ seed } = {}) {
     if (this.isRunning) {
       this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
       return;
     }
-    for (const message of Object.values(this.#messages)) message.clear();
-    this.#settings.clear();
-    const prompt = this.#prompt.value.trim();
-    if (!this.#isComplete(prompt)) return;
+    this.#clearMessages();
+    if (!this.#isComplete(this.#prompt.value.trim())) return;
     if (this.#server.state === "locked") {
       this.#askForKey(this.#server.detail);
       return;
@@ -58,17 +66,48 @@ export class DrawingRun extends EventTarget {
       this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`);
       return;
     }
-    this.#running = new AbortController();
+    await this.#run("asked", new AbortController(), seed);
+  }
+
+  /**
+   * Draw a picture of live mode: a draft ("drafting"), or the finished picture ("finishing"). Resolves when its request
+   * has ended: whether there is a picture, and if not, after how many seconds to try again.
+   */
+  async live(kind, signal, seed) {
+    this.#clearMessages();
+    const controller = new AbortController();
+    signal.addEventListener("abort", () => controller.abort());
+    if (signal.aborted) controller.abort();
+    return this.#run(kind, controller, this.#settings.values().seed ?? seed);
+  }
+
+  async #run(kind, controller, seed) {
+    while (this.#running) {
+      if (!this.isRunning) this.stop();
+      await this.#running.ended.catch(() => {}); // shown where it was started
+    }
+    const ended = this.#draw(kind, controller.signal, seed);
+    this.#running = { kind, controller, ended };
     this.#send("change");
-    this.#pane.begin();
-    const values = { ...this.#settings.values(), ...(seed === undefined ? {} : { seed }) };
     try {
-      await this.#watch(prompt, values, this.#running.signal);
-    } catch (error) {
-      this.#showEnd(error);
+      return await ended;
     } finally {
       this.#running = null;
       this.#send("change");
+    }
+  }
+
+  async #draw(kind, signal, seed) {
+    await null; // `change` comes first
+    this.#pane.begin(kind);
+    const values = kind === "drafting" ? this.#settings.draftValues() : this.#settings.values();
+    if (seed !== undefined) values.seed = seed;
+    try {
+      await this.#watch(kind, values, signal);
+      return { isCompleted: true };
+    } catch (error) {
+      this.#showEnd(error, kind);
+      return { isCompleted: false, retryAfter: error.retryAfter };
     }
   }
 
@@ -87,12 +126,15 @@ export class DrawingRun extends EventTarget {
     return missing.length === 0;
   }
 
-  async #watch(prompt, values, signal) {
-    const { endpoint, image, picture: pictureField } = this.#config;
+  async #watch(kind, values, signal) {
+    const { endpoint, fields, image, picture: pictureField } = this.#config;
+    const prompt = this.#prompt.value.trim();
     const scribble = await this.#scribble.toBlob(Math.max(...this.#settings.size));
+    signal.throwIfAborted();
     const form = new FormData();
     form.set("prompt", prompt);
-    for (const [name, value] of Object.entries(values)) form.set(name, value);
+    const extra = Object.entries(FIELDS_OF[kind]).filter(([name]) => fields.includes(name));
+    for (const [name, value] of [...Object.entries(values), ...extra]) form.set(name, value);
     form.set(image, scribble, "scribble.png");
     for await (const [name, data] of this.#server.draw(endpoint, form, signal)) {
       if (name === "queued") this.#pane.queued(data);
@@ -103,7 +145,9 @@ export class DrawingRun extends EventTarget {
         // JavaScript rounds seeds over 2^53, so a seed that the person entered is kept as text.
         const seed = values.seed ?? String(data.seed ?? "");
         const picture = blobOf(data[pictureField]);
+        if (kind === "drafting") this.#send("preview");
         const seconds = this.#pane.complete(picture, { prompt, seed });
+        if (kind === "drafting") return;
         this.#send("completed", { prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble });
         return;
       }
@@ -111,7 +155,7 @@ export class DrawingRun extends EventTarget {
     throw new ConnectionLost("The connection was lost.");
   }
 
-  #showEnd(error) {
+  #showEnd(error, kind) {
     const at = this.#pane.stepText && ` at ${this.#pane.stepText}`;
     if (error.name === "AbortError") this.#pane.end(`Stopped${at}`);
     else if (error instanceof ConnectionLost) {
@@ -120,7 +164,8 @@ export class DrawingRun extends EventTarget {
       this.#server.reconnect();
     } else if (error instanceof Problem) {
       this.#pane.end("No picture");
-      this.#showProblem(error);
+      const isWaitedFor = kind !== "asked" && error.retryAfter; // live mode shows this itself
+      if (!isWaitedFor) this.#showProblem(error, kind);
     } else {
       this.#pane.end("No picture");
       this.#messages.result.error(`This page has an error: ${error.message}`);
@@ -128,8 +173,13 @@ export class DrawingRun extends EventTarget {
     }
   }
 
+  #clearMessages() {
+    for (const message of Object.values(this.#messages)) message.clear();
+    this.#settings.clear();
+  }
+
   /** Show each problem beside its field, or on the picture's pane if the page has no such field. */
-  #showProblem(problem) {
+  #showProblem(problem, kind) {
     if (problem.status === 401) {
       this.#server.lock(problem);
       return;
@@ -141,7 +191,7 @@ export class DrawingRun extends EventTarget {
       const message = { prompt, [this.#config.image]: scribble }[field] ?? this.#settings.messageOf(field);
       if (this.#settings.messageOf(field)) this.#settings.unfold();
       message?.error(detail.replaceAll("`", ""));
-      message?.focus();
+      if (kind === "asked") message?.focus(); // in live mode the person is drawing
       isUnassigned ||= !message;
     }
     if (isUnassigned) {

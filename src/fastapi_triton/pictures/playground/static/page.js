@@ -7,6 +7,8 @@ import { Gallery } from "./gallery.js";
 import { History } from "./history.js";
 import { inkOf, open } from "./ink.js";
 import { KeyForm } from "./key.js";
+import { Live } from "./live.js";
+import { LiveSwitch } from "./live_switch.js";
 import { Message } from "./messages.js";
 import { PicturePane } from "./picture.js";
 import { ResultActions } from "./result_actions.js";
@@ -17,6 +19,8 @@ import { Toolbar } from "./toolbar.js";
 
 const byId = (id) => document.getElementById(id);
 const on = (id, name, listener) => byId(id).addEventListener(name, listener);
+
+const TYPING_MS = 400;
 
 const config = JSON.parse(byId("config").textContent);
 const server = new Server();
@@ -34,6 +38,10 @@ const actions = new ResultActions();
 const run = new DrawingRun({
   config, server, scribble, settings, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
 });
+const live = new Live({ draw: (kind, signal) => run.live(kind, signal, live.seed), canDraw: () => run.isPossible });
+const liveSwitch = new LiveSwitch({ live, button: byId("live"), note: byId("live-note"), left: byId("live-left") });
+let isRestoring = false; // an earlier picture: nothing new is to be drawn
+let typing; // a timer
 let shown = null; // the history entry whose picture is in the pane
 
 function show(entry) {
@@ -47,37 +55,85 @@ function show(entry) {
 run.addEventListener("preview", () => show(null));
 run.addEventListener("completed", async ({ detail }) => show(await gallery.add(detail)));
 run.addEventListener("change", () => {
-  const isBusy = run.isRunning;
-  const hadFocus = document.activeElement === byId("stop");
-  byId("stop").disabled = !isBusy;
-  byId("result").ariaBusy = String(isBusy);
-  if (hadFocus && !isBusy) byId("draw").focus();
-  actions.busy(isBusy);
-  if (isBusy && byId("frame").getBoundingClientRect().top > window.innerHeight * 0.7) {
+  byId("result").ariaBusy = String(run.isRunning);
+  actions.busy(run.isRunning);
+  updateStop();
+  if (!run.isRunning) live.wake();
+  else if (byId("frame").getBoundingClientRect().top > window.innerHeight * 0.7) {
     byId("result").scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone the pane is below the window
   }
 });
+live.addEventListener("change", updateStop);
+
+function updateStop() {
+  const [isActive, hadFocus] = [run.isRunning || live.isActive, document.activeElement === byId("stop")];
+  byId("stop").disabled = !isActive;
+  if (hadFocus && !isActive) byId("draw").focus();
+}
+
+/** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
+function draw({ seed } = {}) {
+  if (!run.isRunning) live.stop();
+  if (live.isOn && seed) live.renewSeed();
+  const isLiveSeed = live.isOn && (seed || !settings.values().seed);
+  return run.start({ seed: isLiveSeed ? live.seed : seed });
+}
+
+function stop() {
+  live.stop();
+  run.stop();
+  updateStop();
+}
+
 on("composer", "submit", (event) => {
   event.preventDefault();
-  run.start();
+  draw();
 });
-on("stop", "click", () => run.stop());
+on("stop", "click", stop);
 on("prompt", "input", () => messages.prompt.clear());
 on("prompt", "keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.metaKey || event.isComposing) return;
   event.preventDefault();
-  run.start();
+  draw();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run.start();
-  else if (event.key === "Escape" && run.isRunning) run.stop();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) draw();
+  else if (event.key === "Escape" && !byId("stop").disabled) stop();
   else return;
   event.preventDefault();
 });
 
+// ---- live mode
+
+scribble.addEventListener("change", () => {
+  if (scribble.isBlank) live.renewSeed(); // the next drawing is another one
+  drawingChanged();
+});
+on("scribble", "pointerdown", () => live.hold());
+for (const name of ["pointerup", "pointercancel"]) on("scribble", name, () => live.release());
+on("prompt", "input", changeSoon);
+settings.addEventListener("change", changeSoon);
+
+function drawingChanged() {
+  clearTimeout(typing);
+  const isUnnamed = !scribble.isBlank && !byId("prompt").value.trim();
+  liveSwitch.needs(isUnnamed ? "Say what your scribble shows, and it is painted while you draw." : "");
+  byId("awaited").textContent = isUnnamed && live.isOn ? "Say what it shows, and it is painted here" : "Your picture appears here";
+  if (!isRestoring) live.changed();
+  updateStop();
+}
+
+/** After a pause in typing, or while a slider moves. */
+function changeSoon() {
+  if (isRestoring) return;
+  live.hold();
+  clearTimeout(typing);
+  typing = setTimeout(drawingChanged, TYPING_MS);
+}
+
 // ---- the finished picture, and earlier ones
 
-actions.addEventListener("again", () => run.start({ seed: "-1" })); // a random one
+actions.addEventListener("again", () => draw({ seed: "-1" })); // a random one
 actions.addEventListener("reuse", async ({ detail }) => {
   await toolbar.load(detail.picture, "outlines");
   byId("drawing").scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -89,9 +145,14 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
     return;
   }
   for (const message of Object.values(messages)) message.clear();
+  live.stop();
+  const scribbled = await open(entry.scribble);
+  isRestoring = true;
   settings.restore(entry.values);
   byId("prompt").value = entry.prompt;
-  await scribble.load(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
+  await scribble.load(inkOf(scribbled, scribble.size, "lines").ink);
+  isRestoring = false;
+  live.renewSeed(entry.seed);
   pane.show(entry.picture, entry);
   show(entry);
 });
@@ -108,7 +169,10 @@ server.addEventListener("change", () => {
   if (server.state === "locked") keyForm.open(server.detail);
   else if (server.state === "ready" && keyForm.close()) byId("prompt").focus();
   if (server.state === "ready") {
+    isRestoring = true;
     settings.describe(server.description ?? {});
+    isRestoring = false;
+    liveSwitch.offer(settings.hasDrafts);
     if (wasGone) messages.result.note("The server is back. Press Draw to try again.");
     else messages.result.clear();
   }

@@ -5,6 +5,7 @@ import { duration } from "./messages.js";
 
 const SECONDS = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const HALF_WAY = 0.5;
+const FADE_MS = 140;
 
 export class PicturePane {
   #image;
@@ -17,6 +18,8 @@ export class PicturePane {
   #firstStepAt = null;
   #step = 0;
   #numSteps = 0;
+  #kind = "asked";
+  #fading = null;
 
   constructor({ image, frame, caption, progress, spoken }) {
     this.#image = image;
@@ -36,13 +39,16 @@ export class PicturePane {
     return this.#step ? `step ${this.#step} of ${this.#numSteps}` : "";
   }
 
-  begin() {
+  /** `kind`: "asked" by a person, or in live mode "drafting" or "finishing": then the picture before stays until the next. */
+  begin(kind = "asked") {
+    this.#kind = kind;
     this.#began = performance.now();
     this.#firstStepAt = null;
     this.#step = this.#numSteps = 0;
-    this.#state("waiting");
-    this.#progress.hidden = false;
+    this.#progress.hidden = kind === "drafting";
     this.#progress.removeAttribute("value");
+    if (kind !== "asked") return; // nothing that flickers or is read out with each stroke
+    this.#state("waiting");
     this.#caption.textContent = "Sent …";
     this.#spoken.textContent = "Drawing.";
   }
@@ -51,7 +57,7 @@ export class PicturePane {
   queued({ position, estimated_wait_s: waitS, estimated_total_s: totalS }) {
     const number = position && waitS !== 0 ? `: number ${position} in the queue` : " to start";
     const left = totalS === undefined ? "" : `, about ${totalS < 1 ? "1 s" : duration(totalS)} left`;
-    this.#caption.textContent = `Waiting${number}${left} …`;
+    if (this.#kind !== "drafting") this.#caption.textContent = `Waiting${number}${left} …`;
   }
 
   advance({ step, num_steps: numSteps, preview }) {
@@ -64,9 +70,11 @@ export class PicturePane {
     const left = done ? (((now - this.#firstStepAt.now) / done) * (numSteps - step)) / 1000 : null;
     const text = `Step ${step} of ${numSteps}`;
     this.#progress.ariaValueText = text;
+    if (preview && this.#kind !== "finishing") this.#preview(preview, step / numSteps);
+    if (this.#kind === "drafting") return;
     this.#caption.textContent = left === null ? text : `${text} · ${left < 1 ? "less than 1 s" : duration(left)} left`;
-    if (step >= numSteps * HALF_WAY && step - 1 < numSteps * HALF_WAY) this.#spoken.textContent = "Halfway there.";
-    if (preview) this.#preview(preview, step / numSteps);
+    const isHalfWay = step >= numSteps * HALF_WAY && step - 1 < numSteps * HALF_WAY;
+    if (isHalfWay && this.#kind === "asked") this.#spoken.textContent = "Halfway there.";
   }
 
   #preview(base64, share) {
@@ -79,7 +87,8 @@ export class PicturePane {
   complete(blob, { prompt, seed }) {
     const seconds = (performance.now() - this.#began) / 1000;
     this.show(blob, { prompt, seed, seconds });
-    this.#spoken.textContent = `The picture is ready after ${duration(seconds)}.`;
+    if (this.#kind === "drafting") this.#caption.textContent = `Draft · seed ${seed}`;
+    else this.#spoken.textContent = `The picture is ready after ${duration(seconds)}.`;
     return seconds;
   }
 
@@ -91,22 +100,38 @@ export class PicturePane {
     this.#caption.textContent = `Seed ${seed} · ${SECONDS.format(seconds)} s`;
   }
 
-  /** It ended without a picture. The last preview stays, marked as unfinished. */
+  /** It ended without a picture. The last preview stays, marked as unfinished; in live mode another one follows. */
   end(text) {
     this.#progress.hidden = true;
-    this.#caption.textContent = text;
-    this.#spoken.textContent = text;
+    if (this.#kind !== "asked") return;
+    this.#caption.textContent = this.#spoken.textContent = text;
     if (this.hasPreview) this.#state("broken");
     else this.#state(this.#shownUrl ? "done" : "empty");
   }
 
   #show(blob, alt) {
     const old = this.#shownUrl;
+    if (old && this.#kind !== "asked") this.#fadeOut();
     this.#shownUrl = URL.createObjectURL(blob);
     if (old) this.#image.addEventListener("load", () => URL.revokeObjectURL(old), { once: true });
     this.#image.src = this.#shownUrl;
     this.#image.alt = alt;
     this.#image.hidden = false;
+  }
+
+  /** Keep the picture before on top, and let it fade when the next one is decoded: they never flicker. */
+  async #fadeOut() {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    this.#fading?.remove();
+    const before = this.#image.cloneNode();
+    Object.assign(before, { id: "", alt: "" }).className = "before";
+    before.style.filter = getComputedStyle(this.#image).filter; // as blurred as it was
+    this.#fading = before;
+    this.#image.after(before);
+    await Promise.resolve(); // the next picture is set
+    await this.#image.decode().catch(() => {}); // replaced by a newer one
+    await before.animate([{ opacity: 1 }, { opacity: 0 }], FADE_MS).finished.catch(() => {});
+    before.remove();
   }
 
   #state(state) {

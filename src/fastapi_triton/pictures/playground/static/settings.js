@@ -9,6 +9,9 @@ const numbers = {
   conditioning_scale: { label: "Scribble strength", limit: "max_conditioning_scale", low: 0, step: 0.05, about: "How closely the picture follows your scribble." },
 };
 const PRESET = "preset";
+const DRAFT = "draft";
+const BEST = "quality"; // the preset that is chosen at first, if the model has it
+const PRESET_FIELDS = ["num_inference_steps", "guidance_scale", "scheduler"];
 const SEED = "seed";
 const NEGATIVE = "negative_prompt";
 
@@ -33,15 +36,17 @@ export class Settings extends EventTarget {
   /** Build the fields. Values that the model still supports are kept. */
   describe(description) {
     if (JSON.stringify(description) === JSON.stringify(this.#description)) return;
-    const before = this.#description ? this.values() : {};
+    const before = this.#description && this.values();
     this.#description = description;
     this.#host.replaceChildren();
     this.#messages.clear();
+    let isBestKnown = false;
     const { defaults = {}, limits = {}, sizes = [], schedulers = [], presets = {} } = description;
     if (this.#accepts(PRESET) && Object.keys(presets).length) {
       const select = make("select", {});
       select.append(...["", ...Object.keys(presets)].map((name) => make("option", { value: name, textContent: name || "none" })));
       this.#add(PRESET, "Preset", "Settings that belong together.", select);
+      isBestKnown = BEST in presets;
     }
     for (const [name, { label, limit, low, step, about }] of Object.entries(numbers)) {
       if (!this.#accepts(name) || limits[limit] === undefined) continue;
@@ -77,7 +82,8 @@ export class Settings extends EventTarget {
       this.describe(description);
     });
     this.#host.append(reset);
-    this.restore(before);
+    if (!before && isBestKnown) this.#apply(BEST);
+    else this.restore(before ?? {});
   }
 
   /** The values by request field, without empty ones. */
@@ -88,6 +94,18 @@ export class Settings extends EventTarget {
       if (control.dataset.field === "size") [values.width, values.height] = value.split("x");
       else if (value) values[control.dataset.field] = value;
     }
+    return values;
+  }
+
+  /** Whether the model has a preset for drafts. */
+  get hasDrafts() {
+    return this.#accepts(PRESET) && DRAFT in (this.#description?.presets ?? {});
+  }
+
+  /** The values for a draft: its preset decides how it is made. */
+  draftValues() {
+    const values = { ...this.values(), [PRESET]: DRAFT };
+    for (const name of PRESET_FIELDS) delete values[name];
     return values;
   }
 
