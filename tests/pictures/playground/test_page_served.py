@@ -93,14 +93,17 @@ async def test_all_files_of_the_page_exist_are_cached_forever_and_are_small(trit
         addresses = {*re.findall(r'(?:src|href)="(playground/[^"]+)"', response.text)}
         addresses |= {each["file"] for each in page_config(response.text)["examples"]}
         assert len(addresses) > 10
-        num_bytes = len(response.content)
+        num_bytes = int(response.headers["content-length"])
         for address in addresses:
             file = await http.get(f"/{address}")
             assert file.status_code == 200, address
             assert "immutable" in file.headers["cache-control"]
             assert file.headers["x-content-type-options"] == "nosniff"
-            num_bytes += len(file.content)
-        assert num_bytes < 150_000
+            num_bytes += int(file.headers["content-length"])
+        assert num_bytes < 100_000
+        assert response.headers["content-encoding"] == "gzip"
+        plain = await http.get("/", headers={"Accept-Encoding": "identity"})
+        assert (plain.text, "content-encoding" in plain.headers) == (response.text, False)
         assert (await http.get("/playground/0123456789ab/page.js")).status_code == 404  # of another version
 
 
