@@ -9,6 +9,7 @@ import pytest
 from demo.palette import BASE
 from demo.scenes import draw_scene
 from demo.styles import STYLES, stylised
+from demo.styles.recognition import PLAIN, StyleClassifier
 
 
 def picture_of(seed: int, style: str, size: tuple[int, int] = (128, 128)) -> np.ndarray:
@@ -29,7 +30,7 @@ def test_styled_pictures_have_size_of_scene(style: str, size: tuple[int, int]):
 @pytest.mark.parametrize("style", STYLES)
 def test_objects_keep_their_hue(style: str):
     """The object's mean colour leans to the colour of the scene's object, and to no other base colour."""
-    for seed in range(40):
+    for seed in range(16):
         scene = draw_scene(np.random.default_rng(seed), (128, 128))
         tone = scene.objects[0].subject.colour
         if len(scene.objects) > 1 or tone.name not in ("red", "green", "blue") or tone.shade:
@@ -42,3 +43,12 @@ def test_neon_is_dark_and_paper_is_light():
     scene = draw_scene(np.random.default_rng(5), (128, 128))
     border = {style: stylised(scene, style, np.random.default_rng(7))[:2].mean() for style in STYLES}
     assert border["neon"] < 80 < 200 < border["watercolour"]
+
+
+def test_classifier_tells_painted_styles_apart():
+    classifier, right = StyleClassifier.of_painted((128, 128), examples=32), []
+    for seed in range(12):
+        scene = draw_scene(np.random.default_rng([990, seed]), (128, 128))
+        right.append(classifier.style(scene.picture) == PLAIN)
+        right += [classifier.style(stylised(scene, s, np.random.default_rng([8, seed]))) == s for s in STYLES]
+    assert np.mean(right) >= 0.95
