@@ -42,6 +42,7 @@ LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
 PORTRAITS = (5, 10)  # indices in `LAYOUT` of shards with portraits, see `draw_scene`
 STYLED_EVERY = 8  # scenes of which one has a stylised picture too, for the VAE
 ARRAYS = ("pictures", "scribbles", "details")
+STYLE_SHARDS = 4  # of each style: about 2500 scenes
 CELL = 8  # pixels of a latent's side
 
 
@@ -63,6 +64,11 @@ def shard_path(folder: Path, number: int, what: str) -> Path:
     return folder / f"{number:05d}.{what}"
 
 
+def style_folder(work: Path, style: str) -> Path:
+    """The folder of the scenes in a style, beside those of the plain scenes."""
+    return work / f"scenes-{style}"
+
+
 def is_portrait(number: int) -> bool:
     return number % len(LAYOUT) in PORTRAITS
 
@@ -73,8 +79,8 @@ def cells(pixels: np.ndarray) -> np.ndarray:
     return pixels.reshape(*many, height // CELL, CELL, width // CELL, CELL).any((-3, -1))
 
 
-def draw_shard(number: int, *, folder: Path, seed: int) -> int:
-    """Draw a shard unless it exists. Its captions are written last and mark it as complete."""
+def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None) -> int:
+    """Draw a shard, in a style if one is given, unless it exists. Its captions are written last and complete it."""
     captions_path = shard_path(folder, number, "captions.json")
     size, count = LAYOUT[number % len(LAYOUT)]
     if captions_path.exists():
@@ -87,13 +93,15 @@ def draw_shard(number: int, *, folder: Path, seed: int) -> int:
     for index in range(count):
         rng = np.random.default_rng([seed, number, index])
         scene = draw_scene(rng, size, is_portrait=is_portrait(number))
-        pictures[index], details[index] = scene.picture, cells(scene.details)
+        pictures[index] = stylised(scene, style, rng) if style else scene.picture
+        details[index] = cells(scene.details)
         for variant in range(SCRIBBLES_PER_SCENE):
             scribbles[index, variant] = np.packbits(scene.scribble(rng) > 0)
         captions.append([scene.caption(rng) for _ in range(CAPTIONS_PER_SCENE)])
-        if index % STYLED_EVERY == 0:
+        if index % STYLED_EVERY == 0 and not style:
             styled.append(stylised(scene, str(rng.choice(list(STYLES))), rng))
-    np.save(shard_path(folder, number, "styled.npy"), np.stack(styled))
+    if styled:
+        np.save(shard_path(folder, number, "styled.npy"), np.stack(styled))
     for what, values in zip(ARRAYS, (pictures, scribbles, details), strict=True):
         np.save(shard_path(folder, number, f"{what}.npy"), values)
     partial_path = captions_path.with_suffix(".part")
@@ -102,15 +110,15 @@ def draw_shard(number: int, *, folder: Path, seed: int) -> int:
     return count
 
 
-def draw_shards(folder: Path, *, shards: int, seed: int, processes: int) -> None:
+def draw_shards(folder: Path, *, shards: int, seed: int, processes: int, style: str | None = None) -> None:
     """Draw the shards below `shards` that do not exist yet."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [n for n in range(shards) if not shard_path(folder, n, "captions.json").exists()]
     if not missing:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(processes) as pool, tqdm(total=len(missing), desc="scenes", unit="shard") as bar:
-        for _ in pool.map(partial(draw_shard, folder=folder, seed=seed), missing):
+    with ProcessPoolExecutor(processes) as pool, tqdm(total=len(missing), desc=style or "scenes", unit="shard") as bar:
+        for _ in pool.map(partial(draw_shard, folder=folder, seed=seed, style=style), missing):
             bar.update()
 
 

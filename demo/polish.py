@@ -13,10 +13,11 @@ from tqdm import tqdm
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.batches import Scenes
 from demo.bundle import load_vae
-from demo.dataset import CELL, LAYOUT, complete_shards, open_shard
+from demo.dataset import CELL, LAYOUT, complete_shards, open_shard, style_folder
 from demo.denoising import CLEAN, descend, noised
 from demo.latents import latents_path
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
+from demo.styles import STYLES
 from demo.train_diffusion import finished
 from demo.train_vae import LATENT_NOISE, picture_loss, to_tensor
 
@@ -103,7 +104,9 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
         if rng.random() < OWN_SHARE:
             latents, pictures, weights = crops(*own_scenes, rng)
         else:
-            latents, pictures, weights = crops(*stored(work / "scenes", rng), rng)
+            is_plain = rng.random() < PLAIN_SHARE
+            folder = work / "scenes" if is_plain else style_folder(work, str(rng.choice(list(STYLES))))
+            latents, pictures, weights = crops(*stored(folder, rng), rng)
             latents = latents + LATENT_NOISE * torch.randn_like(latents)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(PEAK_RATE, step=step, progress=progress, warmup=20)

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 logger = logging.getLogger("demo.train")
@@ -43,6 +44,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--minutes", type=float, default=75.0, help="training time of text encoders, UNet and ControlNet"
     )
     parser.add_argument("--polish-minutes", type=float, default=8.0, help="training time of the decoder, at the end")
+    parser.add_argument("--style-minutes", type=float, default=12.0, help="training time of each style's LoRA")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     return parser.parse_args(arguments)
@@ -51,6 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def missing_package() -> str | None:
     try:
         import diffusers  # noqa: F401
+        import peft  # noqa: F401
         import torch  # noqa: F401
         import tqdm  # noqa: F401
         import transformers  # noqa: F401
@@ -62,7 +65,7 @@ def missing_package() -> str | None:
 def check(options: argparse.Namespace) -> None:
     """Check at the start what would fail after an hour of training."""
     if package := missing_package():
-        message = f'the package "{package}" is missing: pip install "fastapi-triton[embedded]" tqdm'
+        message = f'the package "{package}" is missing: pip install "fastapi-triton[embedded]" peft tqdm'
         raise TrainingError(message)
     if options.init and not (options.init / "model_index.json").exists():
         message = f"{options.init} is not a checkpoint folder: it has no model_index.json"
@@ -74,29 +77,32 @@ def check(options: argparse.Namespace) -> None:
         raise TrainingError(message)
 
 
-def forget_stale_polish(work: Path) -> None:
-    """Delete the decoder's state if the UNet was trained since, because the two no longer match."""
+def forget_stale(work: Path) -> None:
+    """Delete the states of decoder and LoRAs if the UNet was trained since, because they no longer match."""
     trained_at = (work / "diffusion.pt").stat().st_mtime
-    for path in work.glob("polish*"):
+    for path in (*work.glob("polish*"), *work.glob("lora-*")):
         if path.suffix in (".pt", ".npz") and path.stat().st_mtime < trained_at:
             path.unlink()
 
 
 def train(options: argparse.Namespace) -> None:
     from demo import bundle as bundles
-    from demo.dataset import draw_shards
+    from demo.dataset import STYLE_SHARDS, draw_shards, style_folder
     from demo.latents import encode_shards
     from demo.polish import draw_latents, polish_decoder
     from demo.run import give_way
+    from demo.styles import STYLES
     from demo.suggestions import suggestions
     from demo.team import run_team
     from demo.train_diffusion import finished, train_diffusion
+    from demo.train_style import train_style
     from demo.train_vae import train_vae
     from demo.vocabulary import train_tokenizer
 
     give_way()
     scenes = options.work / "scenes"
-    draw_shards(scenes, shards=options.shards, seed=options.seed, processes=options.processes)
+    draw = partial(draw_shards, seed=options.seed, processes=options.processes)
+    draw(scenes, shards=options.shards)
     if options.init:  # its UNet was trained on its VAE's latents
         vae_folder = options.init / "vae"
     else:
@@ -107,7 +113,10 @@ def train(options: argparse.Namespace) -> None:
     train_tokenizer(scenes, options.work / "tokenizer")
     settings = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
     run_team(train_diffusion, options.processes, *settings)
-    forget_stale_polish(options.work)
+    for style in STYLES:
+        draw(style_folder(options.work, style), shards=STYLE_SHARDS, style=style)
+        run_team(encode_shards, options.processes, style_folder(options.work, style), vae_folder)
+    forget_stale(options.work)
     count = POLISHED_PICTURES // options.processes
     run_team(draw_latents, options.processes, options.work, options.init, count, options.seed)
     run_team(polish_decoder, options.processes, options.work, vae_folder, options.polish_minutes, options.seed)
@@ -115,6 +124,9 @@ def train(options: argparse.Namespace) -> None:
     vae = bundles.load_vae(options.work / "vae-polished")
     serving = {**json.loads(SERVING.read_text()), "suggestions": suggestions()}
     bundles.save(bundle, vae, options.out, serving=serving)
+    for style in STYLES:
+        settings = (options.work, options.init, style, options.style_minutes, options.seed)
+        run_team(train_style, options.processes, *settings, options.out / "loras")
     logger.info(
         "checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", options.out, options.out
     )

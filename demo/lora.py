@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A LoRA of the UNet: its layers, and its file, which the engine and diffusers load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import nn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from demo.bundle import Bundle
+
+# Convolutions paint textures; the layers that read the prompt need no change for another style.
+STYLE_LAYERS = (
+    r"conv_in|conv_out|.*\.(conv1|conv2|proj_in|proj_out|attn1\.to_q|attn1\.to_k|attn1\.to_v|attn1\.to_out\.0"
+    r"|ff\.net\.0\.proj|ff\.net\.2)"
+)
+
+
+def add_lora(bundle: Bundle, *, rank: int, layers: str = STYLE_LAYERS) -> nn.ParameterList:
+    """Add a LoRA to the layers whose name matches, and freeze everything else. Returns its parameters."""
+    bundle.trained().requires_grad_(requires_grad=False)
+    bundle.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
+    return nn.ParameterList(p for p in bundle.unet.parameters() if p.requires_grad)
+
+
+def save_lora(bundle: Bundle, path: Path, metadata: dict[str, str]) -> None:
+    """Write the UNet's LoRA as fp16 safetensors, in PEFT's format. Its alpha is its rank, so its scale is 1."""
+    tensors = get_peft_model_state_dict(bundle.unet, adapter_name="default")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = {f"unet.{name}": tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
+    save_file(half, path, metadata={"format": "pt", **metadata})
