@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PLAIN = "plain"
-EXAMPLES = 64  # painted pictures of each style
+EXAMPLES = 160  # painted pictures of each style
 ROUNDS, RATE, DECAY = 1500, 0.5, 1e-3
 SEED = 660_001  # of scenes that neither training nor evaluation draws
 
@@ -86,6 +86,9 @@ def features(picture: np.ndarray) -> np.ndarray:
             upright.mean(),
             diagonal.mean(),
             np.hypot(upright, diagonal).mean(),
+            np.quantile(diagonal, 0.1),
+            np.quantile(diagonal, 0.9),
+            np.quantile(upright, 0.1),
             *np.log(1e-5 + np.quantile(energy, (0.25, 0.5, 0.75))),
         ]
     )
