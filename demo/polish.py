@@ -36,6 +36,7 @@ STARTS = range(83, 499, 83)  # from higher ones, the picture's content changes a
 GUIDANCE = 3.0
 SIZES = ((128, 128), (256, 256))
 OWN_SHARE = 0.7  # share of latents from the UNet; the others are the encoder's, with a little noise
+PLAIN_SHARE = 0.5  # share of the encoder's latents whose pictures are plain; the others have a style
 CROP = 16  # latent cells
 DETAIL_WEIGHT = 4.0  # as in training the UNet: a thin line is a few pixels, which a decoder drops first
 SAVE_EVERY = 50
