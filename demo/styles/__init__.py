@@ -6,7 +6,7 @@
 | `crayon` | grainy wax strokes on paper, with thick outlines |
 | `layers` | flat fills and outlines of a scene's objects, which all styles start from |
 | `neon` | glowing tubes on a dark wall |
-| `recognition` | a classifier that tells the styles apart |
+| `recognition` | a classifier of the styles |
 | `texture` | smooth noise, paper and hatching |
 | `watercolour` | transparent washes that pool at their edges |
 """

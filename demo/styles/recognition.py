@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the styles and plain pictures apart by a few simple features. Evaluates the LoRAs' pictures."""
+"""Classifies pictures as plain or in a style, by a few simple features. Evaluates the LoRAs' pictures."""
 
 from __future__ import annotations
 
