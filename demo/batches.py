@@ -81,15 +81,25 @@ class Scenes:
         self.is_large = np.array([shard.pictures[0, ..., 0].size > SMALL for shard in self.shards])
 
     def batch(self, rng: np.random.Generator, progress: float = 1.0) -> Batch:
-        return self.batch_with_pictures(rng, progress)[0]
+        """A batch of one size. The share of large pictures grows with the training's `progress`."""
+        number, rows = self._draw(rng, progress)
+        return self._batch(number, rows, rng)
 
-    def batch_with_pictures(self, rng: np.random.Generator, progress: float = 1.0) -> tuple[Batch, np.ndarray]:
-        """A batch of one size, and its pictures. The share of large ones grows with the training's `progress`."""
+    def batch_with_pictures(self, rng: np.random.Generator) -> tuple[Batch, np.ndarray]:
+        number, rows = self._draw(rng, 1.0)
+        return self._batch(number, rows, rng), self.shards[number].pictures[rows]
+
+    def _draw(self, rng: np.random.Generator, progress: float) -> tuple[int, np.ndarray]:
+        """A shard and some of its scenes."""
         number = int(rng.choice(len(self.shards), p=self.shard_shares(progress)))
+        height, width = self.shards[number].pictures.shape[1:3]
+        count = max(1, PIXELS_PER_BATCH // (height * width))
+        return number, rng.choice(len(self.latents[number]), count, p=self.shares[number])
+
+    def _batch(self, number: int, rows: np.ndarray, rng: np.random.Generator) -> Batch:
         shard, latents, tokens = self.shards[number], self.latents[number], self.tokens[number]
         height, width = shard.pictures.shape[1:3]
-        count = max(1, PIXELS_PER_BATCH // (height * width))
-        rows = rng.choice(len(latents), count, p=self.shares[number])
+        count = len(rows)
         control = np.stack([shard.scribble(i, int(rng.integers(SCRIBBLES_PER_SCENE))) for i in rows])
         scale = np.where(rng.random(count) < WEAK_CONTROL, rng.uniform(0.35, 1.25, count), 1.0)
         scale[rng.random(count) < (PORTRAITS_WITHOUT if self.portraits[number] else WITHOUT_CONTROL)] = 0.0
@@ -98,7 +108,7 @@ class Scenes:
         drop = rng.random(count)
         ids[torch.from_numpy(drop < DROPPED_PROMPTS / 2)] = self.nothing
         zeroed = (drop >= DROPPED_PROMPTS / 2) & (drop < DROPPED_PROMPTS)
-        batch = Batch(
+        return Batch(
             torch.from_numpy(latents[rows]).float(),
             torch.from_numpy(control).float()[:, None].expand(-1, 3, -1, -1),
             ids,
@@ -107,7 +117,6 @@ class Scenes:
             torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
             torch.from_numpy(cell_weights(shard.details[rows], control))[:, None],
         )
-        return batch, shard.pictures[rows]
 
     def shard_shares(self, progress: float) -> np.ndarray:
         """(shards,) frequencies of the shards."""

@@ -50,7 +50,7 @@ def generate(
 
 
 def sample_sheet(
-    bundle: Bundle, vae: AutoencoderKL, path: Path, *, count: int = 12, size: tuple[int, int] = (128, 128)
+    bundle: Bundle, vae: AutoencoderKL, path: Path, *, count: int = 12, size: tuple[int, int] = (256, 256)
 ) -> None:
     cells = []
     for index in range(count):
@@ -58,4 +58,4 @@ def sample_sheet(
         scene = draw_scene(rng, size)
         cells.append((scene.scribble(rng), scene.caption(rng)))
     pictures = generate(pipeline(bundle, vae), [c for _, c in cells], [s for s, _ in cells], seeds=range(count))
-    contact_sheet([(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=12, side=size[0])
+    contact_sheet([(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=6, side=size[0])
