@@ -183,6 +183,7 @@ def test_names_are_those_of_files_and_of_hub_folders(tmp_path: Path) -> None:
     ("loras", "code", "detail"),
     [
         ([{"name": "inc"}], "unknown_lora", "the nearest name is 'ink'"),
+        ([{"name": "oil paint"}], "unknown_lora", "this checkpoint has ink."),
         ([{"name": "broken"}], "unusable_lora", "It is for SDXL."),
         ([{"name": "ink", "scale": 4.5}], "out_of_range", "from -4 to 4"),
         ([{"name": "ink", "scale": float("nan")}], "not_finite", "finite"),

@@ -10,6 +10,8 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.errors import RequestError
 from diffusion_engine.request import LoRA
 
+MOST_NAMES = 8  # that an error lists
+
 
 def parse_loras(text: str, capabilities: Capabilities) -> tuple[LoRA, ...]:
     """The adapters that a request names. Raises `RequestError` for invalid JSON, names and scales."""
@@ -55,8 +57,11 @@ def _known(name: str, capabilities: Capabilities) -> str:
     known = {lora.name: lora for lora in capabilities.loras}
     if name not in known:
         usable = [lora.name for lora in capabilities.loras if not lora.unusable]
-        nearest = difflib.get_close_matches(name[:100], usable, n=1, cutoff=0)
-        hint = f"the nearest name is {nearest[0]!r}" if nearest else "this checkpoint has no LoRAs"
+        nearest = difflib.get_close_matches(name[:100], usable, n=1, cutoff=0 if len(usable) > MOST_NAMES else 0.6)
+        if nearest:
+            hint = f"the nearest name is {nearest[0]!r}"
+        else:
+            hint = f"this checkpoint has {', '.join(usable) or 'no LoRAs'}"
         raise RequestError("unknown_lora", f"`loras` names {name[:100]!r}; {hint}.", field="loras")
     if reason := known[name].unusable:
         raise RequestError("unusable_lora", f"The LoRA {name} cannot be used. {reason}", field="loras")
