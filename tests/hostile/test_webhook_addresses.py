@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastapi_triton.core.errors import InvalidRequestError
-from fastapi_triton.jobs.public_addresses import is_public
+from fastapi_triton.core.public_addresses import is_public
 from fastapi_triton.jobs.webhooks import NotDeliveredError, Webhooks
 
 PRIVATE = [

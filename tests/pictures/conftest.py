@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scribble app with its stream model on a fake Triton, for OpenAI's and A1111's clients."""
 
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -11,6 +13,13 @@ from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.model_config import ModelConfig
 from support.app_on_socket import listening
 from support.scripted_stream_model import ScriptedStreamModel, app_of, stream_model_config
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, in which pictures with URLs are stored."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture

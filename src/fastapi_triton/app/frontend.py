@@ -175,6 +175,7 @@ class TritonFrontend(FastAPI):
                 endpoints=self.endpoints,
                 generated=self.generated_models,
                 body_buffers=self._body_buffers,
+                pictures=self._picture_apis.store,
             )
             self.include_router(metrics_route.router(self._metrics))
         if self.settings.playground:
@@ -387,6 +388,7 @@ class TritonFrontend(FastAPI):
         yield self.registry.polling()
         if self._jobs is not None:
             yield self._jobs.running()
+        yield self._picture_apis.running()
         if self._gauges is not None:
             yield self._gauges.kept()
         if self._inner_lifespan is not None:

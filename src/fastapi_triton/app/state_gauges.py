@@ -9,6 +9,7 @@ from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.generated.models import GeneratedModels
 from fastapi_triton.observability.gauges import Gauges, Reading
+from fastapi_triton.pictures.openai.picture_store import PictureStore
 from fastapi_triton.triton.client import TritonClient
 
 
@@ -20,6 +21,7 @@ def add_to(
     endpoints: Sequence[InferEndpoint],
     generated: GeneratedModels | None,
     body_buffers: BodyBuffers,
+    pictures: PictureStore,
 ) -> None:
     """Add the gauges. Each is read at every scrape; `endpoints` may still grow."""
 
@@ -57,6 +59,12 @@ def add_to(
         "max_buffered_body_bytes",
         "Limit of these bytes, `max_buffered_body_bytes`",
         lambda: {"": body_buffers.max_bytes},
+    )
+    gauges.add(
+        "stored_picture_bytes",
+        "Bytes of pictures with URLs",
+        lambda: {"": pictures.num_bytes},
+        is_shared=True,
     )
     gauges.add(
         "triton_up",

@@ -20,6 +20,7 @@ models or pictures.
 | `background` | supervised background tasks |
 | `backoff` | pauses between attempts |
 | `file_watch`, `file_lock`, `atomic_file` | reload changed files, lock between processes, write files atomically |
+| `public_urls`, `public_addresses` | requests to URLs that clients name; checks that an address is public |
 | `sse_parser` | parses server-sent events |
 | `wrong_values` | sentences about wrong values |
 | `suggestions` | "did you mean" in errors |

@@ -10,6 +10,8 @@ JOBS = "/jobs"
 PLAYGROUND = "/playground"
 SWAGGER_UI = "/swagger-ui"
 OPENAI = "/v1"
+# Pictures with signed URLs, which need no key.
+PICTURE_FILES = f"{OPENAI}/images/files/"
 A1111 = "/sdapi"
 # Triton's own protocol. The proxy passes these paths on unchanged.
 V2 = "/v2"

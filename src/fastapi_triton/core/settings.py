@@ -289,6 +289,16 @@ class Settings(BaseSettings):
     openai_api: bool = Field(
         default=True, description="Serve OpenAI's Images API under `/v1`, if an endpoint makes pictures."
     )
+    picture_urls_max_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=0,
+        description="Bytes of pictures stored for OpenAI's `response_format: url`, an hour each, in the folder of jobs "
+        "or a temporary one; the oldest give way. 0: no URLs.",
+    )
+    fetch_image_urls: bool = Field(
+        default=False,
+        description="Fetch https URLs of images in OpenAI's `image_url`, from public addresses only.",
+    )
     a1111_api: bool = Field(
         default=True, description="Serve A1111's `/sdapi/v1/txt2img`, if an endpoint makes pictures."
     )

@@ -2,8 +2,9 @@
 """Pictures in requests: takes base64 text or a data URL, checks it, and returns base64 text. The model decodes it."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import pybase64
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
@@ -95,6 +96,13 @@ class LongPictureError(InvalidRequestError):
 
 class _Marker:
     """Marks a pydantic field that holds a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureMembers:
+    """The members in which an object may hold the text of a picture, for a field that takes such objects too."""
+
+    names: tuple[str, ...]
 
 
 def media_type(data: bytes) -> str | None:
@@ -244,6 +252,21 @@ def holds_picture(field: FieldInfo) -> bool:
 def _has_picture(annotation: Any) -> bool:
     arguments = get_args(annotation)
     return is_image(list(arguments)) or any(map(_has_picture, arguments))
+
+
+def is_list_of_pictures(field: FieldInfo) -> bool:
+    """Whether a pydantic field is a list of `Base64Image`."""
+    return get_origin(field.annotation) is list and holds_picture(field)
+
+
+def members(field: FieldInfo) -> tuple[str, ...]:
+    """The members in which objects may hold a picture, for a pydantic field that takes such objects."""
+    return tuple(_members((*field.metadata, field.annotation)))
+
+
+def _members(annotations: Iterable[Any]) -> Iterator[str]:
+    for each in annotations:
+        yield from each.names if isinstance(each, PictureMembers) else _members(get_args(each))
 
 
 def fields(model: type[BaseModel]) -> list[str]:

@@ -25,5 +25,5 @@ DBOS keeps its state in one global object, so a process can have only one app wi
 | `job`, `schemas` | a job's state; its JSON in responses |
 | `event_stream`, `results` | a job's events; its result or error |
 | `liveness`, `cleanup` | finds dead processes; requeues their jobs, and deletes expired jobs |
-| `webhooks`, `public_addresses` | signed notifications to a client's server; checks that an address is public |
+| `webhooks` | signed notifications to a client's server |
 """

@@ -3,26 +3,20 @@
 
 import base64
 import binascii
-import errno
 import hashlib
 import hmac
-import ipaddress
 import logging
-import socket
 import time
 
 import aiohttp
 import orjson
-from aiohttp import AddrInfoType
-from yarl import URL
 
+from fastapi_triton.core import public_urls
 from fastapi_triton.core.errors import InvalidRequestError
-from fastapi_triton.jobs.public_addresses import is_public
 
 logger = logging.getLogger(__name__)
 
 HEADER = "Webhook-URL"
-_MAX_CHARACTERS = 2000
 # The timeout for the whole request.
 _TIMEOUT_S = 15.0
 _SECRET_PREFIX = "whsec_"  # noqa: S105  # the prefix of a secret, not a secret
@@ -48,18 +42,9 @@ class Webhooks:
         if not self._secret:
             raise _error("This server does not send webhooks. Poll the job, or follow its events.", "webhooks_off")
         try:
-            parsed = URL(url)
-        except ValueError:
-            parsed = URL()
-        schemes = ("https", "http") if self._anywhere else ("https",)
-        has_credentials = bool(parsed.user or parsed.password)
-        if len(url) > _MAX_CHARACTERS or parsed.scheme not in schemes or not parsed.host or has_credentials:
-            raise _error(
-                f"The {HEADER} must be an https URL of at most {_MAX_CHARACTERS} characters, without credentials.",
-                "invalid_webhook_url",
-            )
-        if not self._anywhere and _is_literal(parsed.host) and not is_public(parsed.host):
-            raise _error(f"The {HEADER} must not point to a private address.", "invalid_webhook_url")
+            public_urls.check(url, anywhere=self._anywhere)
+        except ValueError as error:
+            raise _error(f"The {HEADER} {error}.", "invalid_webhook_url") from None
         return url
 
     async def send(self, job_id: str, url: str, status: str) -> None:
@@ -69,15 +54,10 @@ class Webhooks:
             NotDeliveredError: the receiver did not accept it.
         """
         body = orjson.dumps({"type": f"job.{status}", "timestamp": _now(), "data": {"id": job_id, "status": status}})
-        # A new connection checks its address while it is made. An earlier DNS lookup could have a different result.
-        connector = aiohttp.TCPConnector(
-            force_close=True, socket_factory=None if self._anywhere else _public_socket, use_dns_cache=False
-        )
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
         try:
             self.checked(url)
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session,
+                public_urls.session(_TIMEOUT_S, anywhere=self._anywhere) as session,
                 session.post(url, data=body, headers=self._headers(job_id, body), allow_redirects=False) as response,
             ):
                 if not 200 <= response.status < 300:
@@ -99,31 +79,6 @@ class Webhooks:
             "webhook-timestamp": moment,
             "webhook-signature": f"v1,{signature}",
         }
-
-
-def _public_socket(address_info: AddrInfoType) -> socket.socket:
-    """A socket for a resolved address, in any notation.
-
-    Raises:
-        OSError: the address is not public.
-    """
-    family, kind, protocol, _, address = address_info
-    try:
-        may_connect = is_public(str(address[0]))
-    except ValueError:  # such as a decimal number, which the C library reads as an IPv4 address
-        may_connect = False
-    if not may_connect:
-        # With an error number, because aiohttp shows only the `strerror` of an OSError.
-        raise PermissionError(errno.EACCES, f"{address[0]} is not a public address")
-    return socket.socket(family, kind, protocol)
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _decoded(secret: str) -> bytes:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adds the OpenAI and A1111 image APIs to the app, in front of declared endpoints."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
+
 from fastapi import FastAPI
 from pydantic import BaseModel
 
@@ -13,8 +15,11 @@ from fastapi_triton.pictures.a1111 import routes as a1111
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
 from fastapi_triton.pictures.openai import errors as openai_errors
+from fastapi_triton.pictures.openai import picture_urls, schemas
 from fastapi_triton.pictures.openai import routes as openai_images
-from fastapi_triton.pictures.openai import schemas
+from fastapi_triton.pictures.openai.image_urls import ImageURLs
+from fastapi_triton.pictures.openai.picture_store import PictureStore
+from fastapi_triton.pictures.openai.picture_urls import PictureURLs
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import TextToImage
 
@@ -32,6 +37,12 @@ class PictureAPIs:
         self._settings = settings
         self._offers_similar = offers_similar
         self._models: PictureModels | None = None
+        self.store = PictureStore.of(settings)
+        self._urls = PictureURLs(self.store)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Remove expired pictures during the `async with` block."""
+        return self._urls.kept() if self._settings.openai_api and self._models else nullcontext()
 
     def add(self, endpoint: InferEndpoint) -> None:
         """Offer the model of a declared endpoint, if it fits. The first one is the default."""
@@ -44,7 +55,9 @@ class PictureAPIs:
     def _add_routes(self, models: PictureModels) -> None:
         if self._settings.openai_api:
             problem_details.set_error_format(self._app, paths.OPENAI, openai_errors.response)
-            self._app.include_router(openai_images.router(models))
+            image_urls = ImageURLs(are_on=self._settings.fetch_image_urls, max_bytes=self._settings.max_body_bytes)
+            self._app.include_router(openai_images.router(models, self._urls, image_urls))
+            self._app.include_router(picture_urls.router(self._urls))
             self.bodies += schemas.request_models(models.default)
         if self._settings.a1111_api:
             problem_details.set_error_format(self._app, paths.A1111, a1111_errors.response)

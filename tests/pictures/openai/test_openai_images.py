@@ -162,12 +162,11 @@ async def test_an_unsupported_size_becomes_the_nearest_with_a_note(
     [
         ({"prompt": ""}, "prompt", "too_short", "at least 1"),
         ({"size": "big"}, "size", "invalid_value", "WIDTHxHEIGHT"),
-        ({"size": ""}, "size", "invalid_value", "WIDTHxHEIGHT"),
+        ({"size": "1024*1024"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "0x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "9999999999x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
-        ({"response_format": "url"}, "response_format", "unsupported_parameter", "not stored"),
+        ({"response_format": "file"}, "response_format", "unsupported_parameter", "url, b64_json"),
         ({"output_format": "gif"}, "output_format", "unsupported_parameter", "webp, png, jpeg"),
-        ({"background": "transparent"}, "background", "unsupported_parameter", "opaque"),
         ({"output_compression": 101}, "output_compression", "out_of_range", "100"),
         ({"n": 0}, "n", "out_of_range", "1"),
         ({"n": 3}, "n", "unsupported_parameter", "at most 2"),
@@ -192,13 +191,34 @@ async def test_an_edit_needs_one_picture(client: httpx2.AsyncClient, triton: Fak
     assert (await rejected(client, EDITS))["param"] == "image"
     assert (await rejected(client, EDITS, image="aGVsbG8="))["code"] == "not_an_image"
     file = ("a.png", picture(), "image/png")
-    two = await client.post(EDITS, data={"prompt": "a"}, files=[("image[]", file), ("image[]", file)])
-    assert (two.status_code, two.json()["error"]["code"], two.json()["error"]["param"]) == (
-        400,
-        "repeated_field",
-        "image",
-    )
+    three = await client.post(EDITS, data={"prompt": "a"}, files=[("image[]", file)] * 3)
+    error = three.json()["error"]
+    assert (three.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "image")
+    assert "at most 2" in error["message"]
     assert not stream_inputs(triton)
+
+
+async def test_of_two_pictures_the_second_is_the_scribble(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    first, second, mask = (base64_picture(size=(8 * n, 8)) for n in (1, 2, 3))
+    file, other = (("a.png", base64.b64decode(each), "image/png") for each in (first, second))
+    for response in (
+        await client.post(EDITS, data={"prompt": "a"}, files=[("image[]", file), ("image[]", other)]),
+        await client.post(EDITS, data={"prompt": "a"}, files=[("image", file), ("image", other)]),
+        await client.post(EDITS, json={"prompt": "a", "images": [{"image_url": first}, {"image_url": second}]}),
+        await client.post(EDITS, json={"prompt": "a", "image": [first, second]}),
+    ):
+        assert response.status_code == 200, response.text
+        assert "the second is the scribble" in response.json()["notes"][0]
+        assert pictures_in(stream_inputs(triton)[-1]) == {"init_image": first, "image": second}
+    await client.post(EDITS, json={"prompt": "a", "image": [first, second], "mask": mask})
+    assert pictures_in(stream_inputs(triton)[-1]) == {
+        "init_image": first,
+        "image": second,
+        "mask": mask,
+        "mask_selects": "transparent",
+    }
+    error = await rejected(client, EDITS, image=[first, second], scribble=mask)
+    assert (error["param"], error["code"]) == ("image", "unsupported_parameter")
 
 
 async def test_a_mask_selects_the_transparent_part_of_the_picture_to_change(

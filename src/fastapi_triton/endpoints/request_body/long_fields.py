@@ -11,6 +11,7 @@ import annotated_types
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
+from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.fields import sent_names
 from fastapi_triton.endpoints.request_body.large_json import UNCHECKED_BYTES
 
@@ -37,7 +38,11 @@ def names(model: type[BaseModel]) -> frozenset[str] | None:
     found: set[str] = set()
     for name, field in model.model_fields.items():
         inner = _inner_model(field.annotation)
-        if inner is not None:
+        if images.holds_picture(field):
+            # The elements of a list have no name.
+            found |= {name, *sent_names(name, field), *images.members(field)}
+            found |= {""} if images.is_list_of_pictures(field) else set()
+        elif inner is not None:
             within = names(inner)
             if within is None:
                 return None

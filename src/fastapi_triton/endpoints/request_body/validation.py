@@ -2,11 +2,12 @@
 """A request's body (JSON or form) → the endpoint's request model, or an error that lists every problem."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from starlette.types import Receive, Scope
 
@@ -266,31 +267,33 @@ def _rejected(error: ValidationError, model: type[BaseModel], location: tuple[st
     return invalid(details, names(model))
 
 
-def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, str]:
+def _form_values(parts: list[forms.Part], model: type[BaseModel]) -> dict[str, str | dict[str, str]]:
     """The form's fields as text. A picture's file becomes base64 text, any other file its text. Removes each part from
-    the list, so that its memory is freed."""
-    pictures, texts = _picture_names(model), set(names(model))
-    values: dict[str, str] = {}
+    the list, so that its memory is freed. The pictures of a list are the values of a dict, since pydantic takes no
+    lists of text here."""
+    texts = set(names(model)) - _picture_names(model, images.holds_picture)
+    values: dict[str, str | dict[str, str]] = {}
+    in_lists: dict[str, dict[str, str]] = {name: {} for name in _picture_names(model, images.is_list_of_pictures)}
     while parts:
         part = parts.pop(0)
-        if part.name in values:
+        # A file with an unknown name may hold any bytes; validation rejects the name.
+        value = part.text() if not part.is_file or part.name in texts else part.base64()
+        if part.name in in_lists:
+            in_lists[part.name][str(len(in_lists[part.name]))] = value
+        elif part.name in values:
             raise invalid_field(
                 part.name, "repeated_field", f"`{shown(part.name)}` was sent more than once. Send it once."
             )
-        # A file with an unknown name may hold any bytes; validation rejects the name.
-        is_text = not part.is_file or (part.name in texts and part.name not in pictures)
-        values[part.name] = part.text() if is_text else part.base64()
-    return values
+        else:
+            values[part.name] = value
+    return values | {name: pictures for name, pictures in in_lists.items() if pictures}
 
 
 @functools.cache
-def _picture_names(model: type[BaseModel]) -> frozenset[str]:
-    """The names of the picture fields in a request."""
+def _picture_names(model: type[BaseModel], holds: Callable[[FieldInfo], bool]) -> frozenset[str]:
+    """The names of the fields in a request that `holds` selects."""
     return frozenset(
-        each
-        for name, field in model.model_fields.items()
-        if images.holds_picture(field)
-        for each in sent_names(name, field)
+        each for name, field in model.model_fields.items() if holds(field) for each in sent_names(name, field)
     )
 
 

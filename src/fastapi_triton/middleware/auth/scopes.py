@@ -11,7 +11,7 @@ Scope = Literal["infer", "v2", "admin", "metrics", "docs"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _READS = ("GET", "HEAD")
-_OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/", f"{paths.SWAGGER_UI}/")
+_OPEN = (f"{paths.HEALTH}/", f"{paths.PLAYGROUND}/", f"{paths.SWAGGER_UI}/", paths.PICTURE_FILES)
 # The request by which the page learns about the model; unlike the page itself, it needs a key.
 _MODEL = f"{paths.PLAYGROUND}/model"
 # All other paths run models, or are the app's own routes.
@@ -25,7 +25,7 @@ _BY_PATH: dict[str, Scope] = {
 
 
 def of(method: str, path: str) -> Scope | None:
-    """The scope that a request needs; None: the path is open, as for health probes and the page.
+    """The scope that a request needs; None: the path is open, as for health probes, the page and signed URLs.
 
     `path` is decoded, and does not contain `root_path`.
     """

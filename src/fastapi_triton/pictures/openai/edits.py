@@ -1,40 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which picture of an edit is what: without `mask` and `scribble`, `image` is the scribble; else the picture to change.
 
-OpenAI's masks are transparent where the picture is painted anew.
+Of two pictures in `image`, the first is changed, and the second is the scribble. OpenAI's masks are transparent where
+the picture is painted anew.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
-from fastapi_triton.endpoints.images import Base64Image
+from fastapi_triton.core.errors import invalid_field
+from fastapi_triton.endpoints.images import SCRIBBLE
+from fastapi_triton.pictures.openai.image_urls import PictureReference
 
 # The endpoint's fields that an edit of a picture needs.
 NEEDED = ("init_image", "mask", "mask_selects")
 TRANSPARENT = "transparent"
+# OpenAI's client sends image[] if it is given a list; the others are for JSON.
+_NAMES = AliasChoices("image", "image[]", "images", "image_url")
+_TWO = "Of the two pictures in `image`, the first is changed, and the second is the scribble that it follows."
 
-# The fields of a body; OpenAI's client sends image[] if it is given a list.
-IMAGE: dict[str, Any] = {"image": (Base64Image, Field(validation_alias=AliasChoices("image", "image[]")))}
-SCRIBBLE: dict[str, Any] = {
-    "scribble": (Base64Image | None, Field(None, description="With it, `image` is the picture to change"))
-}
+
+def _listed(most: int) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    """A validator of a list of at most `most` pictures, or of one without a list."""
+
+    def listed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, dict) and "0" in value:  # of a form
+            value = list(value.values())
+        pictures = value if isinstance(value, list) else [value]
+        if not 1 <= len(pictures) <= most:
+            meant = "the picture to change, and its scribble" if most > 1 else "the scribble"
+            reason = f"has {len(pictures)} pictures; this server takes at most {most}: {meant}."
+            raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
+        try:
+            return check(pictures)
+        except ValidationError as error:
+            if len(pictures) > 1:
+                raise
+            (found,) = error.errors(include_url=False, include_input=False)
+        # Without the number of the only picture.
+        raise PydanticCustomError(found["type"], "{reason}", {"reason": found["msg"]})
+
+    return listed
 
 
 def fields(endpoint: Collection[str]) -> dict[str, Any]:
     """The fields of pictures in an edit, for an endpoint with these fields."""
-    return IMAGE | (SCRIBBLE if set(NEEDED) <= set(endpoint) else {})
+    edits_pictures = set(NEEDED) <= set(endpoint)
+    most = 2 if edits_pictures else 1
+    image = Field(validation_alias=_NAMES, description="A picture, or a list of them", examples=[SCRIBBLE])
+    scribble = Field(None, description="With it, `image` is the picture to change")
+    pictures = Annotated[list[PictureReference], Field(max_length=most), WrapValidator(_listed(most))]
+    found: dict[str, Any] = {"image": (pictures, image)}
+    return found | ({"scribble": (PictureReference | None, scribble)} if edits_pictures else {})
 
 
-def translated(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The endpoint's fields for an edit. `init_image`, if sent, is the picture to change, and `image` the scribble."""
+def translated(asked: Mapping[str, Any], note: Callable[[str], None]) -> dict[str, Any]:
+    """The endpoint's fields for an edit. `init_image`, if sent, is the picture to change, and `image` the scribble.
+
+    Raises:
+        InvalidRequestError: there is one picture too many.
+    """
     edit = dict(asked)
+    image, *more = edit.pop("image")
+    if more and (edit.get("scribble") or "init_image" in edit):
+        other = "scribble" if edit.get("scribble") else "init_image"
+        detail = f"`image` has 2 pictures; with `{other}` it must have one."
+        raise invalid_field("image", "unsupported_parameter", detail)
+    if more:
+        edit["scribble"] = more[0]
+        note(_TWO)
     if edit.get("mask"):
         edit.setdefault("mask_selects", TRANSPARENT)
     if "init_image" in edit or not (edit.get("mask") or edit.get("scribble")):
-        return edit
-    edit["init_image"] = edit.pop("image")
+        return edit | {"image": image}
+    edit["init_image"] = image
     if scribble := edit.pop("scribble", None):
         edit["image"] = scribble
     return edit

@@ -24,6 +24,8 @@ from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event, position_comment, queued_comment
 from fastapi_triton.pictures import loras, previews
 from fastapi_triton.pictures.openai import errors, schemas
+from fastapi_triton.pictures.openai.image_urls import ImageURLs
+from fastapi_triton.pictures.openai.picture_urls import PictureURLs
 from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Picture, Size, model_notes
@@ -38,15 +40,20 @@ _USAGE = {
 }
 
 
-def router(models: PictureModels) -> APIRouter:
+def router(models: PictureModels, picture_urls: PictureURLs, image_urls: ImageURLs) -> APIRouter:
     """The routes under `/v1`."""
     routes = APIRouter(prefix=paths.OPENAI, tags=["OpenAI Images API"])
     generation, edit = schemas.request_models(models.default)
     pipeline = models.default.pipeline
     started = int(time.time())
 
-    def listed(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": started, "owned_by": "fastapi-triton"}
+    def listed(name: str, parent: str | None = None) -> dict[str, Any]:
+        described = {"id": name, "object": "model", "created": started, "owned_by": "fastapi-triton"}
+        return described | ({"parent": parent} if parent else {})
+
+    async def serve(request: Request, body: type[BaseModel], events: str) -> Response:
+        translation = ImagesTranslation(request, body, models, picture_urls, image_urls, events=events)
+        return await pipeline.serve(translation, request.receive)
 
     @routes.post(
         "/images/generations",
@@ -55,8 +62,7 @@ def router(models: PictureModels) -> APIRouter:
         openapi_extra=openapi.request_body(validation.JSON, model=generation),
     )
     async def generations(request: Request) -> Response:
-        translation = ImagesTranslation(request, generation, models, events="image_generation")
-        return await pipeline.serve(translation, request.receive)
+        return await serve(request, generation, "image_generation")
 
     @routes.post(
         "/images/edits",
@@ -65,20 +71,16 @@ def router(models: PictureModels) -> APIRouter:
         openapi_extra=openapi.request_body(validation.FORM, validation.JSON, model=edit),
     )
     async def edits(request: Request) -> Response:
-        translation = ImagesTranslation(request, edit, models, events="image_edit")
-        return await pipeline.serve(translation, request.receive)
+        return await serve(request, edit, "image_edit")
 
     @routes.get("/models", summary="List the models", response_model=None)
     async def all_models() -> Response:
-        with_loras = [listed(name) | {"parent": parent} for name, parent in await loras.model_names(models)]
+        with_loras = [listed(name, parent) for name, parent in await loras.model_names(models)]
         return JSONResponse({"object": "list", "data": [*map(listed, models.names), *with_loras]})
 
-    @routes.get("/models/{name}", summary="Get a model by its name", response_model=None)
+    @routes.get("/models/{name:path}", summary="Get a model by any name that requests may have", response_model=None)
     async def one_model(name: str) -> Response:
-        parents = dict(await loras.model_names(models)) if models.named(name) is None else {}
-        if models.named(name) is None and name not in parents:
-            raise schemas.unknown_model(name, models)
-        return JSONResponse(listed(name) | ({"parent": parents[name]} if parents else {}))
+        return JSONResponse(listed(name, await schemas.listed_as(name, models)))
 
     return routes
 
@@ -91,11 +93,21 @@ class ImagesTranslation(Translation):
     plan: ImagesPlan
     pictures: list[Picture]
 
-    def __init__(self, request: Request, body_model: type[BaseModel], models: PictureModels, *, events: str) -> None:
+    def __init__(
+        self,
+        request: Request,
+        body_model: type[BaseModel],
+        models: PictureModels,
+        picture_urls: PictureURLs,
+        image_urls: ImageURLs,
+        *,
+        events: str,
+    ) -> None:
         self.admission = models.least_busy
         self.model = models.default.name
-        self._scope = request.scope
-        self._query = request.query_params
+        self._request = request
+        self._picture_urls = picture_urls
+        self._image_urls = image_urls
         self._body_model = body_model
         self._models = models
         self._text_to_image = models.default  # until `prepare` chooses
@@ -103,18 +115,22 @@ class ImagesTranslation(Translation):
 
     async def read(self, receive: Receive) -> None:
         limits = self._text_to_image.endpoint.services.image_limits
-        self.body = await validation.read(self._scope, receive, self._body_model, limits=limits)
+        self.body = await validation.read(self._request.scope, receive, self._body_model, limits=limits)
 
     @property
     def wants_events(self) -> bool:
         return isinstance(self.body, ImagesRequest) and bool(self.body.stream)
 
     async def prepare(self) -> None:
-        self._text_to_image = model = await schemas.choose_model(self.body, self._models)
+        named = getattr(self.body, "model", None)
+        self._text_to_image = model = await schemas.choose_model(named, self._models)
         self.admission = model.endpoint.admission
         current_record.get().model = model.name
-        self.plan = await schemas.plan(self.body, model)
-        self.plan.notes += query_notes(self._query)
+        await self._image_urls.resolve(self.body, model.endpoint.services.image_limits)
+        self.plan = await schemas.plan(self.body, model, makes_urls=self._picture_urls.are_on)
+        self.plan.notes += query_notes(self._request.query_params)
+        if self.plan.urls:
+            await self._picture_urls.require()
         await self._text_to_image.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
 
@@ -122,7 +138,11 @@ class ImagesTranslation(Translation):
         self.pictures = await self._text_to_image.generate(self.plan.batch)
 
     async def respond(self) -> Response:
-        return Response(responses.encode(_response_body(self.plan, self.pictures)), media_type="application/json")
+        urls = None
+        if self.plan.urls:
+            urls = await self._picture_urls.add(self.pictures, str(self._request.base_url))
+        body = _response_body(self.plan, self.pictures, urls)
+        return Response(responses.encode(body), media_type="application/json")
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """The picture's events. Only of OpenAI's kinds, because its clients pass unknown events on to the program."""
@@ -152,13 +172,14 @@ class ImagesTranslation(Translation):
         return errors.event_data(error)
 
 
-def _response_body(plan: ImagesPlan, pictures: list[Picture]) -> dict[str, Any]:
+def _response_body(plan: ImagesPlan, pictures: list[Picture], urls: list[str] | None) -> dict[str, Any]:
     """The response of OpenAI's API, with `seed`, `info` and `notes` added."""
     width, height = pictures[0].size
+    files = [{"url": each} for each in urls] if urls else [{"b64_json": each.base64} for each in pictures]
     body = {
         "created": int(time.time()),
         "background": "opaque",
-        "data": [{"b64_json": each.base64, "seed": each.seed, "info": each.info} for each in pictures],
+        "data": [file | {"seed": each.seed, "info": each.info} for file, each in zip(files, pictures, strict=True)],
         "output_format": pictures[0].output_format,
         "size": f"{width}x{height}",
         "usage": _USAGE,

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that a JSON body refers to: a data URL, or an https URL that the server fetches if the settings allow it."""
+
+import asyncio
+from typing import Annotated, Any
+
+import aiohttp
+import pybase64
+from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from fastapi_triton.core import public_urls
+from fastapi_triton.core.context import remaining_s
+from fastapi_triton.core.errors import InvalidRequestError, TooLargeError, invalid_field
+from fastapi_triton.endpoints import images
+from fastapi_triton.endpoints.images import Base64Image, ImageLimits, PictureMembers
+
+_SCHEMES = ("https://", "http://")
+# The members of an object in place of a picture, which may be nested: `{"image_url": {"url": …}}`.
+_MEMBERS = ("image_url", "url", "b64_json")
+_MAX_NESTED = 2
+_TIMEOUT_S = 15.0
+_PIECE_BYTES = 64 * 1024
+_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "fastapi-triton"}
+_FAILED = "image_url_failed"
+# Of one process, for all requests.
+_MAX_AT_ONCE = 8
+
+
+def _picture(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    for _ in range(_MAX_NESTED):
+        if isinstance(value, dict):
+            value = _unwrapped(value)
+    # A URL is fetched later, and the picture checked then.
+    return value if is_url(value) else check(value)
+
+
+def _unwrapped(reference: dict[str, Any]) -> Any:
+    if "file_id" in reference:
+        raise PydanticCustomError("unsupported_parameter", "is a file_id; this server has no files. Send the bytes.")
+    found = [reference[name] for name in _MEMBERS if reference.get(name) is not None]
+    if len(found) != 1:
+        raise PydanticCustomError("invalid_value", "must have one of image_url, url and b64_json.")
+    return found[0]
+
+
+PictureReference = Annotated[Base64Image, PictureMembers(_MEMBERS), WrapValidator(_picture)]
+"""A `Base64Image`, or in JSON a URL, or an object that holds one of them. URLs are not fetched by the validation."""
+
+
+def is_url(value: Any) -> bool:
+    return isinstance(value, str) and value[:8].lower().startswith(_SCHEMES)
+
+
+class ImageURLs:
+    """Fetches the pictures that requests name by their URLs.
+
+    Args:
+        are_on: whether URLs may be fetched at all.
+        max_bytes: the limit for the files of one request.
+        anywhere: allow http and private addresses, for tests.
+    """
+
+    def __init__(self, *, are_on: bool, max_bytes: int, anywhere: bool = False) -> None:
+        self._are_on = are_on
+        self._max_bytes = max_bytes
+        self._anywhere = anywhere
+        self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
+
+    async def resolve(self, request: BaseModel, limits: ImageLimits) -> None:
+        """Replace the URLs in a request by the pictures. Together they may have `max_bytes`, as a body may.
+
+        Raises:
+            InvalidRequestError: a URL may not be fetched, or cannot be, or there is no picture behind it.
+            TooLargeError: the pictures exceed a limit.
+        """
+        left = self._max_bytes
+        for name, field in type(request).model_fields.items():
+            value = getattr(request, name)
+            texts = value if isinstance(value, list) else [value]
+            if not images.holds_picture(field) or not any(map(is_url, texts)):
+                continue
+            for index, text in enumerate(texts):
+                if is_url(text):
+                    data = await self._picture(name, text, left, limits)
+                    left -= len(data)
+                    texts[index] = pybase64.b64encode_as_string(data)
+            setattr(request, name, texts if isinstance(value, list) else texts[0])
+
+    async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits) -> bytes:
+        if not self._are_on:
+            raise _error(field, "image_urls_off", "is a URL, which this server does not fetch; send the bytes")
+        try:
+            public_urls.check(url, anywhere=self._anywhere)
+        except ValueError as error:
+            raise _error(field, "invalid_image_url", str(error)) from None
+        async with self._slots:
+            data = await self._fetched(field, url, max_bytes)
+        try:
+            images.check(data, limits, field=field)
+        except PydanticCustomError as error:
+            raise _error(field, error.type, f"names a file that {error.message().rstrip('.')}") from None
+        return data
+
+    async def _fetched(self, field: str, url: str, max_bytes: int) -> bytes:
+        try:
+            async with (
+                public_urls.session(remaining_s(_TIMEOUT_S), anywhere=self._anywhere) as session,
+                session.get(url, headers=_HEADERS, allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    raise _error(field, _FAILED, f"cannot be fetched: its server returned {response.status}")
+                return await _body(field, response, max_bytes)
+        except TimeoutError:
+            raise _error(field, _FAILED, "cannot be fetched: its server is too slow") from None
+        except (aiohttp.ClientError, OSError):
+            # One reason for all, without the error's text: clients must not learn about the server's own network.
+            reason = "cannot be fetched: its server does not respond, or has no public address"
+            raise _error(field, _FAILED, reason) from None
+
+
+async def _body(field: str, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    data = bytearray()
+    async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        data += piece
+        if len(data) > max_bytes:
+            detail = f"`{field}` names a file that is too large: {max_bytes:,} bytes are left of the request's limit."
+            problems = invalid_field(field, images.TOO_LARGE, detail).problems
+            raise TooLargeError(detail, code=images.TOO_LARGE, problems=problems)
+    return bytes(data)
+
+
+def _error(field: str, code: str, reason: str) -> InvalidRequestError:
+    return invalid_field(field, code, f"`{field}` {reason}.")

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of edits as URLs: data URLs always, https URLs only where the setting allows it; and attacks on it."""
+
+import asyncio
+import base64
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from aiohttp import web
+
+from fastapi_triton import Settings
+from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.pictures.openai import image_urls
+from fastapi_triton.pictures.openai.image_urls import ImageURLs
+from fastapi_triton.pictures.openai.schemas import request_models
+from fastapi_triton.pictures.text_to_image import TextToImage
+from fastapi_triton.testing import FakeTriton
+from support.app_on_socket import listening
+from support.scribble_app import base64_picture, picture
+from support.scripted_stream_model import app_of, stream_inputs
+
+EDITS = "/v1/images/edits"
+LIMITS = ImageLimits(1_000_000)
+SCRIBBLE = base64_picture()
+DATA_URL = f"data:image/png;base64,{SCRIBBLE}"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"image_url": DATA_URL},
+        {"image": DATA_URL},
+        {"image": {"image_url": DATA_URL}},
+        {"image": {"url": DATA_URL, "type": "image_url"}},
+        {"image": [{"type": "image_url", "image_url": {"url": DATA_URL}}]},
+        {"images": [{"image_url": DATA_URL}]},
+        {"images": [SCRIBBLE]},
+        {"images": [{"b64_json": SCRIBBLE}]},
+    ],
+)
+async def test_json_may_refer_to_a_picture_in_each_way_that_clients_use(
+    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any]
+) -> None:
+    response = await client.post(EDITS, json={"prompt": "a", **fields})
+    assert response.status_code == 200, response.text
+    assert stream_inputs(triton)[0]["image"] == SCRIBBLE
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code", "words"),
+    [
+        ({"image": []}, "image", "unsupported_parameter", "0 pictures"),
+        ({"image": [None]}, "image", "wrong_type", "text"),
+        ({"image": {}}, "image", "invalid_value", "image_url"),
+        ({"image": {"file_id": "file-1"}}, "image", "unsupported_parameter", "file_id"),
+        ({"image": {"image_url": DATA_URL, "url": DATA_URL}}, "image", "invalid_value", "one of"),
+        ({"image": {"image_url": {"url": {"url": DATA_URL}}}}, "image", "wrong_type", "text"),
+        ({"image_url": "data:image/png;base64,aGVsbG8="}, "image_url", "not_an_image", "image"),
+        ({"images": [{"image_url": "https://example.org/a.png"}]}, "image", "image_urls_off", "does not fetch"),
+        ({"image": SCRIBBLE, "mask": {"image_url": "HTTP://example.org/"}}, "mask", "image_urls_off", "send the bytes"),
+        ({"image": SCRIBBLE, "init_image": "https://example.org/"}, "init_image", "image_urls_off", "send the bytes"),
+        ({"image": "ftp://example.org/a.png"}, "image", "invalid_base64", "base64"),
+    ],
+)
+async def test_an_invalid_reference_is_refused(
+    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any], param: str, code: str, words: str
+) -> None:
+    response = await client.post(EDITS, json={"prompt": "a", **fields})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (400, param, code), error
+    assert words in error["message"]
+    assert not stream_inputs(triton)
+
+
+class Pictures:
+    """A server of pictures, which misbehaves on request."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: list[web.Request] = []
+        self.is_closing = asyncio.Event()
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        match request.path:
+            case "/redirect":
+                return web.Response(status=302, headers={"Location": f"{self.url}/a.png"})
+            case "/missing":
+                return web.Response(status=404)
+            case "/page":
+                return web.Response(text="<html>", content_type="image/png")
+            case "/compressed":
+                response = web.Response(body=picture())
+                response.enable_compression(web.ContentCoding.gzip)
+                return response
+            case "/endless":
+                endless = web.StreamResponse()
+                await endless.prepare(request)
+                while not self.is_closing.is_set():
+                    await endless.write(bytes(20_000))
+            case "/silent":
+                await self.is_closing.wait()
+        return web.Response(body=picture(), content_type="application/octet-stream")
+
+
+@pytest.fixture
+async def pictures() -> AsyncIterator[Pictures]:
+    server = Pictures()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", server.serve)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    server.is_closing.set()
+    await runner.cleanup()
+
+
+async def resolved(urls: ImageURLs, triton: FakeTriton, image: Any) -> Any:
+    (endpoint,) = app_of(triton, Settings()).endpoints
+    _, edit = request_models(TextToImage(endpoint))
+    request = edit.model_validate({"prompt": "a", "image": image}, context=LIMITS)
+    await urls.resolve(request, LIMITS)
+    return request.image  # type: ignore[attr-defined]
+
+
+async def test_a_picture_is_fetched(pictures: Pictures, triton: FakeTriton) -> None:
+    urls = ImageURLs(are_on=True, max_bytes=10_000, anywhere=True)
+    assert await resolved(urls, triton, [f"{pictures.url}/a", DATA_URL]) == [SCRIBBLE, SCRIBBLE]
+    (request,) = pictures.requests
+    assert "cookie" not in request.headers
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/redirect", "image_url_failed", "returned 302"),
+        ("/missing", "image_url_failed", "returned 404"),
+        ("/page", "not_an_image", "names a file that is not"),
+        ("/compressed", "not_an_image", "names a file that is not"),
+        ("/endless", "image_too_large", "too large"),
+        ("/silent", "image_url_failed", "too slow"),
+    ],
+)
+async def test_a_server_that_misbehaves_is_an_error_of_the_field(
+    pictures: Pictures, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, path: str, code: str, words: str
+) -> None:
+    if path == "/silent":
+        monkeypatch.setattr(image_urls, "_TIMEOUT_S", 0.05)
+    urls = ImageURLs(are_on=True, max_bytes=10_000, anywhere=True)
+    with pytest.raises(FastAPITritonError) as raised:
+        await resolved(urls, triton, pictures.url + path)
+    assert (raised.value.code, raised.value.problems[0].pointer) == (code, "#/image")
+    assert words in raised.value.detail
+    assert len(pictures.requests) == 1
+
+
+async def test_the_pictures_of_a_request_have_one_limit(pictures: Pictures, triton: FakeTriton) -> None:
+    urls = ImageURLs(are_on=True, max_bytes=len(picture()) + 10, anywhere=True)
+    with pytest.raises(FastAPITritonError, match="10 bytes are left"):
+        await resolved(urls, triton, [f"{pictures.url}/a", f"{pictures.url}/b"])
+
+
+async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ImageURLs(are_on=True, max_bytes=10_000)
+    running, most = 0, 0
+
+    async def fetched(self: ImageURLs, field: str, url: str, max_bytes: int) -> bytes:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return picture()
+
+    monkeypatch.setattr(ImageURLs, "_fetched", fetched)
+    await asyncio.gather(*(urls._picture("image", "https://1.1.1.1/", 10_000, LIMITS) for _ in range(30)))
+    assert most == 8
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://example.org/a.png", "https://user@example.org/", "https://127.0.0.1/", "https://[::1]/"),
+        *("https://169.254.169.254/latest/meta-data", "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::7f00:1]/"),
+        *("https://0.0.0.0/", "https:///a.png", "https://example.org/" + "x" * 2000, "https://[", "HTTPS://10.0.0.1/"),
+    ],
+)
+async def test_private_and_invalid_urls_are_rejected(triton: FakeTriton, url: str) -> None:
+    with pytest.raises(FastAPITritonError) as raised:
+        await resolved(ImageURLs(are_on=True, max_bytes=10_000), triton, url)
+    assert raised.value.code == "invalid_image_url"
+
+
+@pytest.mark.parametrize("host", ["rebound.example.org", "localhost", "2130706433", "127.1", "0x7f.1"])
+async def test_a_name_of_a_private_address_is_not_contacted_and_nothing_is_told_of_it(
+    pictures: Pictures, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    async def found(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(pictures.url.rpartition(":")[2])))]
+
+    async def unknown(*_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    details = []
+    for lookup in (found, unknown):
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+        with pytest.raises(FastAPITritonError) as raised:
+            await resolved(ImageURLs(are_on=True, max_bytes=10_000), triton, f"https://{host}/")
+        details.append(raised.value.detail)
+    assert details[0] == details[1]  # so clients cannot learn which names the server's network has
+    assert "127.0.0.1" not in details[0]
+    assert not pictures.requests
+
+
+async def test_the_setting_turns_it_on(triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fetched(self: ImageURLs, field: str, url: str, max_bytes: int) -> bytes:
+        return picture()
+
+    monkeypatch.setattr(ImageURLs, "_fetched", fetched)
+    async with listening(app_of(triton, Settings(fetch_image_urls=True))) as client:
+        for body in ({"image": "https://example.org/a"}, {"images": [{"image_url": "https://example.org/a"}]}):
+            assert (await client.post(EDITS, json={"prompt": "a", **body})).status_code == 200
+        form = {"prompt": "a", "image": "https://example.org/a"}
+        response = await client.post(EDITS, files={name: (None, value) for name, value in form.items()})
+        assert response.status_code == 200, response.text
+    assert [each["image"] for each in stream_inputs(triton)] == [base64.b64encode(picture()).decode()] * 3

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`response_format: url`: signed URLs of pictures, which expire; and attacks on them."""
+
+import asyncio
+import base64
+import io
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from PIL import Image
+
+from fastapi_triton import Settings
+from fastapi_triton.pictures.openai import picture_store
+from fastapi_triton.pictures.openai.picture_store import PictureStore
+from fastapi_triton.testing import FakeTriton
+from support.api_keys import DRAWS, bearer, block
+from support.scripted_stream_model import app_of
+
+GENERATIONS = "/v1/images/generations"
+PLAIN = {"prompt": "a red house", "seed": 4}
+DATA = b"0" * 100
+
+
+def client_of(triton: FakeTriton, settings: Settings, url: str = "http://test") -> Any:
+    @asynccontextmanager
+    async def running() -> AsyncIterator[httpx2.AsyncClient]:
+        app = app_of(triton, settings)
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url=url) as client:
+            yield client
+
+    return running()
+
+
+async def made(client: httpx2.AsyncClient, **fields: Any) -> str:
+    response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"} | fields)
+    assert response.status_code == 200, response.text
+    (found,) = response.json()["data"]
+    assert "b64_json" not in found
+    assert found["seed"] == 4
+    return str(found["url"])
+
+
+@pytest.mark.parametrize("fields", [{"response_format": "url"}, {"response_format": "URL"}, {"model": "dall-e-3"}])
+async def test_the_url_has_the_picture(client: httpx2.AsyncClient, fields: dict[str, Any]) -> None:
+    body = (await client.post(GENERATIONS, json=PLAIN | fields | {"n": 2, "output_format": "webp"})).json()
+    assert [sorted(each) for each in body["data"]] == [["info", "seed", "url"]] * 2
+    for each in body["data"]:
+        assert each["url"].startswith("http://test/v1/images/files/")
+        response = await client.get(each["url"])
+        assert (response.status_code, response.headers["content-type"]) == (200, "image/webp")
+        assert Image.open(io.BytesIO(response.content)).size == (16, 12)
+        assert response.headers["cache-control"].startswith("private, max-age=3")
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert (await client.head(each["url"])).headers["content-length"] == str(len(response.content))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"model": "gpt-image-1"}, {"response_format": ""}, {"model": "dall-e-3", "response_format": "b64_json"}],
+)
+async def test_other_requests_have_base64_text(client: httpx2.AsyncClient, fields: dict[str, Any]) -> None:
+    (found,) = (await client.post(GENERATIONS, json=PLAIN | fields)).json()["data"]
+    assert sorted(found) == ["b64_json", "info", "seed"]
+
+
+async def test_a_stream_has_base64_text_and_a_note(socket_client: httpx2.AsyncClient) -> None:
+    body = PLAIN | {"stream": True, "response_format": "url"}
+    text = (await socket_client.post(GENERATIONS, json=body)).text
+    assert "b64_json" in text
+    assert '`response_format` is \\"url\\", and was ignored: a stream has b64_json.' in text
+
+
+async def test_the_url_is_the_clients_own_view_of_the_server(triton: FakeTriton) -> None:
+    settings = Settings(trusted_proxies=("127.0.0.1",), root_path="/draw")
+    seen = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "pictures.example.org", "X-Forwarded-For": "1.1.1.1"}
+    async with client_of(triton, settings) as client:
+        for path in (f"/draw{GENERATIONS}", GENERATIONS):  # a proxy may strip the prefix or not
+            response = await client.post(path, json=PLAIN | {"model": "dall-e-2"}, headers=seen)
+            url = response.json()["data"][0]["url"]
+            assert url.startswith("https://pictures.example.org/draw/v1/images/files/")
+            assert (await client.get(url, headers=seen)).status_code == 200
+
+
+async def test_the_url_needs_no_key_and_opens_nothing_else(triton: FakeTriton, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(block("web", DRAWS, 'scopes = ["infer"]'))
+    async with client_of(triton, Settings(api_keys_file=str(keys))) as client:
+        response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"}, headers=bearer(DRAWS))
+        url = response.json()["data"][0]["url"]
+        assert (await client.get(url)).status_code == 200
+        name = url.rpartition("/")[2]
+        for method, target in (
+            ("POST", url),
+            ("DELETE", url),
+            ("GET", url.replace(f"files/{name}", "files/../../models")),
+            ("GET", url.replace(f"files/{name}", "files")),
+        ):
+            assert (await client.request(method, target)).status_code == 401
+
+
+async def test_all_processes_that_share_a_folder_serve_the_picture_also_after_a_restart(
+    triton: FakeTriton, tmp_path: Path
+) -> None:
+    settings = Settings(jobs_folder=str(tmp_path / "shared"))
+    async with client_of(triton, settings) as first, client_of(triton, settings) as second:
+        url = await made(first)
+        assert (await second.get(url)).status_code == 200
+    async with client_of(triton, settings) as third:
+        assert (await third.get(url)).status_code == 200
+    async with client_of(triton, Settings(jobs_folder=str(tmp_path / "other"))) as stranger:
+        assert (await stranger.get(url)).json()["error"]["code"] == "invalid_signature"
+
+
+def changed(url: str, at: int) -> str:
+    return url[:at] + ("0" if url[at] != "0" else "1") + url[at + 1 :]
+
+
+async def test_a_changed_or_cut_off_url_is_refused(client: httpx2.AsyncClient) -> None:
+    url = await made(client)
+    name_at = url.index("files/") + 6
+    for wrong in (
+        *(changed(url, name_at + offset) for offset in (0, 7, 9, 20)),  # expiry, caller, id
+        changed(url, len(url) - 1),
+        url[:-1],
+        url.partition("?")[0],
+        url + "0",
+        url.replace("signature=", "signature=%C3%A9"),
+        url.partition("=")[0] + "=%00%FF" + "a" * 5000,
+    ):
+        response = await client.get(wrong)
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "invalid_signature"), wrong
+    assert (await client.get(url)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("secret", "lock", "..%2F..%2Fetc%2Fpasswd", "..", "%2e%2e%2fsecret", "x.png", "%00", "a" * 5000),
+        *(
+            "FFFFFFFF-00000000-00000000000000000000000000000000.png",
+            "\u0660" * 8 + "-" + "0" * 8 + "-" + "0" * 32 + ".png",
+        ),
+        "00000000-00000000-00000000000000000000000000000000.png%0a",
+    ],
+)
+async def test_other_names_are_not_found(client: httpx2.AsyncClient, name: str) -> None:
+    await made(client)
+    response = await client.get(f"/v1/images/files/{name}?signature=0")
+    assert response.status_code == 404, response.text
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_an_expired_or_removed_picture_is_gone(
+    client: httpx2.AsyncClient, temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await made(client)
+    folder = temporary_folder / f"fastapi-triton-pictures-{os.getuid()}"
+    with monkeypatch.context() as later:
+        now = time.time()
+        later.setattr(picture_store.time, "time", lambda: now + picture_store.KEEP_S + 1)
+        response = await client.get(url)
+        assert (response.status_code, response.json()["error"]["code"]) == (410, "picture_expired")
+        assert "60 minutes" in response.json()["error"]["message"]
+        PictureStore.of(Settings()).sweep()
+        assert not names(folder)
+    response = await client.get(url)
+    assert response.status_code == 410
+    assert "make room" in response.json()["error"]["message"]
+
+
+async def test_urls_can_be_off(triton: FakeTriton, temporary_folder: Path) -> None:
+    async with client_of(triton, Settings(picture_urls_max_bytes=0)) as client:
+        response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "response_format")
+        body = (await client.post(GENERATIONS, json=PLAIN | {"model": "dall-e-3"})).json()
+        assert "b64_json" in body["data"][0]
+        assert "stores no pictures" in body["notes"][-1]
+    assert names(temporary_folder, "") == []
+
+
+async def test_a_folder_that_cannot_be_used_is_an_error_before_the_picture_is_made(
+    client: httpx2.AsyncClient, triton: FakeTriton, temporary_folder: Path
+) -> None:
+    elsewhere = temporary_folder / "elsewhere"
+    elsewhere.mkdir()
+    (temporary_folder / f"fastapi-triton-pictures-{os.getuid()}").symlink_to(elsewhere)
+    response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"})
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "pictures_unavailable")
+    assert not any("describe" not in inputs for _, inputs, _ in triton.requests)
+    assert names(elsewhere, "") == []
+
+
+def names(folder: Path, end: str = ".png") -> list[str]:
+    return sorted(each.name for each in folder.iterdir() if each.name.endswith(end))
+
+
+def test_a_flood_of_one_caller_leaves_the_pictures_of_others(tmp_path: Path) -> None:
+    store = PictureStore(tmp_path, 10 * len(DATA))
+    kept = store.add([(DATA, "png")] * 3, caller="careful")
+    for _ in range(50):
+        store.add([(DATA, "png")], caller="flood")
+    assert set(kept) < set(names(tmp_path))
+    assert len(names(tmp_path)) == 10
+    assert store.num_bytes == 10 * len(DATA)
+    with pytest.raises(picture_store.StoreFullError):
+        store.add([(DATA, "png")] * 11, caller="flood")
+    assert set(kept) < set(names(tmp_path))
+
+
+def test_the_number_of_pictures_is_limited_and_unfinished_files_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_store, "MAX_PICTURES", 4)
+    store = PictureStore(tmp_path, 10**9)
+    for number in range(6):
+        store.add([(DATA, "png")], caller=str(number % 2))
+    (last,) = store.add([(DATA, "png")], caller="0")
+    assert len(names(tmp_path)) == 4
+    unfinished = tmp_path / f".{last}.k1ll3d"
+    unfinished.write_bytes(DATA)
+    now = time.time()
+    monkeypatch.setattr(picture_store.time, "time", lambda: now + picture_store.KEEP_S + 1)
+    PictureStore(tmp_path, 10**9).sweep()
+    assert names(tmp_path, "") == ["lock", "secret"]
+    assert tmp_path.stat().st_mode & 0o077 == 0
+
+
+async def test_processes_that_store_at_once_stay_within_the_limit(tmp_path: Path) -> None:
+    stores = [PictureStore(tmp_path, 20 * len(DATA)) for _ in range(4)]
+    add: Callable[[PictureStore], list[str]] = lambda store: store.add([(DATA, "png")] * 2, caller="a")  # noqa: E731
+    added = await asyncio.gather(*(asyncio.to_thread(add, store) for store in stores * 10))
+    assert len(names(tmp_path)) == 20
+    assert len({name for each in added for name in each}) == 80
+
+
+async def test_a_url_can_be_the_next_requests_picture(client: httpx2.AsyncClient) -> None:
+    data = (await client.get(await made(client))).content
+    image = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    response = await client.post("/v1/images/edits", json=PLAIN | {"image_url": image, "response_format": "url"})
+    assert response.status_code == 200
