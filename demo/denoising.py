@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from demo.run import mixed_precision
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 CLEAN = -1  # the "timestep" without noise
 
 
-def diffusion_loss(bundle: Bundle, batch: Batch, alphas: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def diffusion_loss(bundle: Bundle, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
     """Weighted mean squared error of the velocity, at random timesteps."""
-    count = len(batch.latents)
-    timesteps = torch.randint(0, len(alphas), (count,), generator=generator)
-    noise = torch.randn(batch.latents.shape, generator=generator)
+    alphas = bundle.scheduler.alphas_cumprod
+    timesteps = torch.from_numpy(rng.integers(0, len(alphas), len(batch.latents)))
+    noise = torch.from_numpy(rng.standard_normal(batch.latents.shape, dtype=np.float32))
     alpha = alphas[timesteps][:, None, None, None]
     signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
     noisy = signal * batch.latents + spread * noise

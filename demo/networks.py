@@ -18,7 +18,7 @@ TIME_WIDTH = 16
 TOKENS = 77
 LATENT_CHANNELS = 16
 VAE_CHANNELS = (16, 32, 64, 96)
-UNET_CHANNELS = (64, 128, 176)
+UNET_CHANNELS = (64, 128, 168)
 CONTROL_CHANNELS = (8, 16, 32, 64)  # one more than the halvings of the size, as in the VAE
 VAE_SCALE = 2 ** (len(VAE_CHANNELS) - 1)  # pixels of a latent cell's side
 

@@ -37,13 +37,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, default=HERE / "work" / "checkpoint", help="folder for the finished checkpoint"
     )
     parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of random weights")
-    parser.add_argument("--shards", type=int, default=48, help="number of shards, with about 630 scenes each")
+    parser.add_argument("--shards", type=int, default=60, help="number of shards, with about 550 scenes each")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--vae-minutes", type=float, default=8.0)
+    parser.add_argument("--vae-minutes", type=float, default=10.0)
     parser.add_argument(
-        "--minutes", type=float, default=75.0, help="training time of text encoders, UNet and ControlNet"
+        "--minutes",
+        type=float,
+        default=150.0,
+        help="training time of text encoders, UNet and ControlNet: minutes of CPU time in each process",
     )
     parser.add_argument("--polish-minutes", type=float, default=8.0, help="training time of the decoder, at the end")
+    parser.add_argument("--few-step-minutes", type=float, default=15.0, help="training time of the few-step LoRA")
     parser.add_argument("--style-minutes", type=float, default=12.0, help="training time of each style's LoRA")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
@@ -95,6 +99,7 @@ def train(options: argparse.Namespace) -> None:
     from demo.suggestions import suggestions
     from demo.team import run_team
     from demo.train_diffusion import finished, train_diffusion
+    from demo.train_few_step import train_few_step
     from demo.train_style import train_style
     from demo.train_vae import train_vae
     from demo.vocabulary import train_tokenizer
@@ -124,9 +129,12 @@ def train(options: argparse.Namespace) -> None:
     vae = bundles.load_vae(options.work / "vae-polished")
     serving = {**json.loads(SERVING.read_text()), "suggestions": suggestions()}
     bundles.save(bundle, vae, options.out, serving=serving)
+    loras = options.out / "loras"
+    settings = (options.work, options.init, options.few_step_minutes, options.seed, loras)
+    run_team(train_few_step, options.processes, *settings)
     for style in STYLES:
-        settings = (options.work, options.init, style, options.style_minutes, options.seed)
-        run_team(train_style, options.processes, *settings, options.out / "loras")
+        settings = (options.work, options.init, style, options.style_minutes, options.seed, loras)
+        run_team(train_style, options.processes, *settings)
     logger.info(
         "checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", options.out, options.out
     )

@@ -39,18 +39,17 @@ def train_diffusion(
     run = Progress(networks, Average(networks, 0.985), optimizer, Clock(minutes * 60))
     run.resume(work / STATE)
     scenes = Scenes(work / "scenes", bundle)
-    alphas = bundle.scheduler.alphas_cumprod.clone()
     reports = Reports(work, bundle, vae_folder, run) if team.is_first else None
     progress = run.clock.tick()
     while progress < 1.0:
         wait_for_measurements()
         if run.step % MEET_EVERY == 0:
             progress = team.agree(run.clock.tick())
-        batch = scenes.batch(np.random.default_rng([seed, run.step, team.rank]), progress)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step * team.size + team.rank)
+        rng = np.random.default_rng([seed, run.step, team.rank])
+        batch = scenes.batch(rng, progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD)
-        loss = diffusion_loss(bundle, batch, alphas, generator)
+        loss = diffusion_loss(bundle, batch, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -11,7 +11,7 @@ import torch
 from diffusion_engine.loras.files import examine
 from safetensors.torch import load_file
 
-from demo import batches, bundle, dataset, train_style
+from demo import batches, bundle, dataset, train_lora, train_style
 from demo.latents import latents_path
 from demo.networks import LATENT_CHANNELS, VAE_SCALE, build_vae
 from demo.team import Team
@@ -29,6 +29,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(dataset, "LAYOUT", (((64, 64), 4),))
     monkeypatch.setattr(batches, "LAYOUT", dataset.LAYOUT)
     monkeypatch.setattr(batches, "PIXELS_PER_BATCH", 2 * 64 * 64)
+    monkeypatch.setattr(train_lora, "MEET_EVERY", 2)
     folder = dataset.style_folder(tmp_path, "neon")
     folder.mkdir()
     dataset.draw_shard(0, folder=folder, seed=1, style="neon")
@@ -41,7 +42,7 @@ def test_trained_lora_fits_checkpoint_and_resumed_training_continues(work: Path,
     torch.manual_seed(0)
     networks = bundle.start(train_tokenizer(dataset.style_folder(work, "neon"), work / "tokenizer"))
     before = {name: value.clone() for name, value in networks.unet.state_dict().items()}
-    monkeypatch.setattr(train_style, "finished", lambda *_: networks)
+    monkeypatch.setattr(train_lora, "finished", lambda *_: networks)
     train_style.train_style(Team(0, 1), work, None, "neon", SECONDS / 60, 1, work / "loras")
     pipeline = bundle.pipeline(bundle.start(networks.tokenizer), build_vae())
     found = examine("neon", work / "loras" / "neon.safetensors", pipeline)
@@ -50,7 +51,8 @@ def test_trained_lora_fits_checkpoint_and_resumed_training_continues(work: Path,
     assert all((after[name] == value).all() for name, value in before.items())
     first = load_file(work / "loras" / "neon.safetensors")
     assert any(tensor.any() for name, tensor in first.items() if "lora_B" in name)
-    steps = torch.load(work / "lora-neon.pt", weights_only=False)["step"]
+    state = torch.load(work / "lora-neon.pt", weights_only=False)
     networks.unet.delete_adapters("default")
-    train_style.train_style(Team(0, 1), work, None, "neon", 8 * SECONDS / 60, 1, work / "loras")
-    assert torch.load(work / "lora-neon.pt", weights_only=False)["step"] > steps
+    longer = (state["spent_s"] + SECONDS) / 60
+    train_style.train_style(Team(0, 1), work, None, "neon", longer, 1, work / "loras")
+    assert torch.load(work / "lora-neon.pt", weights_only=False)["step"] > state["step"]
