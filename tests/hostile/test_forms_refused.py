@@ -54,7 +54,7 @@ async def post(client: httpx2.AsyncClient, path: str, body: bytes, content_type:
     if response.status_code == 200:
         return "ok", ""
     error = response.json()
-    error = error.get("error", error)
+    error = error["error"] if isinstance(error.get("error"), dict) else error
     detail = error.get("detail") or error["message"]
     assert len(detail) < 600
     assert response.status_code == {"invalid_form": 400, "unsupported_media_type": 415}.get(

@@ -35,7 +35,7 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
 async def rejected(client: httpx2.AsyncClient, path: str, content: bytes | str) -> tuple[str, str]:
     response = await client.post(path, content=content, headers=JSON)
     error = response.json()
-    error = error.get("error", error)
+    error = error["error"] if isinstance(error.get("error"), dict) else error
     assert response.status_code in (400, 422), error
     return error["code"], error.get("detail") or error["message"]
 

@@ -74,7 +74,7 @@ def unit(**fields: Any) -> dict[str, Any]:
         (TXT2IMG, {"prompt": "a", "alwayson_scripts": {"controlnet": 5}}, "The ControlNet unit is 5; it must be an"),
         (TXT2IMG, unit(weight=9), "`weight` is 9.0; it must be at most 2."),
         (TXT2IMG, unit(module="canny"), '`alwayson_scripts.controlnet.args.module` is "canny"; this preprocessor'),
-        (OPTIONS, {"foo": 1}, "`foo` is 1; the options of this server cannot be changed."),
+        (OPTIONS, {"sd_model_checkpoint": "foo"}, 'There is no checkpoint "foo"'),
         (OPTIONS, [], "The body is a list; it must be a JSON object."),
     ],
 )

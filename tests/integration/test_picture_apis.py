@@ -233,8 +233,8 @@ def test_first_requests_of_an_a1111_client_succeed(a1111: webuiapi.WebUIApi) -> 
     assert a1111.controlnet_model_list() == [MODEL]
     assert a1111.controlnet_module_list()[0] == "none"
     assert a1111.controlnet_version() == 3
-    assert a1111.get_cmd_flags() == {}
-    for empty in (a1111.get_upscalers, a1111.get_sd_vae, a1111.get_loras, a1111.get_latent_upscale_modes):
+    assert a1111.get_cmd_flags() == {"api": True}
+    for empty in (a1111.get_sd_vae, a1111.get_latent_upscale_modes, a1111.get_face_restorers):
         assert empty() == []
     a1111.util_set_model("demo")
     a1111.util_wait_for_ready()
@@ -279,7 +279,11 @@ def test_a1111_client_changes_a_region(a1111: webuiapi.WebUIApi) -> None:
     )
     assert_only_right_half_changed(made.image, border=8)
     assert made.info["notes"] == []
-    assert made.info["infotexts"][0].endswith("Denoising strength: 1.0, Mask blur: 2.0")
+    assert "Model: demo_checkpoint, Denoising strength: 1.0, Mask blur: 2.0, " in made.info["infotexts"][0]
+    found = a1111.png_info(made.image)
+    assert found.info == made.image.info["parameters"] == made.info["infotexts"][0]
+    assert (found.parameters["Seed"], found.parameters["Sampler"]) == ("3", "Euler a")
+    assert "fastapi-triton" in made.image.info  # the receipt
     with pytest.raises(RuntimeError, match="denoising_strength"):
         a1111.img2img(images=[painting()], prompt="a red house", steps=6, denoising_strength=0.1)
 

@@ -55,7 +55,9 @@ def notes(options: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
     ignored = [
         name
         for name, value in options.items()
-        if name != OPTION and plain(value) != known.get(name) and not (is_nothing(value) and name not in known)
+        if name != OPTION
+        and plain(value) != known.get(name)
+        and not (is_nothing(value) and isinstance(known.get(name), str | None))
     ]
     found = [_note(name, options[name]) for name in ignored[:MAX_NOTES]]
     num_more = len(ignored) - MAX_NOTES

@@ -5,9 +5,10 @@ import asyncio
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Receive
 
+from fastapi_triton.core import paths
 from fastapi_triton.core.request_record import current_record
 from fastapi_triton.endpoints import content_negotiation, openapi, responses
 from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
@@ -33,6 +34,7 @@ def router(models: PictureModels) -> APIRouter:
     discovery.add(routes, checkpoints)
     controlnet_routes.add(routes, models.default)
     gradio_routes.add(routes, models)
+    _add_redirects(routes)
     return routes
 
 
@@ -74,6 +76,19 @@ def _add_task(routes: APIRouter, tasks: Tasks) -> None:
 
     add_interrupt("interrupt", "Interrupt the client's own picture")
     add_interrupt("skip", "Interrupt the client's own picture: those of a request are made at the same time")
+
+
+def _add_redirects(routes: APIRouter) -> None:
+    """For clients whose server address ends with a slash, the paths with two slashes."""
+    for prefix in (paths.A1111, "/controlnet"):
+
+        async def redirect(request: Request, rest: str, prefix: str = prefix) -> Response:
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"{request.scope.get('root_path', '')}{prefix}/{rest}{query}")
+
+        routes.add_api_route(
+            f"/{prefix}/{{rest:path}}", redirect, methods=["GET", "POST"], include_in_schema=False, response_model=None
+        )
 
 
 class PicturesTranslation(Translation):
