@@ -31,6 +31,7 @@ export class Message {
 
   clear() {
     this.#show(this.#defaultText, false);
+    this.#element.classList.remove("calm");
   }
 
   focus() {
