@@ -146,12 +146,14 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
   }
   for (const message of Object.values(messages)) message.clear();
   live.stop();
-  const scribbled = await open(entry.scribble);
   isRestoring = true;
   settings.restore(entry.values);
   byId("prompt").value = entry.prompt;
-  await scribble.load(inkOf(scribbled, scribble.size, "lines").ink);
-  isRestoring = false;
+  try {
+    await scribble.load(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
+  } finally {
+    isRestoring = false;
+  }
   live.renewSeed(entry.seed);
   pane.show(entry.picture, entry);
   show(entry);
