@@ -21,6 +21,8 @@ from demo.palette import Colour, colour, distance, draw_colour, draw_contrasting
 from demo.pen import Pen, draw_pen, scribble
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from demo.backgrounds import Background
     from demo.geometry import Part
 
@@ -138,7 +140,7 @@ def describe(
 ) -> Subject:
     """The object's colour, unlike that of the others, and whether captions say it; and its named parts."""
     extras = tuple(dict.fromkeys(part.said for part in drawing if part.said))
-    if all(isinstance(part.fill, tuple) or part.fill not in ("body", "dark", "light") for part in drawing):
+    if not shows_colour(drawing):
         fill = next(part.fill for part in drawing if not part.is_detail)  # its own colours only, such as a face
         rgb = fill if isinstance(fill, tuple) else (128, 128, 128)
         return Subject(noun, Colour("gray", "", rgb), says_colour=False, extras=extras)
@@ -153,6 +155,11 @@ def describe(
         tone = draw_colour(rng, shaded=0.15)
         says = says or bool(others)
     return Subject(noun, tone, says, extras, is_known=kind is not None)
+
+
+def shows_colour(drawing: Iterable[Part]) -> bool:
+    """Whether any part has the object's own colour. A face, for example, has named colours only."""
+    return any(part.fill in ("body", "dark", "light") for part in drawing)
 
 
 def compose(

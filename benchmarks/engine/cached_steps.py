@@ -27,7 +27,8 @@ from benchmarks.engine import torch_device
 from benchmarks.engine.job import MIXED_STEPS
 from benchmarks.engine.reproducible import Waiter, submit
 from benchmarks.engine.stock_pipeline import StockPipeline, Weights
-from demo.cases import Case, all_cases
+from demo.evaluation.case import Case
+from demo.evaluation.cases import all_cases
 
 app = typer.Typer(add_completion=False)
 

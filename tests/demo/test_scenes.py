@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from demo.kind import KINDS
-from demo.measures import iou, object_region
+from demo.evaluation.measures import iou, object_region
 from demo.palette import BASE, WORDS
 from demo.pen import STYLES, Pen
 from demo.scenes import Scene, draw_scene

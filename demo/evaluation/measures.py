@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from demo.palette import BASE, SHADED, colour
 
@@ -38,9 +38,14 @@ def iou(first: Mask, second: Mask) -> float:
     return float((first & second).sum() / union) if union else 1.0
 
 
+def scale_of(shape: tuple[int, ...]) -> int:
+    """The factor of pixel distances, which are given for 128 px."""
+    return max(1, min(shape[:2]) // 128)
+
+
 def outside(mask: Mask) -> Mask:
     """Pixels away from the object and its shadow."""
-    scale = max(1, min(mask.shape) // 128)
+    scale = scale_of(mask.shape)
     far = ~dilate(mask, 8 * scale)
     return far if far.sum() > 50 else ~dilate(mask, scale)
 
@@ -56,10 +61,11 @@ def object_region(picture: np.ndarray, mask: Mask) -> Mask:
     # A soft shadow is darker background, and does not belong to the object.
     times = (pixels * background).sum(-1) / np.maximum((background**2).sum(-1), 1)
     residual = np.linalg.norm(pixels - np.clip(times, SHADOW, GLOW)[..., None] * background, axis=-1)
-    core = erode(mask, 3) if erode(mask, 3).sum() > 30 else mask
+    scale = scale_of(mask.shape)
+    core = core_of(mask)
     threshold = float(np.clip(OBJECT_SHARE * np.median(residual[core]), 14.0, MOST_LEVELS))
     # Closing first, because an ink line as dark as the background must not open the shape.
-    return fill_holes(erode(dilate(residual > threshold, 1), 1))
+    return fill_holes(erode(dilate(residual > threshold, scale), scale))
 
 
 def fill_holes(region: Mask) -> Mask:
@@ -98,9 +104,15 @@ def is_colour(rgb: np.ndarray, name: str, shade: str) -> bool:
     return bool(np.linalg.norm((wanted - lab(rgb.astype(float))) * weights) < 14)
 
 
+def core_of(mask: Mask) -> Mask:
+    """The pixels away from the edge, if there are enough."""
+    scale = scale_of(mask.shape)
+    core = erode(mask, 3 * scale)
+    return core if core.sum() > 40 * scale**2 else mask
+
+
 def object_colour(picture: np.ndarray, mask: Mask) -> np.ndarray:
-    core = erode(mask, 3) if erode(mask, 3).sum() > 40 else mask
-    return np.median(picture[core], axis=0)
+    return np.median(picture[core_of(mask)], axis=0)
 
 
 def background_colour(picture: np.ndarray, mask: Mask) -> np.ndarray:
@@ -112,10 +124,11 @@ def luminance(rgb: np.ndarray) -> float:
 
 
 def edges(picture: np.ndarray) -> np.ndarray:
-    """(H, W): differences of neighbouring pixels, in levels per pixel."""
-    smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.7)), dtype=np.float64)
+    """(H, W): differences of neighbouring pixels, in levels per pixel of a picture of 128 px."""
+    scale = scale_of(picture.shape)
+    smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.7 * scale)), dtype=np.float64)
     down, across = np.gradient(smooth, axis=(0, 1))
-    return np.sqrt((down**2 + across**2).sum(-1) / 3)
+    return scale * np.sqrt((down**2 + across**2).sum(-1) / 3)
 
 
 def line_mask(points: Points, shape: tuple[int, ...], width: int, *, closed: bool) -> Mask:
@@ -135,8 +148,8 @@ def shows_line(picture: np.ndarray, line: Mask, calm: Mask) -> bool:
 
 def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
     """Mean colour and spread of horizontal bands without the object, which distinguish scenes."""
-    keep = ~dilate(mask, 3)
-    height, width = mask.shape
+    keep = ~dilate(mask, 3 * scale_of(mask.shape))
+    height = len(mask)
     values = []
     overall = picture[keep].mean(0) if keep.any() else picture.mean((0, 1))
     for y in range(cells):
@@ -144,7 +157,6 @@ def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
         inside = keep[rows]
         values.append(picture[rows][inside].mean(0) if inside.sum() > 12 else overall)
         values.append(picture[rows][inside].std(0) if inside.sum() > 12 else np.zeros(3))
-    del width
     return np.concatenate(values)
 
 
@@ -163,5 +175,8 @@ def difference(first: np.ndarray, second: np.ndarray, where: Mask | None = None)
     return float(levels[where].mean() if where is not None else levels.mean())
 
 
-def overlay(scribble: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    return np.asarray(ImageChops.lighter(Image.fromarray(scribble).convert("RGB"), Image.fromarray(picture)))
+def contrast(first: np.ndarray, second: np.ndarray) -> float:
+    """The visible difference of two colours. Lightness counts half, because shading changes it."""
+    weights = np.array([0.5, 1, 1])
+    one, other = (lab(np.asarray(value, dtype=float)) * weights for value in (first, second))
+    return float(np.linalg.norm(one - other))

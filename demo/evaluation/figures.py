@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of every group of cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from demo.evaluation import several_figures, single_figures
+from demo.evaluation.cases import few_step_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from demo.evaluation.case import Case
+    from demo.evaluation.single_figures import Figures, Pictures
+
+MEASURES: dict[str, Callable[[list[Case], Pictures], Figures]] = {
+    "outline": single_figures.measure_outline,
+    "details": single_figures.measure_details,
+    "pairs": several_figures.measure_several,
+    "triples": several_figures.measure_several,
+    "faces": several_figures.measure_parts,
+    "stick figures": several_figures.measure_parts,
+    "thin things": several_figures.measure_parts,
+    "doodles": several_figures.measure_parts,
+    "nested": several_figures.measure_parts,
+    "landscapes": several_figures.measure_several,
+    "nouns": single_figures.measure_nouns,
+    "shades": single_figures.measure_shades,
+    "scenes": single_figures.measure_scenes,
+    "ground": single_figures.measure_ground,
+    "scale 0": single_figures.measure_free,
+    "empty prompt": single_figures.measure_empty_prompt,
+    "seeds": single_figures.measure_seeds,
+    "bad drawings": single_figures.measure_bad,
+    "128 px": single_figures.measure_outline,
+    "192 px": single_figures.measure_outline,
+    "256x192 px": single_figures.measure_outline,
+}
+
+
+def measure(cases: list[Case], pictures: Pictures) -> dict[str, Figures]:
+    """The figures of the groups that the cases belong to."""
+    groups: dict[str, tuple[list[Case], Pictures]] = {}
+    for case, picture in zip(cases, pictures, strict=True):
+        members, painted = groups.setdefault(case.group, ([], []))
+        members.append(case)
+        painted.append(picture)
+    figures = {name: function(*groups[name]) for name, function in MEASURES.items() if name in groups}
+    if "few step" in groups and "outline" in groups:
+        usual = few_step_pairs(groups["outline"][0])
+        figures["few step"] = several_figures.measure_few_step(
+            *groups["few step"], usual=(usual, groups["outline"][1][: len(usual)])
+        )
+    return figures

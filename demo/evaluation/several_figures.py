@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of cases of several objects and of many parts, and of the LoRAs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from demo.evaluation import measures
+from demo.evaluation.single_figures import Figures, Pictures, measure_colours, share
+from demo.evaluation.visible_parts import inner, shows, visible_parts
+from demo.palette import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from demo.evaluation.case import Case
+
+NAMES = {rgb: name for name, rgb in BASE.items()}
+
+
+def measure_several(cases: list[Case], pictures: Pictures) -> Figures:
+    """Of each case: whether every object, and any object, has its own colour."""
+    every, anyone, single = [], [], []
+    by_arrangement: dict[str, list[bool]] = defaultdict(list)
+    overlaps = []
+    for case, picture in zip(cases, pictures, strict=True):
+        right = list(colours_right(case, picture))
+        every.append(all(right))
+        anyone.append(any(right))
+        single += right
+        by_arrangement[case.labels.get("arrangement", "")].append(all(right))
+        overlaps.append(measures.iou(measures.object_region(picture, case.scene.mask), case.scene.mask))
+    figures: Figures = {
+        "cases": len(cases),
+        "all_colours_right": share(every),
+        "at_least_one_right": share(anyone),
+        "objects_right": share(single),
+    }
+    if all(case.scene.background.name == "plain" for case in cases):
+        figures["iou_mean"] = round(float(np.mean(overlaps)), 3)
+    return figures | {f"all_colours_right_{name}": share(v) for name, v in by_arrangement.items() if name}
+
+
+def colours_right(case: Case, picture: np.ndarray) -> Iterator[bool]:
+    """For each visible object whose colour the prompt names, whether it has that colour."""
+    for index, placed in enumerate(case.scene.objects):
+        tone, where = placed.subject.colour, case.scene.owner == index
+        if placed.subject.says_colour and where.sum() > 40:
+            body = own_colour_pixels(case, index)
+            yield measures.is_colour(measures.object_colour(picture, body), tone.name, tone.shade)
+
+
+def own_colour_pixels(case: Case, index: int) -> measures.Mask:
+    """Where the object shows its own colour, not that of a trunk or a window."""
+    placed = case.scene.objects[index]
+    near = np.linalg.norm(
+        measures.lab(case.scene.picture.astype(float)) - measures.lab(np.array(placed.subject.colour.rgb, dtype=float)),
+        axis=-1,
+    )
+    own = (case.scene.owner == index) & (near < 25)
+    return own if own.sum() > 40 else case.scene.owner == index
+
+
+def measure_parts(cases: list[Case], pictures: Pictures) -> Figures:
+    """The share of the drawn parts that show, by role, and of the named colours that are right."""
+    shown: dict[str, list[bool]] = defaultdict(list)
+    complete, chance, named = [], [], []
+    for index, (case, picture) in enumerate(zip(cases, pictures, strict=True)):
+        other = pictures[(index + 1) % len(pictures)]
+        here = []
+        for seen in visible_parts(case.scene):
+            here.append(shows(picture, case.scene.picture, seen))
+            chance.append(shows(other, case.scene.picture, seen))
+            shown[seen.role].append(here[-1])
+            name = NAMES.get(seen.part.fill) if isinstance(seen.part.fill, tuple) and seen.part.said else None
+            if name and name in seen.part.said:
+                named.append(measures.is_colour(np.median(picture[inner(seen.pixels)], axis=0), name, ""))
+        complete.append(all(here))
+    every = [value for values in shown.values() for value in values]
+    figures: Figures = {
+        "parts": len(every),
+        "visible": share(every),
+        "visible_least": min((share(values) for values in shown.values()), default=0.0),
+        "visible_by_chance": share(chance),
+        "all_parts_visible": share(complete),
+        "object_colour_right": measure_own_colours(cases, pictures),
+    }
+    if named:
+        figures["named_parts_right"] = share(named)
+    return figures | {f"visible_{role}": share(values) for role, values in sorted(shown.items())}
+
+
+def measure_own_colours(cases: list[Case], pictures: Pictures) -> float:
+    return share(
+        [right for case, picture in zip(cases, pictures, strict=True) for right in colours_right(case, picture)]
+    )
+
+
+def measure_few_step(cases: list[Case], pictures: Pictures, *, usual: tuple[list[Case], Pictures]) -> Figures:
+    """Outline and colour with the few-step LoRA, and how far they are behind the pictures of many steps."""
+
+    def figures(some: list[Case], painted: Pictures) -> tuple[float, float]:
+        found = [
+            measures.iou(measures.object_region(p, c.scene.mask), c.scene.mask)
+            for c, p in zip(some, painted, strict=True)
+        ]
+        return float(np.mean(found)), measure_colours(some, painted)["object_colour_right"]
+
+    (overlap, colour), (full_overlap, full_colour) = figures(cases, pictures), figures(*usual)
+    return {
+        "cases": len(cases),
+        "iou_mean": round(overlap, 3),
+        "object_colour_right": colour,
+        "iou_behind": round(full_overlap - overlap, 3),
+        "colour_behind": round(full_colour - colour, 3),
+    }
