@@ -23,6 +23,7 @@ from demo.evaluation.cases import FEW_STEP, all_cases, lora_cases
 from demo.evaluation.figures import measure
 from demo.samples import generate
 from demo.sheet import contact_sheet
+from demo.styles import STYLES, stylised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -189,20 +190,28 @@ def chosen_cases(options: argparse.Namespace, side: int, loras: Sequence[str]) -
     return kept
 
 
+def ideal(case: Case) -> np.ndarray:
+    """The picture that a checkpoint should paint, in the case's style."""
+    return stylised(case.scene, case.lora, np.random.default_rng(case.seed)) if case.lora else case.scene.picture
+
+
+def report(cases: list[Case], pictures: Pictures, out: Path) -> dict[str, Figures]:
+    """Write the sheets and measure the pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_sheets(cases, pictures, out)
+    return measure(cases, pictures)
+
+
 def evaluate(options: argparse.Namespace) -> dict[str, Figures]:
     if options.targets:
-        cases = [c for c in chosen_cases(options, options.side or 256, ()) if c.group not in UNPAINTED]
-        pictures = [c.scene.picture for c in cases]
-        write_sheets(cases, pictures, options.out)
-        return measure(cases, pictures)
+        cases = [c for c in chosen_cases(options, options.side or 256, tuple(STYLES)) if c.group not in UNPAINTED]
+        return report(cases, [ideal(c) for c in cases], options.out)
     painter = Painter(options.checkpoint)
     cases = chosen_cases(options, options.side or painter.side, tuple(painter.loras))
     usual = Preset.of(painter.serving, options.preset)
     preset = Preset(options.steps or usual.steps, options.guidance or usual.guidance, usual.scheduler)
     pictures = draw(painter, cases, preset=preset)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_sheets(cases, pictures, options.out)
-    figures = measure(cases, pictures)
+    figures = report(cases, pictures, options.out)
     plain = next(c for c in cases if not c.lora)
     figures["speed"] = time_pictures(painter, plain, preset)
     if few := [c for c in cases if c.lora == FEW_STEP]:

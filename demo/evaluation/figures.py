@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from demo.evaluation import several_figures, single_figures
 from demo.evaluation.cases import few_step_pairs
+from demo.styles.recognition import StyleClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,4 +53,18 @@ def measure(cases: list[Case], pictures: Pictures) -> dict[str, Figures]:
         figures["few step"] = several_figures.measure_few_step(
             *groups["few step"], usual=(usual, groups["outline"][1][: len(usual)])
         )
+    if "styles" in groups:
+        figures["styles"] = measure_styles(*groups["styles"])
     return figures
+
+
+def measure_styles(cases: list[Case], pictures: Pictures) -> Figures:
+    """The share of pictures whose style a classifier of painted pictures names."""
+    classifier = StyleClassifier.of_painted(cases[0].scene.size)
+    right: dict[str, list[bool]] = {}
+    for case, picture in zip(cases, pictures, strict=True):
+        right.setdefault(case.labels["style"], []).append(classifier.style(picture) == case.labels["style"])
+    every = [value for values in right.values() for value in values]
+    return {"cases": len(cases), "told_apart": single_figures.share(every)} | {
+        f"told_apart_{name}": single_figures.share(values) for name, values in right.items()
+    }

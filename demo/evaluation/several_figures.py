@@ -47,9 +47,8 @@ def measure_several(cases: list[Case], pictures: Pictures) -> Figures:
 def colours_right(case: Case, picture: np.ndarray) -> Iterator[bool]:
     """For each visible object whose colour the prompt names, whether it has that colour."""
     for index, placed in enumerate(case.scene.objects):
-        tone, where = placed.subject.colour, case.scene.owner == index
-        if placed.subject.says_colour and where.sum() > 40:
-            body = own_colour_pixels(case, index)
+        tone, body = placed.subject.colour, own_colour_pixels(case, index)
+        if placed.subject.says_colour and body.sum() > 40:
             yield measures.is_colour(measures.object_colour(picture, body), tone.name, tone.shade)
 
 
@@ -60,8 +59,7 @@ def own_colour_pixels(case: Case, index: int) -> measures.Mask:
         measures.lab(case.scene.picture.astype(float)) - measures.lab(np.array(placed.subject.colour.rgb, dtype=float)),
         axis=-1,
     )
-    own = (case.scene.owner == index) & (near < 25)
-    return own if own.sum() > 40 else case.scene.owner == index
+    return (case.scene.owner == index) & (near < 25)
 
 
 def measure_parts(cases: list[Case], pictures: Pictures) -> Figures:

@@ -99,7 +99,7 @@ def measure_shades(cases: list[Case], pictures: Pictures) -> Figures:
     for case, picture in zip(cases, pictures, strict=True):
         value = measures.luminance(measures.object_colour(picture, case.scene.mask))
         pairs[case.labels["pair"]][case.labels["shade"]] = value
-    return {"light_over_dark_by_25_levels": share([p["light"] - p["dark"] > 25 for p in pairs.values()])}
+    return {"light_over_dark_by_25_levels": share([p["light"] - p["dark"] > 25 for p in pairs.values() if len(p) == 2])}
 
 
 def measure_scenes(cases: list[Case], pictures: Pictures) -> Figures:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from demo.kind import KINDS
 from demo.evaluation.measures import iou, object_region
+from demo.kind import KINDS
 from demo.palette import BASE, WORDS
 from demo.pen import STYLES, Pen
 from demo.scenes import Scene, draw_scene
