@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live mode: when the page draws, and what, while a person draws."""
 
-import json
-import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from player import HOUSE, Player
-from playwright.sync_api import Page, Route, expect
-
-from support.scribble_app import PATH, base64_picture
+from playwright.sync_api import Page, expect
+from scripted_server import ScriptedServer, event
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
@@ -115,35 +111,10 @@ def test_it_turns_itself_off_if_the_first_draft_is_slow_unless_it_is_wanted(mach
     assert after(page, 2000) == []
 
 
-def fields_of(route: Route) -> dict[str, str]:
-    body = (route.request.post_data_buffer or b"").decode("latin-1")
-    return dict(re.findall(r'name="(\w+)"\r\n\r\n(.*?)\r\n', body))
-
-
-class Script:
-    """Answers the page's requests for pictures with these bodies in turn; `sent` has the requests' fields."""
-
-    def __init__(self, player: Player) -> None:
-        self.sent: list[dict[str, str]] = []
-        self.bodies: list[str] = []
-        self._picture = base64_picture(size=(128, 128))
-        player.page.route(f"**{PATH}", self._answer)
-
-    def _answer(self, route: Route) -> None:
-        self.sent.append(fields_of(route))
-        done = {"generated_image": self._picture, "seed": int(self.sent[-1]["seed"]), "info": {}}
-        body = self.bodies.pop(0) if self.bodies else event("completed", done)
-        route.fulfill(content_type="text/event-stream", body=body)
-
-
-def event(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
-
-
 def test_strokes_become_drafts_with_one_seed_and_a_pause_finishes_the_picture(visit: Visit) -> None:
     player = visit(is_live=True).wait_until_ready()
     page = player.page
-    script = Script(player)
+    script = ScriptedServer(player.page)
     expect(page.locator("#live")).to_be_checked()
     player.stroke(HOUSE[0])
     player.says("#live-note", "Say what your scribble shows")
@@ -179,7 +150,7 @@ def test_strokes_become_drafts_with_one_seed_and_a_pause_finishes_the_picture(vi
 
 def test_a_busy_server_has_a_countdown_and_live_drawing_goes_on(visit: Visit) -> None:
     player = visit(is_live=True).wait_until_ready()
-    script = Script(player)
+    script = ScriptedServer(player.page)
     busy = {"status": 503, "code": "overloaded", "detail": "The queue is full.", "retry_after_s": 2}
     script.bodies.append(event("error", busy))
     player.page.fill("#prompt", "a red house")
@@ -198,7 +169,7 @@ def test_a_busy_server_has_a_countdown_and_live_drawing_goes_on(visit: Visit) ->
 
 def test_an_earlier_picture_is_restored_without_a_new_draft(visit: Visit) -> None:
     player = visit(is_live=True).wait_until_ready()
-    script = Script(player)
+    script = ScriptedServer(player.page)
     player.page.fill("#prompt", "a red house")
     player.stroke(HOUSE[0])
     expect(player.page.locator("#history .kept")).to_have_count(1)

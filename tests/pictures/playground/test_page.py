@@ -142,7 +142,7 @@ def test_a_validation_error_is_shown_beside_its_field(visit: Visit) -> None:
     player.set("seed", "seven")
     player.page.click("#fold summary")
     player.press_draw()
-    player.says("#setting-seed-error", "it must be a whole number")
+    player.says("#setting-seed-error", "Write a whole number")
     expect(player.page.locator("#setting-seed")).to_be_focused()
     player.set("seed", "7")
     player.says("#setting-seed-error", "The same number")

@@ -130,7 +130,7 @@ def test_a_busy_server_has_a_message_with_the_time_to_retry(
         ) as other:
             assert other.status_code == 200, other.read()
             player.press_draw()
-            player.says("#result-error", "Try again in 1 s")
+            player.says("#result-error", "The server has too much to do right now.")
         assert player.caption == "No picture"
 
 
@@ -158,5 +158,5 @@ def test_an_error_event_is_shown_with_the_time_to_retry(visit: Visit) -> None:
     player = visit().wait_until_ready().scribble()
     player.page.route(f"**{PATH}", lambda route: route.fulfill(content_type="text/event-stream", body=events))
     player.press_draw()
-    player.says("#result-error", "The queue is full. Try again in 7 s.")
+    player.says("#result-error", "The server has too much to do right now. Try again in 7 s.")
     assert player.caption == "No picture"

@@ -2,6 +2,7 @@
 // The course of one picture: what is missing, the request, its previews, and its end. Only one request runs at a time.
 
 import { blobOf } from "./picture.js";
+import { inWords, plain } from "./refusals.js";
 import { ConnectionLost, Problem } from "./server.js";
 
 // Fields of live mode, for endpoints that have them: a draft is never kept, and stays visible while it is finished.
@@ -12,6 +13,8 @@ const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }
  * (detail: the fields of a history entry; drafts have no such event).
  */
 export class DrawingRun extends EventTarget {
+  /** Whether the server has asked to wait. `wait` is dispatched when this changes. */
+  isWaiting = false;
   #running = null; // the request that runs: its kind, its AbortController, and the promise of its end
   #config;
   #server;
@@ -55,6 +58,7 @@ export class DrawingRun extends EventTarget {
       this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
       return;
     }
+    if (this.isWaiting) return; // the message counts the seconds
     this.#clearMessages();
     if (!this.#isComplete(this.#prompt.value.trim())) return;
     if (this.#server.state === "locked") {
@@ -146,7 +150,8 @@ export class DrawingRun extends EventTarget {
         const seed = values.seed ?? String(data.seed ?? "");
         const picture = blobOf(data[pictureField]);
         if (kind === "drafting") this.#send("preview");
-        const seconds = this.#pane.complete(picture, { prompt, seed });
+        const notes = (data.info?.notes ?? []).map((note) => plain(note, this.#settings.labels));
+        const seconds = this.#pane.complete(picture, { prompt, seed, notes });
         if (kind === "drafting") return;
         this.#send("completed", { prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble });
         return;
@@ -186,19 +191,35 @@ export class DrawingRun extends EventTarget {
     }
     const { prompt, scribble } = this.#messages;
     let isUnassigned = problem.errors.length === 0;
-    for (const { pointer, detail } of problem.errors) {
-      const field = pointer.replace(/^#\//, "");
+    for (const { pointer, code, detail } of problem.errors) {
+      const [, field] = pointer.split("/"); // "#/loras/0/name" is about loras
       const message = { prompt, [this.#config.image]: scribble }[field] ?? this.#settings.messageOf(field);
       if (this.#settings.messageOf(field)) this.#settings.unfold();
-      message?.error(detail.replaceAll("`", ""));
+      message?.error(inWords({ code, detail }, this.#settings.labels));
       if (kind === "asked") message?.focus(); // in live mode the person is drawing
       isUnassigned ||= !message;
     }
-    if (isUnassigned) {
-      const when = problem.retryAfter ? ` Try again in ${problem.retryAfter} s.` : "";
-      this.#messages.result.error(problem.message.replaceAll("`", "") + when);
-    }
+    if (isUnassigned) this.#showUnassigned(inWords({ code: problem.code, detail: problem.message }, this.#settings.labels), problem.retryAfter);
     if (problem.status === 503 && problem.code !== "overloaded") this.#server.poll();
+  }
+
+  #showUnassigned(text, retryAfter) {
+    const { result } = this.#messages;
+    if (!retryAfter) {
+      result.error(text);
+      return;
+    }
+    this.#waits(true);
+    result.errorFor(retryAfter, text, (isOver) => {
+      this.#waits(false);
+      if (isOver) result.noteBriefly("You can draw again now.");
+    });
+  }
+
+  /** Whether a person has to wait before the next picture. */
+  #waits(isWaiting) {
+    this.isWaiting = isWaiting;
+    this.#send("wait");
   }
 
   #send(name, detail) {

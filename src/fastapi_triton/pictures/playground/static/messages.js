@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Messages on the page: each is shown beside what it is about, until the problem is solved.
 
+import { countDown } from "./countdown.js";
+
+const BRIEFLY_MS = 8000;
+
 const byId = (id) => document.getElementById(id);
 
 /** The element that shows a message (`<id>-error`), and the control that the message is about. */
@@ -8,6 +12,7 @@ export class Message {
   #element;
   #control;
   #defaultText;
+  #stopWaiting = () => {};
 
   constructor(element, control = null) {
     this.#element = element;
@@ -29,6 +34,34 @@ export class Message {
     this.#show(text, false);
   }
 
+  /** Information that goes away by itself. */
+  noteBriefly(text) {
+    this.note(text);
+    const timer = setTimeout(() => this.clear(), BRIEFLY_MS);
+    this.#stopWaiting = () => clearTimeout(timer);
+  }
+
+  /** An error that time solves. The seconds tick; only the first number is read out. `end(isOver)`: the time is over, or
+   * another message has replaced this one. */
+  errorFor(seconds, text, end) {
+    this.error(text);
+    const [seen, spoken] = [document.createElement("span"), document.createElement("span")];
+    seen.ariaHidden = "true";
+    spoken.className = "unseen";
+    spoken.textContent = ` Try again in ${duration(seconds)}.`;
+    this.#element.append(seen, spoken);
+    const stop = countDown(seconds, (left) => {
+      seen.textContent = ` Try again in ${duration(left)}.`;
+    }, () => {
+      this.#stopWaiting = () => {};
+      end(true);
+    });
+    this.#stopWaiting = () => {
+      stop();
+      end(false);
+    };
+  }
+
   clear() {
     this.#show(this.#defaultText, false);
     this.#element.classList.remove("calm");
@@ -39,6 +72,9 @@ export class Message {
   }
 
   #show(text, isError) {
+    const stop = this.#stopWaiting;
+    this.#stopWaiting = () => {};
+    stop();
     if (this.#element.textContent !== text) this.#element.textContent = text;
     this.#element.classList.toggle("wrong", isError);
     this.#element.classList.toggle("calm", !isError);

@@ -28,6 +28,7 @@ const scribble = new Scribble(byId("scribble"));
 const settings = new Settings({ fold: byId("fold"), host: byId("settings"), summary: byId("in-short"), accepted: config.fields });
 const pane = new PicturePane({
   image: byId("picture"), frame: byId("frame"), caption: byId("caption"), progress: byId("progress"), spoken: byId("spoken"),
+  notes: byId("notes"),
 });
 const messages = { scribble: Message.of("scribble"), prompt: Message.of("prompt"), result: new Message(byId("result-error")) };
 const keyForm = new KeyForm(byId("unlock"), byId("key"), Message.of("key"), () => server.poll());
@@ -64,6 +65,9 @@ run.addEventListener("change", () => {
   }
 });
 live.addEventListener("change", updateStop);
+run.addEventListener("wait", () => {
+  byId("draw").ariaDisabled = String(run.isWaiting); // not `disabled`, which would lose the focus
+});
 
 function updateStop() {
   const [isActive, hadFocus] = [run.isRunning || live.isActive, document.activeElement === byId("stop")];
@@ -175,8 +179,11 @@ server.addEventListener("change", () => {
     settings.describe(server.description ?? {});
     isRestoring = false;
     liveSwitch.offer(settings.hasDrafts);
-    if (wasGone) messages.result.note("The server is back. Press Draw to try again.");
-    else messages.result.clear();
+    byId("about").textContent = server.description?.about ?? "";
+    if (server.wasDown) messages.result.noteBriefly("The server is back. Press Draw to try again.");
+    else if (!wasGone) messages.result.clear();
+    else messages.result.noteBriefly("The connection was lost. Press Draw to try again.");
+    server.wasDown = false;
   }
 });
 settings.addEventListener("change", () => {

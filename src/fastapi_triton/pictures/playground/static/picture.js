@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pane with the picture: previews that become sharper, the progress with the time left, and the result.
 
+import { countDown } from "./countdown.js";
 import { duration } from "./messages.js";
 
 const SECONDS = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -13,6 +14,8 @@ export class PicturePane {
   #caption;
   #progress;
   #spoken;
+  #notes;
+  #stopCounting = () => {};
   #shownUrl = null;
   #began = 0;
   #firstStepAt = null;
@@ -21,12 +24,13 @@ export class PicturePane {
   #kind = "asked";
   #fading = null;
 
-  constructor({ image, frame, caption, progress, spoken }) {
+  constructor({ image, frame, caption, progress, spoken, notes }) {
     this.#image = image;
     this.#frame = frame;
     this.#caption = caption;
     this.#progress = progress;
     this.#spoken = spoken;
+    this.#notes = notes;
   }
 
   /** Whether the unfinished picture is visible. */
@@ -42,6 +46,7 @@ export class PicturePane {
   /** `kind`: "asked" by a person, or in live mode "drafting" or "finishing": then the picture before stays until the next. */
   begin(kind = "asked") {
     this.#kind = kind;
+    if (kind === "asked") this.#notes.textContent = "";
     this.#began = performance.now();
     this.#firstStepAt = null;
     this.#step = this.#numSteps = 0;
@@ -53,14 +58,22 @@ export class PicturePane {
     this.#spoken.textContent = "Drawing.";
   }
 
-  /** While it waits for its turn. */
+  /** While it waits for its turn. The seconds count down between two events. */
   queued({ position, estimated_wait_s: waitS, estimated_total_s: totalS }) {
-    const number = position && waitS !== 0 ? `: number ${position} in the queue` : " to start";
-    const left = totalS === undefined ? "" : `, about ${totalS < 1 ? "1 s" : duration(totalS)} left`;
-    if (this.#kind !== "drafting") this.#caption.textContent = `Waiting${number}${left} …`;
+    this.#stopCounting();
+    if (this.#kind === "drafting") return;
+    const text = `Waiting${position && waitS !== 0 ? `: number ${position} in the queue` : " to start"}`;
+    this.#caption.textContent = `${text} …`;
+    if (totalS === undefined) return;
+    this.#stopCounting = countDown(Math.max(1, totalS), (left) => {
+      this.#caption.textContent = `${text}, about ${duration(left)} left …`;
+    }, () => {
+      this.#caption.textContent = `${text} …`;
+    });
   }
 
   advance({ step, num_steps: numSteps, preview }) {
+    this.#stopCounting();
     const now = performance.now();
     this.#firstStepAt ??= { now, step };
     [this.#step, this.#numSteps] = [step, numSteps];
@@ -84,16 +97,19 @@ export class PicturePane {
   }
 
   /** Show the finished picture. Returns the seconds since `begin`. */
-  complete(blob, { prompt, seed }) {
+  complete(blob, { prompt, seed, notes }) {
     const seconds = (performance.now() - this.#began) / 1000;
     this.show(blob, { prompt, seed, seconds });
     if (this.#kind === "drafting") this.#caption.textContent = `Draft · seed ${seed}`;
     else this.#spoken.textContent = `The picture is ready after ${duration(seconds)}.`;
+    if (this.#kind !== "drafting") this.#notes.textContent = notes.join(" ");
     return seconds;
   }
 
   /** Show a finished picture. */
   show(blob, { prompt, seed, seconds }) {
+    this.#stopCounting();
+    this.#notes.textContent = "";
     this.#show(blob, prompt);
     this.#state("done");
     this.#progress.hidden = true;
@@ -102,6 +118,7 @@ export class PicturePane {
 
   /** It ended without a picture. The last preview stays, marked as unfinished; in live mode another one follows. */
   end(text) {
+    this.#stopCounting();
     this.#progress.hidden = true;
     if (this.#kind !== "asked") return;
     this.#caption.textContent = this.#spoken.textContent = text;

@@ -27,6 +27,8 @@ export class Server extends EventTarget {
   state = "waiting";
   detail = "";
   description = null;
+  /** Whether it could not be reached since it was last ready: more than one broken connection. */
+  wasDown = false;
   #isPolling = false;
 
   /** Request the model's state until it is ready or a key is needed, with growing pauses. */
@@ -52,6 +54,7 @@ export class Server extends EventTarget {
       if (!response.ok) throw new ConnectionLost();
       model = await response.json();
     } catch {
+      this.wasDown = true;
       this.#become("gone", "The server cannot be reached.");
       return false;
     }

@@ -131,6 +131,12 @@ export class Settings extends EventTarget {
     return this.#messages.get(field === "width" || field === "height" ? "size" : field) ?? null;
   }
 
+  /** The names of the fields as a person sees them. */
+  get labels() {
+    const named = [...this.#host.querySelectorAll("label")].map((label) => [label.control.dataset.field, label.textContent]);
+    return Object.fromEntries(named);
+  }
+
   clear() {
     for (const message of this.#messages.values()) message.clear();
   }

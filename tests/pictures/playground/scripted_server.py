@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers the page's requests for pictures as a test says, without the engine."""
+
+import json
+import re
+from typing import Any
+
+from playwright.sync_api import Page, Route
+
+from support.scribble_app import PATH, base64_picture
+
+
+def fields_of(route: Route) -> dict[str, str]:
+    body = (route.request.post_data_buffer or b"").decode("latin-1")
+    return dict(re.findall(r'name="(\w+)"\r\n\r\n(.*?)\r\n', body))
+
+
+class ScriptedServer:
+    """Answers the page's requests for pictures with these bodies in turn; `sent` has the requests' fields."""
+
+    def __init__(self, page: Page) -> None:
+        self.sent: list[dict[str, str]] = []
+        self.bodies: list[str] = []
+        self.notes: list[str] = []
+        self._picture = base64_picture(size=(128, 128))
+        page.route(f"**{PATH}", self._answer)
+
+    def _answer(self, route: Route) -> None:
+        self.sent.append(fields_of(route))
+        done = {
+            "generated_image": self._picture,
+            "seed": int(self.sent[-1].get("seed", 7)),
+            "info": {"notes": self.notes},
+        }
+        body = self.bodies.pop(0) if self.bodies else event("completed", done)
+        route.fulfill(content_type="text/event-stream", body=body)
+
+
+def event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
