@@ -85,6 +85,16 @@ VALID: dict[str, dict[str, Any]] = {
     "/sdapi/v1/img2img": {"prompt": "a house", "init_images": [PICTURE], "mask": PICTURE, "denoising_strength": 0.5},
     "/sdapi/v1/options": {"sd_model_checkpoint": MODEL},
     "/sdapi/v1/interrupt": {},
+    "/sdapi/v1/skip": {},
+    "/sdapi/v1/interrogate": {"image": PICTURE, "model": "clip"},
+    "/sdapi/v1/png-info": {"image": PICTURE},
+    "/sdapi/v1/refresh-checkpoints": {},
+    "/sdapi/v1/refresh-embeddings": {},
+    "/sdapi/v1/refresh-loras": {},
+    "/sdapi/v1/refresh-vae": {},
+    "/sdapi/v1/reload-checkpoint": {},
+    "/sdapi/v1/unload-checkpoint": {},
+    "/controlnet/detect": {"controlnet_module": "none", "controlnet_input_images": [PICTURE]},
 }
 
 

@@ -129,8 +129,7 @@ async def test_texts_of_each_kind_are_read(client: httpx2.AsyncClient) -> None:
     assert found["parameters"]["Seed"] == "4"
 
 
-@pytest.mark.parametrize("image_format", ["JPEG", "WEBP"])
-async def test_exif_of_other_formats_is_read(client: httpx2.AsyncClient, image_format: str) -> None:
+async def test_exif_of_other_formats_is_read(client: httpx2.AsyncClient) -> None:
     for comment, expected in (
         (
             b"UNICODE\0" + "a 家\nSteps: 9, Seed: 4, Size: 8x8".encode("utf-16-be"),
@@ -142,10 +141,11 @@ async def test_exif_of_other_formats_is_read(client: httpx2.AsyncClient, image_f
     ):
         exif = Image.Exif()
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-        file = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(file, image_format, exif=exif)
-        found = await read(client, base64.b64encode(file.getvalue()).decode())
-        assert (found["info"], found["items"]) == expected
+        for image_format in ("JPEG", "WEBP"):
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8)).save(file, image_format, exif=exif)
+            found = await read(client, base64.b64encode(file.getvalue()).decode())
+            assert (found["info"], found["items"]) == expected
 
 
 def test_an_infotext_is_read_as_a1111_reads_it() -> None:
@@ -196,23 +196,20 @@ def test_a_hostile_infotext_takes_bounded_work(text: str) -> None:
     assert len(infotext.read(f"a\n{text[:60_000]}")) <= 202
 
 
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        [(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(100_000_000)))],  # a bomb
-        [(b"iTXt", b"parameters\0\1\0\0\0" + zlib.compress(bytes(100_000_000)))],
+async def test_hostile_chunks_are_skipped(client: httpx2.AsyncClient) -> None:
+    bomb = zlib.compress(bytes(100_000_000))
+    for chunks in (
+        [(b"zTXt", b"parameters\0\0" + bomb)],
+        [(b"iTXt", b"parameters\0\1\0\0\0" + bomb)],
         [(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(1000))[:-9])],
         [(b"zTXt", b"parameters\0\0no zlib"), (b"zTXt", b"parameters\0"), (b"zTXt", b"")],
         [(b"iTXt", b"parameters\0\0\0en"), (b"iTXt", b"parameters\0\1"), (b"iTXt", b"parameters")],
         [(b"tEXt", b"no separator"), (b"tEXt", b"x" * 100_000 + b"\0a long keyword")],
         [(b"tEXt", b"\0")] * 1000,
-    ],
-    ids=range(7),
-)
-async def test_hostile_chunks_are_skipped(client: httpx2.AsyncClient, chunks: list[tuple[bytes, bytes]]) -> None:
-    found = await read(client, with_texts(*chunks))
-    assert (found["info"], found["parameters"]) == ("", {})
-    assert len(found["items"]) <= 1
+    ):
+        found = await read(client, with_texts(*chunks))
+        assert (found["info"], found["parameters"]) == ("", {})
+        assert len(found["items"]) <= 1
 
 
 async def test_the_texts_of_a_file_are_bounded_together(client: httpx2.AsyncClient) -> None:
@@ -222,12 +219,11 @@ async def test_the_texts_of_a_file_are_bounded_together(client: httpx2.AsyncClie
     assert len((await read(client, with_texts(*names)))["items"]) == 100
 
 
-@pytest.mark.parametrize("length", [0, 2**31, 2**32 - 1])
-async def test_a_chunk_with_a_wrong_length_is_harmless(client: httpx2.AsyncClient, length: int) -> None:
+async def test_a_chunk_with_a_wrong_length_is_harmless(client: httpx2.AsyncClient) -> None:
     data = base64.b64decode(with_texts((b"tEXt", b"parameters\0a")))
-    damaged = base64.b64encode(data[:33] + struct.pack(">I", length) + data[37:]).decode()
-    response = await client.post(PNG_INFO, json={"image": damaged})
-    assert response.status_code in (200, 422)
+    for length in (0, 2**31, 2**32 - 1):
+        damaged = base64.b64encode(data[:33] + struct.pack(">I", length) + data[37:]).decode()
+        assert (await client.post(PNG_INFO, json={"image": damaged})).status_code in (200, 422)
 
 
 async def test_what_is_no_picture_is_rejected(client: httpx2.AsyncClient) -> None:

@@ -4,7 +4,6 @@
 from typing import Any
 
 import httpx2
-import pytest
 
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
@@ -30,35 +29,31 @@ def unit(**fields: Any) -> dict[str, Any]:
     return PROMPT | {"alwayson_scripts": {"controlnet": {"args": [fields]}}}
 
 
-@pytest.mark.parametrize("nothing", [None, "None", "none", "null"])
-async def test_nothing_stands_for_the_default_in_every_field(
-    client: httpx2.AsyncClient, triton: FakeTriton, nothing: str | None
-) -> None:
+async def test_nothing_stands_for_the_default_in_every_field(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     for route, model, required in (
         (TXT2IMG, Txt2ImgRequest, PROMPT),
         (IMG2IMG, Img2ImgRequest, PROMPT | {"init_images": [SCRIBBLE]}),
     ):
         plain, _ = await made(client, triton, required, route)
-        body = required | {name: nothing for name in model.model_fields if name not in required}
-        body["negative_prompt"] = None  # "None" is a text like any other there
-        assert await made(client, triton, body, route) == (plain, [])
+        for nothing in (None, "None", "none", "null"):
+            body = required | {name: nothing for name in model.model_fields if name not in required}
+            body["negative_prompt"] = None  # "None" is a text like any other there
+            assert await made(client, triton, body, route) == (plain, [])
 
 
-@pytest.mark.parametrize("off", [False, "false", "False", 0, "0", "", "none", [], {}])
-async def test_unsupported_features_may_be_off_in_each_notation(
-    client: httpx2.AsyncClient, triton: FakeTriton, off: Any
-) -> None:
+async def test_unsupported_features_may_be_off_in_each_notation(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     names = ("enable_hr", "tiling", "script_name", "subseed_strength", "refiner_checkpoint")
-    body = PROMPT | dict.fromkeys(names, off)
-    assert (await made(client, triton, body | {"restore_faces": "false"}))[1] == []
+    for off in (False, "false", "False", 0, "0", "", "none", [], {}):
+        body = PROMPT | dict.fromkeys(names, off)
+        assert (await made(client, triton, body | {"restore_faces": "false"}))[1] == []
 
 
-@pytest.mark.parametrize("name", ["enable_hr", "tiling"])
-async def test_true_as_a_text_is_true(client: httpx2.AsyncClient, name: str) -> None:
-    response = await client.post(TXT2IMG, json=PROMPT | {name: "true"})
-    assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
-    assert name in response.json()["errors"][0]["pointer"]
-    assert response.json()["error"] == "InvalidRequestError"
+async def test_true_as_a_text_is_true(client: httpx2.AsyncClient) -> None:
+    for name in ("enable_hr", "tiling"):
+        response = await client.post(TXT2IMG, json=PROMPT | {name: "true"})
+        assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
+        assert name in response.json()["errors"][0]["pointer"]
+        assert response.json()["error"] == "InvalidRequestError"
 
 
 # As A1111 1.10 and Forge save them, with several extensions.
@@ -88,44 +83,40 @@ async def test_scripts_that_ask_for_nothing_are_ignored(client: httpx2.AsyncClie
     assert await made(client, triton, body | {"alwayson_scripts": SCRIPTS}) == (plain, [])
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
+async def test_a_built_in_script_that_asks_for_something_else_is_noted(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    for name, arguments in (
         ("Sampler", [30, "DPM++ 2M", "Automatic"]),
         ("Sampler", [20, "Euler", "Automatic"]),
         ("Sampler", [20, "DPM++ 2M", "Karras"]),
         ("Seed", [7, False, -1, 0, 0, 0]),
         ("Seed", [-1, True, 5, 0.5, 0, 0]),
         ("Refiner", [True, "refiner", 0.8]),
-    ],
-)
-async def test_a_built_in_script_that_asks_for_something_else_is_noted(
-    client: httpx2.AsyncClient, triton: FakeTriton, name: str, arguments: list[Any]
-) -> None:
-    body = PROMPT | {"steps": 20, "sampler_name": "DPM++ 2M", "alwayson_scripts": {name: {"args": arguments}}}
-    _, (note,) = await made(client, triton, body)
-    assert f'"{name}"' in note
+    ):
+        body = PROMPT | {"steps": 20, "sampler_name": "DPM++ 2M", "alwayson_scripts": {name: {"args": arguments}}}
+        _, (note,) = await made(client, triton, body)
+        assert f'"{name}"' in note
 
 
-@pytest.mark.parametrize("arguments", [[True, {}], [{"enabled": True}], ["x"], [None, True], [{"ad_model": "face"}], 3])
-async def test_another_script_that_is_on_is_rejected(client: httpx2.AsyncClient, arguments: Any) -> None:
-    response = await client.post(TXT2IMG, json=PROMPT | {"alwayson_scripts": {"ADetailer": {"args": arguments}}})
-    assert (response.status_code, "ADetailer" in response.json()["detail"]) == (422, True)
+async def test_another_script_that_is_on_is_rejected(client: httpx2.AsyncClient) -> None:
+    for arguments in ([True, {}], [{"enabled": True}], ["x"], [None, True], [{"ad_model": "face"}], 3):
+        response = await client.post(TXT2IMG, json=PROMPT | {"alwayson_scripts": {"ADetailer": {"args": arguments}}})
+        assert (response.status_code, "ADetailer" in response.json()["detail"]) == (422, True)
 
 
 # ---- ControlNet units
 
 
-@pytest.mark.parametrize("off", [False, "false", "False", 0])
-async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, triton: FakeTriton, off: Any) -> None:
+async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     wrong = {"image": "no picture", "module": "canny", "model": "depth", "weight": "much", "mask": OTHER}
     plain, _ = await made(client, triton, PROMPT)
-    assert await made(client, triton, unit(enabled=off, **wrong)) == (plain, [])
+    for off in (False, "false", "False", 0):
+        assert await made(client, triton, unit(enabled=off, **wrong)) == (plain, [])
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+async def test_the_scribble_is_found_in_each_notation(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    for fields in (
         {"image": SCRIBBLE},
         {"input_image": SCRIBBLE},
         {"image": "", "input_image": SCRIBBLE},
@@ -138,18 +129,13 @@ async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, trit
         {"image": [SCRIBBLE, None]},
         {"image": [{"image": SCRIBBLE, "mask": None}]},
         {"image": f"data:image/png;base64,{SCRIBBLE}", "mask": "", "mask_image": None},
-    ],
-)
-async def test_the_scribble_is_found_in_each_notation(
-    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any]
-) -> None:
-    sent, notes = await made(client, triton, unit(**fields))
-    assert (sent["image"], notes) == (SCRIBBLE, [])
+    ):
+        sent, notes = await made(client, triton, unit(**fields))
+        assert (sent["image"], notes) == (SCRIBBLE, [])
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+async def test_a_mask_or_a_second_or_no_picture_is_rejected(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    for fields in (
         {"image": [SCRIBBLE, OTHER]},
         {"image": {"image": SCRIBBLE, "mask": OTHER}},
         {"image": SCRIBBLE, "mask_image": OTHER},
@@ -159,13 +145,9 @@ async def test_the_scribble_is_found_in_each_notation(
         {"image": []},
         {"image": {}},
         {},
-    ],
-)
-async def test_a_mask_or_a_second_or_no_picture_is_rejected(
-    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any]
-) -> None:
-    response = await client.post(TXT2IMG, json=unit(weight=1, **fields))
-    assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
+    ):
+        response = await client.post(TXT2IMG, json=unit(weight=1, **fields))
+        assert (response.status_code, response.json()["code"]) == (422, "unsupported_parameter")
     assert not stream_inputs(triton)
 
 
