@@ -29,9 +29,7 @@ def units(scripts: Mapping[str, Any], request: Any, note: Callable[[str], None])
             found += arguments
         elif kind in _BUILT_IN:
             if _differs(arguments, _BUILT_IN[kind], request):
-                note(
-                    f"The always-on script \"{shown(name)}\" was ignored, as in A1111's API: the request's fields apply."
-                )
+                note(f'The always-on script "{shown(name)}" was ignored: as in A1111\'s API, the fields apply.')
         elif not _is_off(arguments):
             detail = f'The always-on script "{shown(name)}" is not supported, only controlnet is. Turn it off.'
             raise invalid_field(name, "unsupported_parameter", detail)
