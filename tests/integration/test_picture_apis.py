@@ -213,6 +213,16 @@ async def test_async_openai_client_works_and_can_be_cancelled(scribble_server: S
             await stream.close()
 
 
+def test_a_url_and_every_name_of_a_model(client: openai.OpenAI) -> None:
+    response = client.images.generate(model="dall-e-3", prompt="a red house", extra_body=QUICK)
+    (made,) = response.data or []
+    assert made.b64_json is None
+    width, height = opened(httpx2.get(made.url or "").content).size
+    assert f"{width}x{height}" == response.size
+    for name in (MODEL, "dall-e-3", "gpt-image-1"):
+        assert client.models.retrieve(name).id == name
+
+
 # ---- A1111
 
 

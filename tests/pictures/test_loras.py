@@ -143,3 +143,15 @@ async def test_openais_list_of_models_has_the_loras(socket_client: httpx2.AsyncC
 
 def test_a1111s_errors_name_the_prompt_in_which_the_tag_was() -> None:
     assert a1111_errors.renamed("`loras` names 'x'; the nearest name is 'ink'.").startswith("`prompt` names 'x'")
+
+
+async def test_openais_models_are_found_with_a_lora_and_its_scale(client: httpx2.AsyncClient) -> None:
+    for name in (f"{MODEL}:ink", f"{MODEL}:ink:0.8", f"{MODEL}:water colour:-1"):
+        found = (await client.get(f"/v1/models/{name}")).json()
+        assert (found["id"], found["parent"]) == (name, MODEL)
+    for name, status, code in (
+        (f"{MODEL}:broken", 404, "model_not_found"),
+        (f"{MODEL}:ink:thick", 400, "invalid_value"),
+    ):
+        response = await client.get(f"/v1/models/{name}")
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)

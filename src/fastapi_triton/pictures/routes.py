@@ -12,6 +12,8 @@ from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.similar_models import SimilarModels
 from fastapi_triton.pictures.a1111 import errors as a1111_errors
 from fastapi_triton.pictures.a1111 import routes as a1111
+from fastapi_triton.pictures.a1111.controlnet_routes import DetectRequest
+from fastapi_triton.pictures.a1111.discovery import PNGInfoRequest
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
 from fastapi_triton.pictures.openai import errors as openai_errors
@@ -62,4 +64,4 @@ class PictureAPIs:
         if self._settings.a1111_api:
             problem_details.set_error_format(self._app, paths.A1111, a1111_errors.response)
             self._app.include_router(a1111.router(models))
-            self.bodies += [Txt2ImgRequest, Img2ImgRequest]
+            self.bodies += [Txt2ImgRequest, Img2ImgRequest, PNGInfoRequest, DetectRequest]
