@@ -162,12 +162,11 @@ def test_invalid_sizes_are_rejected(send: Send, path: str) -> None:
     for size in (
         "autox1",
         "xauto",
-        "auto ",
+        "auto x",
         "0x1",
         "1x0",
         "1",
         "x",
-        "",
         "1x1x1",
         "-1x1",
         "1e3x1",

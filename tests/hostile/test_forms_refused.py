@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 import main
 from fastapi_triton import Base64Image, Settings
+from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.testing import FakeTriton
 from support.picture_app import client_of, triton_of
@@ -197,7 +198,9 @@ async def test_picture_is_a_file_or_base64_text(client: httpx2.AsyncClient, trit
 
 @pytest.mark.parametrize("path", [PATH, EDITS])
 async def test_repeated_field_is_rejected(client: httpx2.AsyncClient, triton: FakeTriton, path: str) -> None:
-    for again in (part("prompt", "a dog"), part("prompt", "a dog", file="p.txt"), SKETCH):
+    # An edit may have two images.
+    more = (SKETCH,) if path == PATH else (part("mask", picture(), file="m.png") * 2,)
+    for again in (part("prompt", "a dog"), part("prompt", "a dog", file="p.txt"), *more):
         code, _ = await post(client, path, GOOD + again + END)
         assert code == "repeated_field"
     assert not triton.requests
@@ -231,5 +234,5 @@ def test_file_in_an_optional_picture_field_is_a_picture() -> None:
         prompt: str
         image: Base64Image | None = None
 
-    assert validation._picture_names(Request) == {"image"}
-    assert validation._picture_names(main.ScribbleRequest) == {"image", "init_image", "mask"}
+    assert validation._picture_names(Request, images.holds_picture) == {"image"}
+    assert validation._picture_names(main.ScribbleRequest, images.holds_picture) == {"image", "init_image", "mask"}

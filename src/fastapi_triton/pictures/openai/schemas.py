@@ -87,7 +87,7 @@ def _reject_mask(value: Any) -> None:
         )
 
 
-Word = Annotated[str | None, Field(max_length=64), BeforeValidator(_word)]
+Word = Annotated[str | None, BeforeValidator(_word)]
 Text = Annotated[str | None, BeforeValidator(_omitted_if_empty)]
 
 
