@@ -10,9 +10,8 @@ from PIL import Image
 
 from fastapi_triton.core import bundle
 
-# Large enough to draw on, small enough that all of them together are smaller than the page's scripts.
+# Large enough to draw on. With black and white only, lines are sharp and files are a third as large as with grey.
 _SIDE = 384
-_QUALITY = 50
 
 
 @cache
@@ -29,7 +28,8 @@ def pictures() -> dict[str, bytes]:
 
 def _small(path: Path) -> bytes:
     with Image.open(path) as image:
-        image.thumbnail((_SIDE, _SIDE))
+        grey = image.convert("L")
+        grey.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
-        image.save(file, "WEBP", quality=_QUALITY, method=6)
+        grey.point(lambda value: 255 * (value > 127)).save(file, "WEBP", lossless=True, method=6)
     return file.getvalue()
