@@ -38,6 +38,12 @@ class Player:
         self.page.on("request", lambda request: self.requests.append(request))
         self.page.goto(url)
 
+    def open_tab(self) -> "Player":
+        """Another tab of the same browser. Its complaints count as this player's."""
+        tab = Player(self._context, self.page.url, may_complain=self._may_complain)
+        tab.complaints = self.complaints
+        return tab
+
     def until(self, selector: str, state: str) -> None:
         """Wait until the element's `data-state` is this.."""
         self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=120_000)

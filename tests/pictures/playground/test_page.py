@@ -44,8 +44,6 @@ def test_a_scribble_becomes_a_picture_that_survives_a_reload(visit: Visit) -> No
     page.reload()
     player.wait_until_ready()
     expect(page.locator("#history .kept")).to_have_count(1)
-    assert player.ink == 0
-    page.click("#history .kept")
     player.until("#frame", "done")
     assert player.caption == caption
     assert page.input_value("#prompt") == "a red house in the snow"

@@ -7,6 +7,7 @@ import { ConnectionLost, Problem } from "./server.js";
 
 // Fields of live mode, for endpoints that have them: a draft is never kept, and stays visible while it is finished.
 const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }, finishing: { preview_every: "1000" } };
+const RANDOM = "-1"; // the server chooses the seed
 
 /**
  * Dispatches `change` when a picture starts or ends, `preview` with each preview, and `completed` with a finished picture
@@ -105,9 +106,10 @@ export class DrawingRun extends EventTarget {
     await null; // `change` comes first
     this.#pane.begin(kind);
     const values = kind === "drafting" ? this.#settings.draftValues() : this.#settings.values();
+    const isSeedFixed = ![undefined, RANDOM].includes(values.seed);
     if (seed !== undefined) values.seed = seed;
     try {
-      await this.#watch(kind, values, signal);
+      await this.#watch(kind, values, isSeedFixed, signal);
       return { isCompleted: true };
     } catch (error) {
       this.#showEnd(error, kind);
@@ -130,9 +132,10 @@ export class DrawingRun extends EventTarget {
     return missing.length === 0;
   }
 
-  async #watch(kind, values, signal) {
+  async #watch(kind, values, isSeedFixed, signal) {
     const { endpoint, fields, image, picture: pictureField } = this.#config;
     const prompt = this.#prompt.value.trim();
+    const drawing = this.#scribble.storedVisible();
     const scribble = await this.#scribble.toBlob(Math.max(...this.#settings.size));
     signal.throwIfAborted();
     const form = new FormData();
@@ -147,13 +150,14 @@ export class DrawingRun extends EventTarget {
         this.#pane.advance(data);
       } else if (name === "completed") {
         // JavaScript rounds seeds over 2^53, so a seed that the person entered is kept as text.
-        const seed = values.seed ?? String(data.seed ?? "");
+        const seed = values.seed && values.seed !== RANDOM ? values.seed : String(data.seed ?? "");
         const picture = blobOf(data[pictureField]);
         if (kind === "drafting") this.#send("preview");
         const notes = (data.info?.notes ?? []).map((note) => plain(note, this.#settings.labels));
         const seconds = this.#pane.complete(picture, { prompt, seed, notes });
         if (kind === "drafting") return;
-        this.#send("completed", { prompt, values: { ...values, seed: undefined }, seed, seconds, picture, scribble });
+        const kept = { ...values, seed: isSeedFixed ? seed : undefined };
+        this.#send("completed", { prompt, values: kept, seed, seconds, picture, scribble, drawing });
         return;
       }
     }

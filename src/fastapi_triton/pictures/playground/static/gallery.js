@@ -1,69 +1,89 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of earlier pictures.
 
+import { Message } from "./messages.js";
+
+const NOTES = {
+  stored: "Your pictures are stored here, in this browser only.",
+  full: "This browser's storage is full: you lose your newest pictures when you close the page. Remove some to make room.",
+  off: "This browser stores nothing, so you lose your pictures when you close the page.",
+};
+
 const byId = (id) => document.getElementById(id);
 
-/** Shows a `History`. Dispatches `choose` (detail: the entry), and `remove` (detail: the removed entry; null for all). */
+/** Shows a `History`. Dispatches `choose` (detail: the entry), and `remove` (detail: the removed entries). */
 export class Gallery extends EventTarget {
   #history;
   #list = byId("history");
+  #rows = new Map(); // by the entry's id
+  #notice = new Message(byId("history-notice"));
 
   constructor(history) {
     super();
     this.#history = history;
-    byId("forget").addEventListener("click", async () => {
-      await history.clear();
-      this.#update();
-      this.#send("remove", null);
-    });
+    history.addEventListener("change", () => this.#update());
+    byId("forget").addEventListener("click", () => this.#remove([...history.entries], "All pictures were removed."));
   }
 
-  async load() {
-    await this.#history.load();
-    this.#update();
+  load() {
+    return this.#history.load();
   }
 
-  async add(fields) {
-    const entry = await this.#history.add(fields);
-    this.#update();
-    return entry;
+  add(fields) {
+    this.#notice.clear();
+    return this.#history.add(fields);
   }
 
   /** Mark the entry whose picture is shown; null for none. */
   mark(entry) {
-    for (const each of this.#list.querySelectorAll(".kept")) {
-      if (entry && Number(each.dataset.id) === entry.id) each.setAttribute("aria-current", "true");
-      else each.removeAttribute("aria-current");
-    }
+    for (const [id, row] of this.#rows) row.querySelector(".kept").ariaCurrent = id === entry?.id ? "true" : null;
   }
 
-  #send(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+  async #remove(entries, text) {
+    const index = this.#history.entries.indexOf(entries[0]);
+    const removing = this.#history.remove(entries);
+    this.#notice.note(text, { label: "Undo", run: () => this.#restore(entries) });
+    const next = this.#list.children[Math.min(index, this.#list.children.length - 1)];
+    (next?.querySelector(".drop") ?? byId("history-notice").querySelector("button")).focus();
+    this.dispatchEvent(new CustomEvent("remove", { detail: entries }));
+    await removing;
+  }
+
+  #restore(entries) {
+    this.#notice.clear();
+    const restoring = this.#history.restore(entries);
+    this.#rows.get(entries[0].id)?.querySelector(".kept").focus();
+    return restoring;
   }
 
   #update() {
-    const { entries, isStored } = this.#history;
-    for (const image of this.#list.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-    this.#list.replaceChildren(...entries.map((entry) => this.#item(entry)));
+    const { entries, state } = this.#history;
+    const ids = new Set(entries.map(({ id }) => id));
+    for (const [id, row] of this.#rows) {
+      if (ids.has(id)) continue;
+      URL.revokeObjectURL(row.querySelector("img").src);
+      row.remove();
+      this.#rows.delete(id);
+    }
+    entries.forEach((entry, index) => {
+      if (!this.#rows.has(entry.id)) this.#rows.set(entry.id, this.#row(entry));
+      const row = this.#rows.get(entry.id);
+      if (this.#list.children[index] !== row) this.#list.insertBefore(row, this.#list.children[index] ?? null);
+    });
     byId("forget").hidden = entries.length === 0;
-    byId("history-note").textContent = isStored
-      ? "Your pictures are stored here, in this browser only."
-      : "This browser stores nothing, so you lose your pictures when you close the page.";
+    byId("history-note").textContent = NOTES[state];
   }
 
-  #item(entry) {
+  #row(entry) {
     const button = make("button", { type: "button", className: "kept", ariaLabel: `${entry.prompt}, seed ${entry.seed}`, title: entry.prompt });
-    button.dataset.id = entry.id;
     button.append(make("img", { src: URL.createObjectURL(entry.picture), alt: "", width: 92, height: 92 }));
-    button.addEventListener("click", () => this.#send("choose", entry));
+    button.addEventListener("click", () => this.dispatchEvent(new CustomEvent("choose", { detail: entry })));
     const drop = make("button", { type: "button", className: "drop", ariaLabel: `Remove from history: ${entry.prompt}` });
     drop.append(byId("clear").firstElementChild.cloneNode(true));
     drop.querySelector("use").setAttribute("href", "#i-close");
-    drop.addEventListener("click", async () => {
-      await this.#history.remove(entry.id);
-      this.#update();
-      this.#send("remove", entry);
-      this.#list.querySelector("button")?.focus();
+    drop.addEventListener("click", () => {
+      const current = this.#history.entries.filter(({ id }) => id === entry.id);
+      this.#remove(current, `Removed “${entry.prompt}”.`);
     });
     const row = make("li", {});
     row.append(button, drop);

@@ -1,80 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
-// Earlier pictures with their scribbles, prompts and settings, stored in this browser (IndexedDB).
+// Earlier pictures with their scribbles, prompts and settings, stored in this browser. All tabs share them.
+
+import { ObjectStore, newId } from "./database.js";
 
 const MAX_ENTRIES = 24; // older ones are deleted
-const STORE = "pictures";
 
-/** Entries, the newest first. If the browser stores nothing, they are lost when the page is closed. */
-export class History {
-  #entries = [];
-  #database = null;
-  #nextId = 1;
+/** Dispatches `change` when the entries change, also by another tab. */
+export class History extends EventTarget {
+  /** The newest first. */
+  entries = [];
+  /** "stored", "full" (the newest are only in memory), or "off" (the browser stores nothing) */
+  state = "stored";
+  #store = new ObjectStore("playground", "pictures");
+  #unsaved = new Map(); // by id
+  #otherTabs = new BroadcastChannel("playground-history");
 
-  /** Whether entries survive a reload. */
-  get isStored() {
-    return this.#database !== null;
+  constructor() {
+    super();
+    this.#otherTabs.onmessage = () => this.load();
   }
 
   async load() {
     try {
-      this.#database = await openDatabase();
-      this.#entries = (await this.#run("readonly", (store) => store.getAll())).reverse();
-      this.#nextId = (this.#entries[0]?.id ?? 0) + 1;
+      const stored = await this.#store.run("readonly", (store) => store.getAll());
+      this.entries = newestFirst([...stored, ...this.#unsaved.values()]);
     } catch {
-      this.#database = null;
+      this.state = "off";
     }
-  }
-
-  get entries() {
-    return [...this.#entries];
+    this.#send();
   }
 
   async add(fields) {
-    const entry = { id: this.#nextId++, made: Date.now(), ...fields };
-    this.#entries.unshift(entry);
-    const removed = this.#entries.splice(MAX_ENTRIES);
-    await this.#store((store) => {
-      for (const each of removed) store.delete(each.id);
-      return store.put(entry);
-    });
+    const entry = { id: newId(), made: Date.now(), ...fields };
+    await this.restore([entry]);
     return entry;
   }
 
-  async remove(id) {
-    this.#entries = this.#entries.filter((entry) => entry.id !== id);
-    await this.#store((store) => store.delete(id));
+  /** Put entries back that were removed. */
+  async restore(entries) {
+    for (const entry of entries) this.#unsaved.set(entry.id, entry);
+    this.entries = newestFirst([...this.entries, ...entries]);
+    await this.#save();
   }
 
-  async clear() {
-    this.#entries = [];
-    await this.#store((store) => store.clear());
+  async remove(entries) {
+    const ids = entries.map((entry) => entry.id);
+    this.entries = this.entries.filter((entry) => !ids.includes(entry.id));
+    for (const id of ids) this.#unsaved.delete(id);
+    await this.#save(ids);
   }
 
-  /** If storing fails (a full disk, a private window), the entries stay in memory. */
-  async #store(change) {
-    if (!this.#database) return;
+  /** Delete entries, and store those that are only in memory: there may be room for them now. */
+  async #save(deleted = []) {
+    const added = [...this.#unsaved.values()];
+    this.#send();
     try {
-      await this.#run("readwrite", change);
-    } catch {
-      this.#database = null;
+      if (deleted.length) await this.#store.run("readwrite", (store) => deleted.forEach((id) => store.delete(id)));
+      if (added.length) await this.#store.run("readwrite", (store) => put(store, added));
+      for (const { id } of added) this.#unsaved.delete(id);
+      this.state = "stored";
+      this.#otherTabs.postMessage("changed");
+    } catch (error) {
+      this.state = error?.name === "QuotaExceededError" ? "full" : "off";
     }
+    this.#send();
   }
 
-  #run(mode, operation) {
-    return new Promise((resolve, reject) => {
-      const transaction = this.#database.transaction(STORE, mode);
-      const request = operation(transaction.objectStore(STORE));
-      transaction.oncomplete = () => resolve(request.result);
-      transaction.onabort = transaction.onerror = () => reject(transaction.error);
-    });
+  #send() {
+    this.dispatchEvent(new Event("change"));
   }
 }
 
-function openDatabase() {
-  return new Promise((resolve, reject) => {
-    const request = indexedDB.open("playground", 1);
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id" });
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = request.onblocked = () => reject(request.error);
-  });
+function newestFirst(entries) {
+  return entries.sort((one, other) => other.id - one.id).slice(0, MAX_ENTRIES);
+}
+
+function put(store, entries) {
+  for (const entry of entries) store.put(entry);
+  const keys = store.getAllKeys();
+  keys.onsuccess = () => keys.result.slice(0, -MAX_ENTRIES).forEach((id) => store.delete(id));
 }

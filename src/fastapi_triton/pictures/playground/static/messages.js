@@ -29,9 +29,13 @@ export class Message {
     this.#show(text, true);
   }
 
-  /** Information; the control's value is valid. */
-  note(text) {
+  /** Information; the control's value is valid. `action`: a button, such as Undo, as its `label` and what it does (`run`). */
+  note(text, action = null) {
     this.#show(text, false);
+    if (!action) return;
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: action.label });
+    button.addEventListener("click", action.run);
+    this.#element.append(" ", button);
   }
 
   /** Information that goes away by itself. */

@@ -16,6 +16,7 @@ import { Scribble } from "./scribble.js";
 import { Server } from "./server.js";
 import { Settings } from "./settings.js";
 import { Toolbar } from "./toolbar.js";
+import { Workspace } from "./workspace.js";
 
 const byId = (id) => document.getElementById(id);
 const on = (id, name, listener) => byId(id).addEventListener(name, listener);
@@ -34,7 +35,8 @@ const messages = { scribble: Message.of("scribble"), prompt: Message.of("prompt"
 const keyForm = new KeyForm(byId("unlock"), byId("key"), Message.of("key"), () => server.poll());
 const toolbar = new Toolbar({ scribble, message: messages.scribble });
 setUpEasel(scribble, toolbar);
-const gallery = new Gallery(new History());
+const history = new History();
+const gallery = new Gallery(history);
 const actions = new ResultActions();
 const run = new DrawingRun({
   config, server, scribble, settings, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
@@ -49,12 +51,19 @@ function show(entry) {
   shown = entry;
   actions.show(entry);
   gallery.mark(entry);
+  workspace.save();
 }
 
 // ---- one picture
 
 run.addEventListener("preview", () => show(null));
-run.addEventListener("completed", async ({ detail }) => show(await gallery.add(detail)));
+run.addEventListener("completed", async ({ detail }) => {
+  const { seed } = detail.values;
+  isRestoring = true;
+  if (seed) settings.restore({ ...settings.values(), seed }); // a fixed seed stays fixed, to that of the new picture
+  isRestoring = false;
+  show(await gallery.add(detail));
+});
 run.addEventListener("change", () => {
   byId("result").ariaBusy = String(run.isRunning);
   actions.busy(run.isRunning);
@@ -113,8 +122,8 @@ scribble.addEventListener("change", () => {
   if (scribble.isBlank) live.renewSeed(); // the next drawing is another one
   drawingChanged();
 });
-on("scribble", "pointerdown", () => live.hold());
-for (const name of ["pointerup", "pointercancel"]) on("scribble", name, () => live.release());
+byId("paper").addEventListener("pointerdown", () => live.hold(), { capture: true }); // also if the view uses the event
+for (const name of ["pointerup", "pointercancel"]) byId("paper").addEventListener(name, () => live.release(), { capture: true });
 on("prompt", "input", changeSoon);
 settings.addEventListener("change", changeSoon);
 
@@ -142,7 +151,9 @@ actions.addEventListener("reuse", async ({ detail }) => {
   await toolbar.load(detail.picture, "outlines");
   byId("drawing").scrollIntoView({ block: "nearest", behavior: "smooth" });
 });
-gallery.addEventListener("remove", ({ detail }) => show(detail && shown?.id !== detail.id ? shown : null));
+gallery.addEventListener("remove", ({ detail: entries }) => {
+  if (entries.some(({ id }) => id === shown?.id)) show(null);
+});
 gallery.addEventListener("choose", async ({ detail: entry }) => {
   if (run.isRunning) {
     messages.prompt.note("Your picture is still being drawn. Press Stop to see an earlier one.");
@@ -151,10 +162,11 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
   for (const message of Object.values(messages)) message.clear();
   live.stop();
   isRestoring = true;
-  settings.restore(entry.values);
+  settings.replace(entry.values);
   byId("prompt").value = entry.prompt;
   try {
-    await scribble.load(inkOf(await open(entry.scribble), scribble.size, "lines").ink);
+    if (entry.drawing) await scribble.replaceStored(entry.drawing);
+    else await scribble.load(inkOf(await open(entry.scribble), scribble.size, "lines").ink); // of an earlier version of the page
   } finally {
     isRestoring = false;
   }
@@ -192,6 +204,38 @@ settings.addEventListener("change", () => {
   scribble.setShape(width, height);
 });
 
+// ---- what is stored of this tab
+
+const workspace = new Workspace(() => {
+  const prompt = byId("prompt").value;
+  if (!scribble.canUndo && !scribble.canRedo && !prompt) return null;
+  return { drawing: scribble.stored(), prompt, values: settings.values(), shown: shown?.id, liveSeed: live.seed };
+});
+
+/** Show the stored work of this tab, then store what changes. */
+async function goOn() {
+  const work = await workspace.load();
+  if (work) {
+    isRestoring = true;
+    settings.replace(work.values);
+    byId("prompt").value ||= work.prompt;
+    await scribble.restore(work.drawing);
+    isRestoring = false;
+    live.renewSeed(work.liveSeed);
+    const entry = history.entries.find(({ id }) => id === work.shown);
+    if (entry && !run.isRunning) {
+      pane.show(entry.picture, entry);
+      show(entry);
+    }
+  }
+  for (const source of [scribble, settings]) source.addEventListener("change", () => workspace.save());
+  on("prompt", "input", () => workspace.save());
+}
+workspace.addEventListener("change", () => {
+  const warning = "This browser cannot store your drawing: you lose it when you reload or close the page.";
+  byId("storage-note").textContent = workspace.isStored ? "" : warning;
+});
+
 // ---- start
 
 if (!byId("docs").getAttribute("href")) byId("docs").hidden = true;
@@ -210,4 +254,5 @@ byId("examples").append(
   }),
 );
 server.poll();
-gallery.load();
+await gallery.load();
+await goOn();

@@ -11,7 +11,7 @@ const LINE_STEP = 8; // units between the points of a straight line
 const KEPT_SHEETS = 12; // drawings that were replaced, which undo still reaches
 
 /**
- * Dispatches `change` when the drawing changes: at the end of a stroke, not during it.
+ * Dispatches `change` when the drawing changes: at the end of a stroke, not during it; `cancel` when one is taken back.
  *
  * Lengths are in units from the middle of the canvas. Its short side is 1024 units, so a square fits into every shape.
  * Actions are strokes, filled areas and pictures. A `sheet` action replaces all before it by its own actions.
@@ -168,16 +168,15 @@ export class Scribble extends EventTarget {
   finish() {
     if (!this.#stroke) return;
     const stroke = { ...this.#stroke, points: Float32Array.from(this.#stroke.points) };
-    this.cancel();
+    this.#takeBack();
     this.#centred(() => paint(this.#ink, stroke));
     this.#add(stroke, true);
   }
 
   /** Take the stroke back. */
   cancel() {
-    if (!this.#stroke) return;
-    this.#restoreBefore();
-    this.#stroke = this.#before = null;
+    this.#takeBack();
+    this.dispatchEvent(new Event("cancel"));
   }
 
   // ---- storage and the model
@@ -192,9 +191,12 @@ export class Scribble extends EventTarget {
     return this.visible.map(storable);
   }
 
-  /** Show a stored drawing, with its undo and redo. */
+  /** Show a stored drawing, with its undo and redo, below what was drawn since. */
   async restore({ actions, undone }) {
-    [this.#actions, this.#undone] = [await readable(actions), await readable(undone)];
+    const [before, after] = [await readable(actions), await readable(undone)];
+    this.finish();
+    if (!this.#actions.length) this.#undone = after;
+    this.#actions.unshift(...before);
     this.#repaint();
   }
 
@@ -219,7 +221,7 @@ export class Scribble extends EventTarget {
   // ---- paint
 
   #add(action, isPainted = false) {
-    this.cancel();
+    this.#takeBack();
     this.#actions.push(action);
     const sheets = this.#actions.flatMap(({ kind }, index) => (kind === "sheet" ? [index] : []));
     if (sheets.length > KEPT_SHEETS) this.#actions.splice(0, sheets.at(-KEPT_SHEETS));
@@ -240,6 +242,12 @@ export class Scribble extends EventTarget {
       for (const action of this.visible) paint(this.#ink, action);
     });
     this.dispatchEvent(new Event("change"));
+  }
+
+  #takeBack() {
+    if (!this.#stroke) return;
+    this.#restoreBefore();
+    this.#stroke = this.#before = null;
   }
 
   #restoreBefore() {

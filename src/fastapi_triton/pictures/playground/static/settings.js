@@ -22,6 +22,7 @@ export class Settings extends EventTarget {
   #summary;
   #accepted;
   #description = null;
+  #waiting = null; // values for the fields that `describe` will build
   #messages = new Map();
 
   constructor({ fold, host, summary, accepted }) {
@@ -36,8 +37,9 @@ export class Settings extends EventTarget {
   /** Build the fields. Values that the model still supports are kept. */
   describe(description) {
     if (JSON.stringify(description) === JSON.stringify(this.#description)) return;
-    const before = this.#description && this.values();
+    const before = this.#description ? this.values() : this.#waiting;
     this.#description = description;
+    this.#waiting = null;
     this.#host.replaceChildren();
     this.#messages.clear();
     let isBestKnown = false;
@@ -88,6 +90,7 @@ export class Settings extends EventTarget {
 
   /** The values by request field, without empty ones. */
   values() {
+    if (!this.#description) return { ...this.#waiting };
     const values = {};
     for (const control of this.#controls()) {
       const value = control.value.trim();
@@ -109,6 +112,15 @@ export class Settings extends EventTarget {
     return values;
   }
 
+  /** Show exactly these values; a setting without one gets its default. Before `describe`, they wait for it. */
+  replace(values) {
+    const blank = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", ...this.#description?.defaults };
+    if (!this.#description) this.#waiting = values;
+    const given = Object.entries(values).filter(([, value]) => value !== undefined);
+    this.restore({ ...blank, ...Object.fromEntries(given) });
+  }
+
+  /** Show these values, and leave the other settings as they are. */
   restore(values) {
     for (const control of this.#controls()) {
       const name = control.dataset.field;

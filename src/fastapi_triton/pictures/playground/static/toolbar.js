@@ -28,6 +28,7 @@ export class Toolbar extends EventTarget {
     on("clear", "click", () => {
       scribble.clear();
       this.#choose("brush"); // there is nothing to erase
+      message.note("The canvas is cleared.", { label: "Undo", run: () => this.#undoClear() });
     });
     on("load", "click", () => byId("file").click());
     on("file", "change", ({ target }) => {
@@ -38,7 +39,7 @@ export class Toolbar extends EventTarget {
       byId("invitation").hidden = true;
       message.clear();
     });
-    scribble.addEventListener("change", () => this.#update());
+    for (const name of ["change", "cancel"]) scribble.addEventListener(name, () => this.#update());
     document.addEventListener("keydown", (event) => this.#key(event));
     this.#connectClipboard();
     this.#connectDrops();
@@ -55,6 +56,11 @@ export class Toolbar extends EventTarget {
       if (!(error instanceof NotAPicture)) throw error;
       this.#message.error(error.message);
     }
+  }
+
+  #undoClear() {
+    this.#scribble.undo();
+    byId("scribble").focus();
   }
 
   #choose(tool) {

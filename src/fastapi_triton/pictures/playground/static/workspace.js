@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a person works on in this tab, stored as it changes: it survives a reload, a crash, and closing the tab.
+
+import { ObjectStore, newId } from "./database.js";
+
+const MAX_STORED = 8; // of tabs that were closed; older ones are deleted
+const PAUSE_MS = 300; // changes in quick succession are stored together
+const ANSWER_MS = 150; // other tabs answer faster
+const NAME = "fastapi-triton-workspace";
+
+/**
+ * Each tab has its own work. A new tab goes on with the newest work that is open in no other tab; else it starts empty.
+ * Dispatches `change` when `isStored` changes.
+ */
+export class Workspace extends EventTarget {
+  #read;
+  #store = new ObjectStore("playground-workspaces", "workspaces");
+  #id = tabId() ?? newId();
+  #otherTabs = new BroadcastChannel("playground-workspaces");
+  #taken = new Set(); // ids of other tabs
+  #timer = null;
+  /** Whether the browser could store the work. */
+  isStored = true;
+
+  /** `read` returns what to store, or null if there is nothing. */
+  constructor(read) {
+    super();
+    this.#read = read;
+    this.#otherTabs.onmessage = ({ data }) => this.#hear(data);
+    window.addEventListener("pagehide", () => this.#flush());
+    document.addEventListener("visibilitychange", () => document.hidden && this.#flush());
+  }
+
+  /** The work to go on with, or null. */
+  async load() {
+    const isKnown = tabId() !== null;
+    rememberTab(this.#id);
+    this.#otherTabs.postMessage({ asked: this.#id }); // a duplicated tab has the id of the first
+    try {
+      const all = await this.#store.run("readonly", (store) => store.getAll());
+      all.sort((one, other) => other.saved - one.saved);
+      if (isKnown) return all.find(({ id }) => id === this.#id)?.work ?? null;
+      return all.length ? await this.#takeOver(all) : null;
+    } catch {
+      this.#become(false);
+      return null;
+    }
+  }
+
+  /** Store the work soon. */
+  save() {
+    this.#timer ??= setTimeout(() => this.#flush(), PAUSE_MS);
+  }
+
+  async #takeOver(all) {
+    for (const { id } of all) this.#otherTabs.postMessage({ asked: id });
+    await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
+    const closed = all.filter(({ id }) => !this.#taken.has(id));
+    const gone = closed.filter((_, index) => index === 0 || index > MAX_STORED);
+    await this.#store.run("readwrite", (store) => {
+      for (const { id } of gone) store.delete(id);
+      if (closed.length) store.put({ ...closed[0], id: this.#id });
+    });
+    return closed[0]?.work ?? null;
+  }
+
+  #hear({ asked, taken }) {
+    if (asked === this.#id) this.#otherTabs.postMessage({ taken: this.#id });
+    else if (taken) this.#taken.add(taken);
+    if (taken !== this.#id) return;
+    this.#id = newId();
+    rememberTab(this.#id);
+    this.save();
+  }
+
+  async #flush() {
+    if (this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    const work = this.#read();
+    try {
+      await this.#store.run("readwrite", (store, transaction) => {
+        if (work) store.put({ id: this.#id, saved: Date.now(), work });
+        else store.delete(this.#id);
+        transaction.commit(); // at once: the page may be about to go
+      });
+      this.#become(true);
+    } catch {
+      this.#become(false); // a full disk, or a private window
+    }
+  }
+
+  #become(isStored) {
+    const isNew = isStored !== this.isStored;
+    this.isStored = isStored;
+    if (isNew) this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** The id of this tab's work: kept by a reload, and by a browser that restores its tabs. */
+function tabId() {
+  try {
+    return Number(sessionStorage.getItem(NAME)) || null;
+  } catch {
+    return null; // the browser stores nothing
+  }
+}
+
+function rememberTab(id) {
+  try {
+    sessionStorage.setItem(NAME, String(id));
+  } catch {
+    // The browser stores nothing: a reload starts empty.
+  }
+}

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page stores: the work of each tab, and the history that all tabs share."""
+
+from collections.abc import Callable
+
+import pytest
+from player import Player
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+# An entry as earlier versions of the page stored it: a picture of the scribble, a small id, no seed among the values.
+OLD_ENTRY = """async () => {
+  const sheet = new OffscreenCanvas(64, 64).getContext("2d");
+  sheet.fillStyle = "#fff";
+  sheet.fillRect(0, 0, 64, 64);
+  sheet.fillStyle = "#000";
+  sheet.fillRect(16, 16, 32, 32);
+  const file = await sheet.canvas.convertToBlob();
+  const values = {num_inference_steps: "3", width: "128", height: "128", seed: undefined};
+  const entry = {id: 1, made: 1, prompt: "an old house", values, seed: "5", seconds: 1, picture: file, scribble: file};
+  await new Promise((resolve, reject) => {
+    const opening = indexedDB.open("playground", 1);
+    opening.onsuccess = () => {
+      const transaction = opening.result.transaction("pictures", "readwrite");
+      transaction.objectStore("pictures").put(entry);
+      transaction.oncomplete = resolve;
+      transaction.onabort = reject;
+    };
+  });
+}"""
+
+
+def settings_of(player: Player) -> dict[str, str]:
+    names = ("num_inference_steps", "seed", "negative_prompt", "size")
+    return {name: player.page.input_value(f"#setting-{name}") for name in names}
+
+
+def test_a_reload_keeps_drawing_prompt_and_settings_and_what_can_be_undone(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble(prompt="a cat")
+    page = player.page
+    page.click("#undo")
+    for name, value in {"num_inference_steps": "3", "seed": "7", "negative_prompt": "dogs", "size": "192x128"}.items():
+        player.set(name, value)
+    drawn, settings = player.ink, settings_of(player)
+    page.reload()
+    player.wait_until_ready()
+    expect(page.locator("#undo")).to_be_enabled()
+    assert (player.ink, settings_of(player), page.input_value("#prompt")) == (drawn, settings, "a cat")
+    page.click("#redo")
+    assert player.ink > drawn
+    page.click("#clear")
+    page.click("#scribble-error button")  # Undo
+    assert player.ink > drawn
+    with page.expect_popup() as opening:
+        page.click("#docs")
+    assert "/docs" in opening.value.url
+    opening.value.close()
+
+
+def test_tabs_share_the_history_and_each_has_its_own_drawing(visit: Visit) -> None:
+    first = visit().wait_until_ready().scribble(prompt="a cat")
+    first.set("num_inference_steps", "2")
+    first.finish()
+    second = first.open_tab().wait_until_ready()
+    expect(second.page.locator("#history .kept")).to_have_count(1)
+    assert (second.ink, second.page.input_value("#prompt")) == (0, "")
+    second.scribble(prompt="a dog")
+    second.set("num_inference_steps", "2")
+    second.finish()
+    expect(first.page.locator("#history .kept")).to_have_count(2)
+    first.finish()
+    expect(second.page.locator("#history .kept")).to_have_count(3)
+    drawn = first.ink
+    first.page.close()  # the tab, or the browser: the next tab goes on
+    third = second.open_tab().wait_until_ready()
+    expect(third.page.locator("#undo")).to_be_enabled()
+    assert (third.ink, third.page.input_value("#prompt")) == (drawn, "a cat")
+
+
+def test_an_entry_restores_all_of_it_and_removing_can_be_undone(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble(prompt="a cat")
+    page = player.page
+    player.set("num_inference_steps", "2")
+    player.finish()
+    drawn, settings = player.ink, settings_of(player)
+    player.stroke(((0.1, 0.9), (0.9, 0.9)))
+    for name, value in {"num_inference_steps": "3", "seed": "7", "negative_prompt": "dogs"}.items():
+        player.set(name, value)
+    player.finish("#again")
+    fixed = page.input_value("#setting-seed")  # still fixed, to the seed of the new picture
+    assert fixed not in ("", "-1", "7")
+    assert player.caption.startswith(f"Seed {fixed} ")
+
+    page.click("#history li:last-child .kept")
+    expect(page.locator("#prompt")).to_have_value("a cat")
+    page.wait_for_function("() => document.getElementById('setting-seed').value === ''")
+    assert (player.ink, settings_of(player)) == (drawn, settings)
+    page.click("#undo")
+    assert player.ink > drawn
+    page.click("#history li:first-child .kept")
+    expect(page.locator("#setting-seed")).to_have_value(fixed)
+    expect(page.locator("#setting-negative_prompt")).to_have_value("dogs")
+
+    kept = page.locator("#history .kept")
+    page.focus("#history li:first-child .drop")
+    page.keyboard.press("Enter")
+    expect(kept).to_have_count(1)
+    page.focus("#history-notice button")
+    page.keyboard.press("Enter")
+    expect(kept).to_have_count(2)
+    expect(kept.first).to_be_focused()
+    page.click("#forget")
+    expect(kept).to_have_count(0)
+    expect(page.get_by_role("button", name="Undo").last).to_be_focused()
+    page.keyboard.press("Enter")
+    page.reload()
+    expect(kept).to_have_count(2)
+
+
+def test_a_history_that_an_earlier_version_stored_still_loads(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.set("seed", "7")
+    player.page.evaluate(OLD_ENTRY)
+    player.page.reload()
+    player.wait_until_ready()
+    player.page.click("#history .kept")
+    expect(player.page.locator("#prompt")).to_have_value("an old house")
+    expect(player.page.locator("#undo")).to_be_enabled()
+    assert player.ink == pytest.approx(0.25, abs=0.01)
+    assert settings_of(player)["num_inference_steps"] == "3"
+    assert settings_of(player)["seed"] == ""
+
+
+@pytest.mark.parametrize(
+    ("failure", "note"),
+    [
+        ("IDBFactory.prototype.open = () => { throw new DOMException('no', 'SecurityError'); }", "stores nothing"),
+        (
+            "IDBObjectStore.prototype.put = () => { throw new DOMException('no', 'QuotaExceededError'); }",
+            "storage is full",
+        ),
+    ],
+)
+def test_a_browser_that_cannot_store_says_so_and_works(visit: Visit, failure: str, note: str) -> None:
+    player = visit()
+    player.page.add_init_script(failure)
+    player.page.reload()
+    player.wait_until_ready().scribble()
+    player.says("#storage-note", "cannot store your drawing")
+    player.set("num_inference_steps", "2")
+    player.finish()
+    player.says("#history-note", note)
