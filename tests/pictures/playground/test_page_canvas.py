@@ -4,9 +4,13 @@
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from diffusion_engine.scribble import read_scribble
 from player import Player
 from playwright.sync_api import FloatRect, expect
+
+from support.paths import ROOT
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
@@ -17,6 +21,13 @@ HAS_INK = """points => {
   const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
   copy.drawImage(canvas, 0, 0);
   return points.map(([x, y]) => copy.getImageData(x * canvas.width, y * canvas.height, 1, 1).data[3] > 128);
+}"""
+
+# The ink of a canvas that is scaled to this side, from 0 to 255.
+INK_AT = """(canvas, side) => {
+  const copy = new OffscreenCanvas(side, side).getContext("2d", {willReadFrequently: true});
+  copy.drawImage(canvas, 0, 0, side, side);
+  return [...copy.getImageData(0, 0, side, side).data].filter((_, at) => at % 4 === 3);
 }"""
 
 
@@ -153,3 +164,18 @@ def test_two_fingers_move_and_zoom_the_view_and_draw_nothing(visit: Visit) -> No
     assert player.ink >= drawn
     player.page.tap("#undo")
     assert player.ink == 0
+
+
+@pytest.mark.parametrize("name", ["phone-photo-with-shadow.jpg", "photo-of-paper.jpg", "yellow-pen.jpg"])
+def test_a_photographed_drawing_has_the_strokes_that_the_server_finds(visit: Visit, name: str) -> None:
+    path = ROOT / "tests" / "data" / "scribbles" / name
+    player = visit()
+    player.page.set_input_files("#file", path)
+    expect(player.page.locator("#undo")).to_be_enabled()
+    expect(player.page.locator("#scribble-error")).to_be_empty()  # not traced
+    side = 384
+    ink: list[int] = player.page.eval_on_selector("#scribble", INK_AT, side)
+    page_has = np.array(ink).reshape(side, side) >= 128
+    scribble = read_scribble(path.read_bytes(), max_pixels=10**7)
+    server_has = np.asarray(scribble.fit(side, side).convert("L")) > 0
+    assert (page_has & server_has).sum() / (page_has | server_has).sum() > 0.8

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// The canvas element that shows a drawing: its shape, its pixels, and what is painted on it.
+
+import { paint, paintEnd } from "./painting.js";
+
+const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
+const MIN_SENT = 512; // pixels of the long side: strokes stay smooth even for smaller pictures
+
+/** Lengths are in units from the middle. The short side is 1024 units, so a square fits into every shape. */
+export class InkCanvas {
+  #canvas;
+  #context;
+  #kept = null;
+
+  constructor(canvas) {
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("2d");
+  }
+
+  get size() {
+    return [this.#canvas.width, this.#canvas.height];
+  }
+
+  /** Canvas pixels for one unit. */
+  get scale() {
+    return Math.min(...this.size) / LONG_SIDE;
+  }
+
+  /** Another size empties the canvas. */
+  set size([width, height]) {
+    Object.assign(this.#canvas, { width, height });
+  }
+
+  /** The size for pictures of this shape. */
+  sizeFor(width, height) {
+    return [width, height].map((side) => Math.round((side * LONG_SIDE) / Math.max(width, height)));
+  }
+
+  show(actions) {
+    this.#context.clearRect(0, 0, ...this.size);
+    for (const action of actions) this.add(action);
+  }
+
+  add(action) {
+    this.#centred(() => paint(this.#context, action));
+  }
+
+  addEnd(stroke) {
+    this.#centred(() => paintEnd(this.#context, stroke));
+  }
+
+  /** Keep a copy for `goBack`. */
+  keep() {
+    this.#kept = new OffscreenCanvas(...this.size);
+    this.#kept.getContext("2d").drawImage(this.#canvas, 0, 0);
+  }
+
+  goBack() {
+    this.#context.globalCompositeOperation = "copy";
+    this.#context.drawImage(this.#kept, 0, 0);
+  }
+
+  /** The pixel at a point, as its column and row. */
+  pixelAt({ x, y }) {
+    const within = (value, side) => Math.min(side - 1, Math.max(0, Math.floor(value * this.scale + side / 2)));
+    return [within(x, this.size[0]), within(y, this.size[1])];
+  }
+
+  /** Corners of pixels (x, y, x, y …) in units. */
+  inUnits(corners) {
+    const middles = this.size.map((side) => side / 2);
+    return Float32Array.from(corners, (value, index) => (value - middles[index % 2]) / this.scale);
+  }
+
+  /** The pixels of a copy, which may be smaller: reading the canvas itself makes it slow. */
+  pixels(part = 1) {
+    const [width, height] = this.size.map((side) => Math.round(side * part));
+    const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(this.#canvas, 0, 0, width, height);
+    return copy.getImageData(0, 0, width, height);
+  }
+
+  /** A PNG for the model, black on white, no larger than a picture with sides of this many pixels needs. */
+  async toBlob(pixels) {
+    const scale = Math.min(1, Math.max(MIN_SENT, pixels) / LONG_SIDE);
+    const size = this.size.map((side) => Math.round(side * scale));
+    const sheet = new OffscreenCanvas(...size);
+    const context = sheet.getContext("2d");
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, ...size);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.#canvas, 0, 0, ...size);
+    return sheet.convertToBlob({ type: "image/png" });
+  }
+
+  #centred(run) {
+    this.#context.save();
+    this.#context.translate(this.size[0] / 2, this.size[1] / 2);
+    this.#context.scale(this.scale, this.scale);
+    run();
+    this.#context.restore();
+  }
+}
