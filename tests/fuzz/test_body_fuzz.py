@@ -83,14 +83,20 @@ VALID: dict[str, dict[str, Any]] = {
         "alwayson_scripts": {"controlnet": {"args": [{"image": PICTURE, "weight": 1.0, "enabled": True}]}},
     },
     "/sdapi/v1/img2img": {"prompt": "a house", "init_images": [PICTURE], "mask": PICTURE, "denoising_strength": 0.5},
-    "/sdapi/v1/options": {"sd_model_checkpoint": MODEL},
-    "/sdapi/v1/interrupt": {},
-    "/sdapi/v1/skip": {},
+    "/sdapi/v1/options": {"sd_model_checkpoint": MODEL, "samples_format": "png"},
     "/sdapi/v1/png-info": {"image": PICTURE},
     "/controlnet/detect": {"controlnet_module": "none", "controlnet_input_images": [PICTURE]},
 }
 # They read no body.
-ACTIONS = ("interrogate", "refresh-checkpoints", "refresh-embeddings", "refresh-loras", "refresh-vae")
+ACTIONS = (
+    "interrogate",
+    "interrupt",
+    "skip",
+    "refresh-checkpoints",
+    "refresh-embeddings",
+    "refresh-loras",
+    "refresh-vae",
+)
 ACTIONS += ("reload-checkpoint", "unload-checkpoint")
 
 
@@ -169,8 +175,6 @@ class Exchange:
 
 def broken(chance: random.Random) -> Exchange:
     path = chance.choice(list(VALID))
-    if path.startswith("/sdapi/v1/o") or path.endswith("interrupt"):  # these check little, so fewer requests are enough
-        path = chance.choice(list(VALID))
     accept = chance.choice(ACCEPTS) if chance.random() < 0.3 else "*/*"
     if chance.random() < 0.35:
         body, content_type = mutations.form_body(chance, VALID[path]), mutations.FORM_TYPE
