@@ -12,6 +12,7 @@ from tqdm import tqdm
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.dataset import complete_shards, open_shard, open_styled
 from demo.networks import build_vae
+from demo.optimizer import Optimizer
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
 from demo.sheet import contact_sheet
 
@@ -35,7 +36,7 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
     vae = build_vae()
     average = Average(vae, 0.995)
     parameters = list(vae.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = Optimizer(parameters, weight_decay=1e-4)
     clock, step = Clock(minutes * 60), 0
     state_path = work / "vae.pt"
     if state_path.exists():
@@ -53,8 +54,7 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
             progress = team.agree(clock.tick())
         rng = np.random.default_rng([seed, step, team.rank])
         pictures = draw_batch(work / "scenes", rng, crop=64 if progress < 0.6 else 128)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(PEAK_RATE, step=step, progress=progress, warmup=50)
+        optimizer.set_rate(learning_rate(PEAK_RATE, step=step, progress=progress, warmup=50))
         with mixed_precision():
             loss, error = losses(vae, pictures)
         optimizer.zero_grad(set_to_none=True)
@@ -119,7 +119,7 @@ def save(
     path: Path,
     vae: AutoencoderKL,
     average: Average,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     clock: Clock,
     step: int,
 ) -> None:
