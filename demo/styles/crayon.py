@@ -14,9 +14,9 @@ from demo.styles.texture import clouds, hatching, shift, soften
 if TYPE_CHECKING:
     from demo.scenes import Scene
 
-PAPER = np.array([0.985, 0.97, 0.94], dtype=np.float32)
+PAPER = np.array([0.955, 0.918, 0.845], dtype=np.float32)
 FILL_ANGLE, WALL_ANGLE = 52.0, -14.0
-PERIOD = 6.5  # pixels between strokes
+PERIOD = 9.5  # pixels between strokes
 
 
 def paint_crayon(scene: Scene, rng: np.random.Generator) -> np.ndarray:
@@ -24,8 +24,8 @@ def paint_crayon(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     size = scene.size
     scale = (min(size) / 256) ** 0.6
     dx, dy = 1.4 * scale * clouds(rng, size, 26 * scale), 1.4 * scale * clouds(rng, size, 26 * scale)
-    tooth = clouds(rng, size, 3.4 * scale)
-    broad = hatching(rng, size, angle=WALL_ANGLE, period=1.35 * PERIOD * scale)
+    tooth = clouds(rng, size, 5.0 * scale)
+    broad = hatching(rng, size, angle=WALL_ANGLE, period=1.25 * PERIOD * scale)
     strokes = hatching(rng, size, angle=FILL_ANGLE, period=PERIOD * scale)
 
     picture = np.broadcast_to(PAPER, (*tooth.shape, 3)) * (1 + 0.012 * tooth[..., None])

@@ -70,7 +70,7 @@ def features(picture: np.ndarray) -> np.ndarray:
     inner = np.zeros(brightness.shape, dtype=bool)
     inner[edge:-edge, edge:-edge] = True
     border = rgb[~inner]
-    smooth = soften(brightness, short * 0.004)
+    smooth = soften(brightness, short * 0.0065)
     contrast = np.abs(smooth - soften(smooth, short * 0.02))
     slope_y, slope_x = np.gradient(smooth)
     # The direction of the grain in each neighbourhood, whatever its contrast.
