@@ -3,6 +3,8 @@
 
 import asyncio
 import base64
+import io
+import json
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 from aiohttp import web
+from PIL import Image
 
 from fastapi_triton import Settings
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.images import ImageLimits
+from fastapi_triton.endpoints.request_body import large_json, validation
 from fastapi_triton.pictures.openai import image_urls
 from fastapi_triton.pictures.openai.image_urls import ImageURLs
 from fastapi_triton.pictures.openai.schemas import request_models
@@ -231,3 +235,26 @@ async def test_the_setting_turns_it_on(triton: FakeTriton, monkeypatch: pytest.M
         response = await client.post(EDITS, files={name: (None, value) for name, value in form.items()})
         assert response.status_code == 200, response.text
     assert [each["image"] for each in stream_inputs(triton)] == [base64.b64encode(picture()).decode()] * 3
+
+
+def large_picture() -> str:
+    """Base64 text of more than a megabyte."""
+    file = io.BytesIO()
+    Image.effect_noise((1100, 1100), 99).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_only_pictures_may_be_large(triton: FakeTriton) -> None:
+    large = large_picture()
+    assert len(large) > large_json.UNCHECKED_BYTES
+    (endpoint,) = app_of(triton, Settings()).endpoints
+    _, edit = request_models(TextToImage(endpoint))
+    limits = ImageLimits(10_000_000)
+    for image in (large, [large, large], {"image_url": large}, [{"image_url": {"url": large}}]):
+        body = json.dumps({"prompt": "a", "image": image}).encode()
+        request = validation.from_json(body, edit, limits)
+        assert set(request.image) == {large}  # type: ignore[attr-defined]
+    for wrong in ({"prompt": large, "image": SCRIBBLE}, {"prompt": "a", "image": SCRIBBLE, "seed": large}):
+        with pytest.raises(FastAPITritonError) as raised:
+            validation.from_json(json.dumps(wrong).encode(), edit, limits)
+        assert raised.value.code == "text_too_long"

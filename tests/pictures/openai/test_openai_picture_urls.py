@@ -245,3 +245,17 @@ async def test_a_url_can_be_the_next_requests_picture(client: httpx2.AsyncClient
     image = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     response = await client.post("/v1/images/edits", json=PLAIN | {"image_url": image, "response_format": "url"})
     assert response.status_code == 200
+
+
+async def test_metrics_show_the_stored_bytes(client: httpx2.AsyncClient) -> None:
+    size = len((await client.get(await made(client))).content)
+    assert f"fastapi_triton_stored_picture_bytes {float(size)}" in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize("host", ['a"b<script>', "[::1", "a@b", "", "x" * 5000, "a/../b?c#d"])
+async def test_a_strange_host_only_harms_its_own_request(client: httpx2.AsyncClient, host: str) -> None:
+    response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"}, headers={"Host": host})
+    assert response.status_code in (200, 400)
+    (path,) = [response.json()["data"][0]["url"].rpartition("/v1/")[2]] if response.status_code == 200 else [""]
+    if path:
+        assert (await client.get(f"/v1/{path}")).status_code == 200

@@ -26,7 +26,7 @@ from fastapi_triton.core.settings import Settings
 KEEP_S = 3600
 # Looking through the folder must stay fast.
 MAX_PICTURES = 2000
-_NAME = re.compile(r"(?P<expires>[0-9a-f]{8})-(?P<caller>[0-9a-f]{8})-[0-9a-f]{32}\.(?:png|jpeg|webp)")
+_NAME = re.compile(r"(?P<expires>[0-9a-f]{8})-(?P<caller>[0-9a-f]{8})-[0-9a-f]{32}\.[a-z]{3,4}")
 # Also the unfinished file of a process that was killed.
 _FILE = re.compile(rf"\.?{_NAME.pattern}(?:\.\w+)?")
 
@@ -83,7 +83,7 @@ class PictureStore:
         if needed > self.max_bytes:
             raise StoreFullError(f"{needed:,} bytes of pictures exceed picture_urls_max_bytes, {self.max_bytes:,}")
         expires = int(time.time()) + KEEP_S
-        names = [f"{expires:08x}-{key}-{secrets.token_hex(16)}.{extension}" for _, extension in pictures]
+        names = [f"{expires:08x}-{key}-{secrets.token_hex(16)}.{extension or 'bin'}" for _, extension in pictures]
         with self._locked():
             self._make_room(needed, len(pictures))
             for name, (data, _) in zip(names, pictures, strict=True):
