@@ -149,14 +149,14 @@ def features(rng: Rng, skin: RGB | str, *, brows: RGB) -> list[Part]:
     """Eyes, brows, nose, mouth, and perhaps glasses and cheeks."""
     y, apart, size = rng.uniform(-0.18, -0.08), rng.uniform(0.3, 0.36), rng.uniform(0.16, 0.19)
     eye = draw_name(rng, EYES)
-    says_eyes = rng.random() < SAYS
+    says_eyes, shows_iris = rng.random() < SAYS, bool(rng.random() < 0.5)
     rgb = EYES[eye] if says_eyes else BASE["brown"]
     said = f"{eye} eyes" if says_eyes else ""
     parts: list[Part] = []
     for s in (-1, 1):
         parts += [
             Part(ellipse(s * apart, y, size, size * 0.86), "snow", is_detail=True),
-            Part(ellipse(s * apart, y, size * 0.66), rgb, is_detail=True, is_drawn=bool(rng.random() < 0.5), said=said),
+            Part(ellipse(s * apart, y, size * 0.66), rgb, is_detail=True, is_drawn=shows_iris, said=said),
             Part(ellipse(s * apart, y, size * 0.26), "ink", is_detail=True, has_ink=False, is_drawn=False),
         ]
     if rng.random() < 0.6:

@@ -147,7 +147,7 @@ def test_standard_output_contains_only_the_picture(generate: Generate) -> None:
 
 
 def test_progress_is_shown_only_in_a_terminal(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--example", "car", "--steps", "6", "--n", "2", "-o", "car.png", "--force")
+    options = ("--example", "cat", "--steps", "6", "--n", "2", "-o", "cat.png", "--force")
     assert "steps" not in generate(*options).stderr
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # so that Rich assumes a terminal
     shown = generate(*options, "--json").stderr
@@ -199,16 +199,16 @@ def test_the_error_for_an_invalid_scribble_names_the_scribble(generate: Generate
 
 
 def test_invalid_options_exit_with_2(generate: Generate) -> None:
-    for arguments in (["a house"], ["--example", "horse"], ["--example", "car", "--json", "-o", "-"], ["--n", "0"]):
+    for arguments in (["a house"], ["--example", "horse"], ["--example", "cat", "--json", "-o", "-"], ["--n", "0"]):
         assert generate(*arguments).exit_code == 2
-    assert generate("--example", "car", url="localhost:80").exit_code == 2
+    assert generate("--example", "cat", url="localhost:80").exit_code == 2
 
 
 def test_a_missing_server_exits_with_3(generate: Generate, scribble_server: Server) -> None:
-    missing = generate("--example", "car", url=f"http://127.0.0.1:{free_port()}")
+    missing = generate("--example", "cat", url=f"http://127.0.0.1:{free_port()}")
     assert (missing.exit_code, missing.stdout) == (3, "")
     assert "No server responds at http://127.0.0.1:" in missing.stderr
-    another = generate("--example", "car", url=f"http://{scribble_server.triton_url}")
+    another = generate("--example", "cat", url=f"http://{scribble_server.triton_url}")
     assert another.exit_code == 3
     assert "has no picture endpoint" in another.stderr
 
@@ -222,7 +222,7 @@ def test_ctrl_c_cancels_the_request_and_leaves_no_file(scribble_server: Server, 
 
     cancelled, started = 'sdxl_engine_requests_total{how="cancelled"}', "sdxl_engine_started_total"
     before = {name: counted(name) for name in (cancelled, started)}
-    command = [sys.executable, "-m", "fastapi_triton", "generate", "--example", "car", "--steps", "50", "-o", "car.png"]
+    command = [sys.executable, "-m", "fastapi_triton", "generate", "--example", "cat", "--steps", "50", "-o", "cat.png"]
     process = subprocess.Popen(
         [*command, "--width", "256", "--height", "256", "--url", scribble_server.url],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
