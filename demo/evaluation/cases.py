@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FEW_STEP = "few_step"
 FEW_STEP_CASES, STYLE_CASES = 60, 16
+STYLED_GROUPS = ("pairs", "faces", "details", "nested", "landscapes")
 
 
 def all_cases(side: int = 256) -> list[Case]:
@@ -61,7 +62,7 @@ def lora_cases(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
     found = [replace(c, group="few step", lora=FEW_STEP) for c in few_step_pairs(cases) if FEW_STEP in names]
     for name in names:
         if name != FEW_STEP:
-            chosen = [c for c in cases if c.group in ("pairs", "faces", "details", "nested", "landscapes")]
+            chosen = [c for c in cases if c.group in STYLED_GROUPS]
             every = max(1, len(chosen) // STYLE_CASES)
             found += [replace(c, group="styles", lora=name, labels={"style": name}) for c in chosen[::every]]
     return found

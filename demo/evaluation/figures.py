@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from demo.evaluation import several_figures, single_figures
-from demo.evaluation.cases import few_step_pairs
-from demo.styles.recognition import StyleClassifier
+from demo.evaluation.cases import STYLED_GROUPS, few_step_pairs
+from demo.styles.recognition import PLAIN, StyleClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,17 +54,20 @@ def measure(cases: list[Case], pictures: Pictures) -> dict[str, Figures]:
             *groups["few step"], usual=(usual, groups["outline"][1][: len(usual)])
         )
     if "styles" in groups:
-        figures["styles"] = measure_styles(*groups["styles"])
+        plain = [groups[name][1] for name in STYLED_GROUPS if name in groups]
+        figures["styles"] = measure_styles(*groups["styles"], plain=[picture for each in plain for picture in each])
     return figures
 
 
-def measure_styles(cases: list[Case], pictures: Pictures) -> Figures:
-    """The share of pictures whose style a classifier of painted pictures names."""
+def measure_styles(cases: list[Case], pictures: Pictures, *, plain: Pictures) -> Figures:
+    """The share of pictures that a classifier of painted pictures puts in their style, or in none if they are plain."""
     classifier = StyleClassifier.of_painted(cases[0].scene.size)
     right: dict[str, list[bool]] = {}
-    for case, picture in zip(cases, pictures, strict=True):
-        right.setdefault(case.labels["style"], []).append(classifier.style(picture) == case.labels["style"])
-    every = [value for values in right.values() for value in values]
-    return {"cases": len(cases), "told_apart": single_figures.share(every)} | {
-        f"told_apart_{name}": single_figures.share(values) for name, values in right.items()
+    named = [(case.labels["style"], picture) for case, picture in zip(cases, pictures, strict=True)]
+    for style, picture in [*named, *((PLAIN, picture) for picture in plain)]:
+        right.setdefault(style, []).append(classifier.style(picture) == style)
+    by_style = {name: single_figures.share(values) for name, values in right.items()}
+    # The mean of the styles' shares, because there are more plain pictures than others.
+    return {"cases": len(named), "told_apart": round(sum(by_style.values()) / len(by_style), 3)} | {
+        f"told_apart_{name}": value for name, value in by_style.items()
     }
