@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`fastapi-triton serve --embedded`, and the engine's counter of passes on Triton's metrics port."""
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx2
+
+from benchmarks import ROOT
+from benchmarks.common.free_port import free_port
+
+PUBLICATION_S = 1.0  # the engine publishes its metrics twice a second
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    metrics_url: str
+
+    def passes(self, size: str) -> int:
+        """The passes of this size so far, such as 128x128."""
+        time.sleep(PUBLICATION_S)
+        text = httpx2.get(self.metrics_url).text
+        found = re.search(rf'(?m)^sdxl_engine_steps_total{{size="{size}"}} (\S+)$', text)
+        return round(float(found[1])) if found else 0
+
+
+@contextmanager
+def running() -> Iterator[Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "fastapi_triton", "serve", "--embedded", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield Server(f"http://127.0.0.1:{port}", _metrics_url(process))
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def _metrics_url(process: subprocess.Popen[str]) -> str:
+    """Read the log until the server is ready."""
+    if process.stdout is None:
+        raise RuntimeError("started without a pipe")
+    address = ""
+    for line in process.stdout:
+        if found := re.search(r"Started Metrics Service at ([\d.:]+)", line):
+            address = found[1]
+        if "Ready: http" in line:
+            return f"http://{address}/metrics"
+    raise RuntimeError("the server ended before it was ready")
