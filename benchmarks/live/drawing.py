@@ -77,7 +77,7 @@ class Artist:
         self._page.mouse.up()
 
     def until_drafted(self) -> None:
-        self._page.wait_for_function("lifts.at(-1).done !== null", polling=20, timeout=120_000)
+        self._page.wait_for_function("() => lifts.at(-1).done !== null", polling=20, timeout=120_000)
 
     def rest(self) -> None:
         """Let the drafts be, so that no picture is finished."""
