@@ -373,6 +373,15 @@ async def test_closing_the_connection_cancels_the_task(
     assert app.services.admission.in_flight == 0
 
 
+async def test_lists_that_do_not_depend_on_the_model_need_no_triton(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    triton.models.clear()
+    for name in ("scripts", "schedulers", "cmd-flags", "memory", "upscalers"):
+        assert (await client.get(f"/sdapi/v1/{name}")).status_code == 200
+    assert (await client.get("/sdapi/v1/options")).status_code == 503
+
+
 async def test_discovery_routes_set_a_session_cookie(socket_client: httpx2.AsyncClient) -> None:
     response = await socket_client.get("/sdapi/v1/scripts")
     assert {"httponly", "samesite=lax", "path=/sdapi"} <= {

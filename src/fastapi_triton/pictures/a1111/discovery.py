@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The routes with which A1111's clients find out what a server has, and those that change nothing here."""
 
+import asyncio
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -59,7 +59,7 @@ class PNGInfoRequest(BaseModel):
 def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     """Add the routes below `/sdapi/v1`."""
     for name, content in _FIXED.items():
-        _add_list(routes, name, lambda _, content=content: content, checkpoints)
+        _add_list(routes, name, content, checkpoints)
     _add_list(routes, "loras", loras.listed, checkpoints)
     _add_list(routes, "options", options.current, checkpoints)
     _add_list(routes, "samplers", samplers.listed, checkpoints)
@@ -90,9 +90,13 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     _add_actions(routes)
 
 
-def _add_list(routes: APIRouter, name: str, content: Callable[..., Any], checkpoints: Checkpoints) -> None:
+def _add_list(routes: APIRouter, name: str, content: Any, checkpoints: Checkpoints) -> None:
+    """Add a route that returns `content`, or what that makes of the model's description."""
+
     async def route(request: Request) -> Response:
-        body = content(await checkpoints.current(TaskOwner.of(request)).capabilities())
+        body = content
+        if callable(content):
+            body = content(await checkpoints.current(TaskOwner.of(request)).capabilities())
         return _with_session(request, JSONResponse(body))
 
     routes.add_api_route(f"{V1}/{name}", route, methods=["GET"], summary=f"A1111's {name}", response_model=None)
@@ -108,8 +112,11 @@ def _add_png_info(routes: APIRouter, checkpoints: Checkpoints) -> None:
     async def read_png_info(request: Request) -> Response:
         limits = checkpoints.models.default.endpoint.services.image_limits
         body = await validation.read(request.scope, request.receive, PNGInfoRequest, limits=limits)
-        text, others = await png_info.read(body.image)  # type: ignore[attr-defined]
-        return JSONResponse({"info": text, "items": others, "parameters": infotext.read(text) if text else {}})
+        if not isinstance(body, PNGInfoRequest):
+            raise TypeError("validated into another model")
+        text, others = await png_info.read(body.image)
+        parameters = await asyncio.to_thread(infotext.read, text) if text else {}
+        return JSONResponse({"info": text, "items": others, "parameters": parameters})
 
 
 def _add_actions(routes: APIRouter) -> None:
