@@ -4,6 +4,7 @@
 import { paint, paintEnd } from "./painting.js";
 
 const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
+const RECENT = 12; // actions that are painted anew after the last checkpoint
 const MIN_SENT = 512; // pixels of the long side: strokes stay smooth even for smaller pictures
 
 /** Lengths are in units from the middle. The short side is 1024 units, so a square fits into every shape. */
@@ -11,6 +12,7 @@ export class InkCanvas {
   #canvas;
   #context;
   #kept = null;
+  #checkpoint = { actions: [], picture: null }; // the first actions of a drawing, painted
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -29,6 +31,7 @@ export class InkCanvas {
   /** Another size empties the canvas. */
   set size([width, height]) {
     Object.assign(this.#canvas, { width, height });
+    this.#checkpoint = { actions: [], picture: null };
   }
 
   /** The size for pictures of this shape. */
@@ -36,9 +39,16 @@ export class InkCanvas {
     return [width, height].map((side) => Math.round((side * LONG_SIDE) / Math.max(width, height)));
   }
 
+  /** Paint a drawing. Undo paints only the last actions of a long one anew. */
   show(actions) {
     this.#context.clearRect(0, 0, ...this.size);
-    for (const action of actions) this.add(action);
+    const { actions: painted, picture } = this.#checkpoint;
+    const isPart = painted.every((action, index) => action === actions[index]);
+    if (isPart && picture) this.#context.drawImage(picture, 0, 0);
+    for (let index = isPart ? painted.length : 0; index < actions.length; index++) {
+      if (index > 0 && index === actions.length - RECENT) this.#checkpoint = { actions: actions.slice(0, index), picture: this.#copy() };
+      this.add(actions[index]);
+    }
   }
 
   add(action) {
@@ -51,8 +61,7 @@ export class InkCanvas {
 
   /** Keep a copy for `goBack`. */
   keep() {
-    this.#kept = new OffscreenCanvas(...this.size);
-    this.#kept.getContext("2d").drawImage(this.#canvas, 0, 0);
+    this.#kept = this.#copy();
   }
 
   goBack() {
@@ -91,6 +100,12 @@ export class InkCanvas {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.#canvas, 0, 0, ...size);
     return sheet.convertToBlob({ type: "image/png" });
+  }
+
+  #copy() {
+    const copy = new OffscreenCanvas(...this.size);
+    copy.getContext("2d").drawImage(this.#canvas, 0, 0);
+    return copy;
   }
 
   #centred(run) {
