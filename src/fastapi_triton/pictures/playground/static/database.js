@@ -41,3 +41,14 @@ export class ObjectStore {
 export function newId() {
   return Date.now() + Math.random();
 }
+
+/** Connects the page's tabs. `hear` gets their messages; returns the function that sends one to the other tabs. */
+export function connectTabs(name, hear) {
+  try {
+    const channel = new BroadcastChannel(name);
+    channel.onmessage = ({ data }) => hear(data);
+    return (message) => channel.postMessage(message);
+  } catch {
+    return () => {}; // a browser that stores nothing: tabs share nothing
+  }
+}

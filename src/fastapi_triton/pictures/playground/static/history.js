@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Earlier pictures with their scribbles, prompts and settings, stored in this browser. All tabs share them.
 
-import { ObjectStore, newId } from "./database.js";
+import { ObjectStore, connectTabs, newId } from "./database.js";
 
 const MAX_ENTRIES = 24; // older ones are deleted
 
@@ -13,12 +13,7 @@ export class History extends EventTarget {
   state = "stored";
   #store = new ObjectStore("playground", "pictures");
   #unsaved = new Map(); // by id
-  #otherTabs = new BroadcastChannel("playground-history");
-
-  constructor() {
-    super();
-    this.#otherTabs.onmessage = () => this.load();
-  }
+  #sendToTabs = connectTabs("playground-history", () => this.load());
 
   async load() {
     try {
@@ -59,7 +54,7 @@ export class History extends EventTarget {
       if (added.length) await this.#store.run("readwrite", (store) => put(store, added));
       for (const { id } of added) this.#unsaved.delete(id);
       this.state = "stored";
-      this.#otherTabs.postMessage("changed");
+      this.#sendToTabs("changed");
     } catch (error) {
       this.state = error?.name === "QuotaExceededError" ? "full" : "off";
     }

@@ -230,6 +230,7 @@ async function goOn() {
   }
   for (const source of [scribble, settings]) source.addEventListener("change", () => workspace.save());
   on("prompt", "input", () => workspace.save());
+  if (work) workspace.save();
 }
 workspace.addEventListener("change", () => {
   const warning = "This browser cannot store your drawing: you lose it when you reload or close the page.";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a person works on in this tab, stored as it changes: it survives a reload, a crash, and closing the tab.
 
-import { ObjectStore, newId } from "./database.js";
+import { ObjectStore, connectTabs, newId } from "./database.js";
 
 const MAX_STORED = 8; // of tabs that were closed; older ones are deleted
 const PAUSE_MS = 300; // changes in quick succession are stored together
@@ -16,7 +16,7 @@ export class Workspace extends EventTarget {
   #read;
   #store = new ObjectStore("playground-workspaces", "workspaces");
   #id = tabId() ?? newId();
-  #otherTabs = new BroadcastChannel("playground-workspaces");
+  #sendToTabs = connectTabs("playground-workspaces", (message) => this.#hear(message));
   #taken = new Set(); // ids of other tabs
   #timer = null;
   /** Whether the browser could store the work. */
@@ -26,20 +26,19 @@ export class Workspace extends EventTarget {
   constructor(read) {
     super();
     this.#read = read;
-    this.#otherTabs.onmessage = ({ data }) => this.#hear(data);
     window.addEventListener("pagehide", () => this.#flush());
     document.addEventListener("visibilitychange", () => document.hidden && this.#flush());
   }
 
   /** The work to go on with, or null. */
   async load() {
-    const isKnown = tabId() !== null;
-    rememberTab(this.#id);
-    this.#otherTabs.postMessage({ asked: this.#id }); // a duplicated tab has the id of the first
+    const [id, isKnown] = [this.#id, tabId() !== null];
+    rememberTab(id);
+    this.#sendToTabs({ asked: id }); // a duplicated tab has the id of the first, and gets its own with the answer
     try {
       const all = await this.#store.run("readonly", (store) => store.getAll());
       all.sort((one, other) => other.saved - one.saved);
-      if (isKnown) return all.find(({ id }) => id === this.#id)?.work ?? null;
+      if (isKnown) return all.find((each) => each.id === id)?.work ?? null;
       return all.length ? await this.#takeOver(all) : null;
     } catch {
       this.#become(false);
@@ -53,7 +52,7 @@ export class Workspace extends EventTarget {
   }
 
   async #takeOver(all) {
-    for (const { id } of all) this.#otherTabs.postMessage({ asked: id });
+    for (const { id } of all) this.#sendToTabs({ asked: id });
     await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
     const closed = all.filter(({ id }) => !this.#taken.has(id));
     const gone = closed.filter((_, index) => index === 0 || index > MAX_STORED);
@@ -65,7 +64,7 @@ export class Workspace extends EventTarget {
   }
 
   #hear({ asked, taken }) {
-    if (asked === this.#id) this.#otherTabs.postMessage({ taken: this.#id });
+    if (asked === this.#id) this.#sendToTabs({ taken: this.#id });
     else if (taken) this.#taken.add(taken);
     if (taken !== this.#id) return;
     this.#id = newId();
