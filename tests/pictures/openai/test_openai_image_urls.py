@@ -3,6 +3,7 @@
 
 import asyncio
 import base64
+import functools
 import io
 import json
 import socket
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 from aiohttp import web
 from PIL import Image
+from pydantic import BaseModel
 
 from fastapi_triton import Settings
 from fastapi_triton.core.errors import FastAPITritonError
@@ -24,8 +26,9 @@ from fastapi_triton.pictures.openai.schemas import request_models
 from fastapi_triton.pictures.text_to_image import TextToImage
 from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
-from support.scribble_app import base64_picture, picture
-from support.scripted_stream_model import app_of, stream_inputs
+from support.paths import ROOT
+from support.scribble_app import MODEL, base64_picture, config_of_file, picture
+from support.scripted_stream_model import app_of, stream_inputs, stream_model_config
 
 EDITS = "/v1/images/edits"
 LIMITS = ImageLimits(1_000_000)
@@ -33,9 +36,10 @@ SCRIBBLE = base64_picture()
 DATA_URL = f"data:image/png;base64,{SCRIBBLE}"
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+async def test_json_may_refer_to_a_picture_in_each_way_that_clients_use(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    references: list[dict[str, Any]] = [
         {"image_url": DATA_URL},
         {"image": DATA_URL},
         {"image": {"image_url": DATA_URL}},
@@ -44,39 +48,34 @@ DATA_URL = f"data:image/png;base64,{SCRIBBLE}"
         {"images": [{"image_url": DATA_URL}]},
         {"images": [SCRIBBLE]},
         {"images": [{"b64_json": SCRIBBLE}]},
-    ],
-)
-async def test_json_may_refer_to_a_picture_in_each_way_that_clients_use(
-    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any]
-) -> None:
-    response = await client.post(EDITS, json={"prompt": "a", **fields})
-    assert response.status_code == 200, response.text
-    assert stream_inputs(triton)[0]["image"] == SCRIBBLE
+    ]
+    for fields in references:
+        response = await client.post(EDITS, json={"prompt": "a", **fields})
+        assert response.status_code == 200, response.text
+    assert [each["image"] for each in stream_inputs(triton)] == [SCRIBBLE] * len(references)
 
 
-@pytest.mark.parametrize(
-    ("fields", "param", "code", "words"),
-    [
-        ({"image": []}, "image", "unsupported_parameter", "0 pictures"),
-        ({"image": [None]}, "image", "wrong_type", "text"),
-        ({"image": {}}, "image", "invalid_value", "image_url"),
-        ({"image": {"file_id": "file-1"}}, "image", "unsupported_parameter", "file_id"),
-        ({"image": {"image_url": DATA_URL, "url": DATA_URL}}, "image", "invalid_value", "one of"),
-        ({"image": {"image_url": {"url": {"url": DATA_URL}}}}, "image", "wrong_type", "text"),
-        ({"image_url": "data:image/png;base64,aGVsbG8="}, "image_url", "not_an_image", "image"),
-        ({"images": [{"image_url": "https://example.org/a.png"}]}, "image", "image_urls_off", "does not fetch"),
-        ({"image": SCRIBBLE, "mask": {"image_url": "HTTP://example.org/"}}, "mask", "image_urls_off", "send the bytes"),
-        ({"image": SCRIBBLE, "init_image": "https://example.org/"}, "init_image", "image_urls_off", "send the bytes"),
-        ({"image": "ftp://example.org/a.png"}, "image", "invalid_base64", "base64"),
-    ],
-)
-async def test_an_invalid_reference_is_refused(
-    client: httpx2.AsyncClient, triton: FakeTriton, fields: dict[str, Any], param: str, code: str, words: str
-) -> None:
-    response = await client.post(EDITS, json={"prompt": "a", **fields})
-    error = response.json()["error"]
-    assert (response.status_code, error["param"], error["code"]) == (400, param, code), error
-    assert words in error["message"]
+INVALID: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"image": []}, "image", "unsupported_parameter", "0 pictures"),
+    ({"image": [None]}, "image", "wrong_type", "text"),
+    ({"image": {}}, "image", "invalid_value", "image_url"),
+    ({"image": {"file_id": "file-1"}}, "image", "unsupported_parameter", "file_id"),
+    ({"image": {"image_url": DATA_URL, "url": DATA_URL}}, "image", "invalid_value", "one of"),
+    ({"image": {"image_url": {"url": {"url": DATA_URL}}}}, "image", "wrong_type", "text"),
+    ({"image_url": "data:image/png;base64,aGVsbG8="}, "image_url", "not_an_image", "image"),
+    ({"images": [{"image_url": "https://example.org/a.png"}]}, "image", "image_urls_off", "does not fetch"),
+    ({"image": SCRIBBLE, "mask": {"image_url": "HTTP://example.org/"}}, "mask", "image_urls_off", "send the bytes"),
+    ({"image": SCRIBBLE, "init_image": "https://example.org/"}, "init_image", "image_urls_off", "send the bytes"),
+    ({"image": "ftp://example.org/a.png"}, "image", "invalid_base64", "base64"),
+]
+
+
+async def test_an_invalid_reference_is_refused(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    for fields, param, code, words in INVALID:
+        response = await client.post(EDITS, json={"prompt": "a", **fields})
+        error = response.json()["error"]
+        assert (response.status_code, error["param"], error["code"]) == (400, param, code), error
+        assert words in error["message"]
     assert not stream_inputs(triton)
 
 
@@ -125,17 +124,24 @@ async def pictures() -> AsyncIterator[Pictures]:
     await runner.cleanup()
 
 
-async def resolved(urls: ImageURLs, triton: FakeTriton, image: Any) -> Any:
+@functools.cache
+def edit_request() -> type[BaseModel]:
+    config = config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
+    triton = FakeTriton()
+    triton.add(stream_model_config(config))
     (endpoint,) = app_of(triton, Settings()).endpoints
-    _, edit = request_models(TextToImage(endpoint))
-    request = edit.model_validate({"prompt": "a", "image": image}, context=LIMITS)
+    return request_models(TextToImage(endpoint))[1]
+
+
+async def resolved(urls: ImageURLs, image: Any) -> Any:
+    request = edit_request().model_validate({"prompt": "a", "image": image}, context=LIMITS)
     await urls.resolve(request, LIMITS)
     return request.image  # type: ignore[attr-defined]
 
 
-async def test_a_picture_is_fetched(pictures: Pictures, triton: FakeTriton) -> None:
+async def test_a_picture_is_fetched(pictures: Pictures) -> None:
     urls = ImageURLs(are_on=True, max_bytes=10_000, anywhere=True)
-    assert await resolved(urls, triton, [f"{pictures.url}/a", DATA_URL]) == [SCRIBBLE, SCRIBBLE]
+    assert await resolved(urls, [f"{pictures.url}/a", DATA_URL]) == [SCRIBBLE, SCRIBBLE]
     (request,) = pictures.requests
     assert "cookie" not in request.headers
     assert "authorization" not in request.headers
@@ -153,22 +159,22 @@ async def test_a_picture_is_fetched(pictures: Pictures, triton: FakeTriton) -> N
     ],
 )
 async def test_a_server_that_misbehaves_is_an_error_of_the_field(
-    pictures: Pictures, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, path: str, code: str, words: str
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, path: str, code: str, words: str
 ) -> None:
     if path == "/silent":
         monkeypatch.setattr(image_urls, "_TIMEOUT_S", 0.05)
     urls = ImageURLs(are_on=True, max_bytes=10_000, anywhere=True)
     with pytest.raises(FastAPITritonError) as raised:
-        await resolved(urls, triton, pictures.url + path)
+        await resolved(urls, pictures.url + path)
     assert (raised.value.code, raised.value.problems[0].pointer) == (code, "#/image")
     assert words in raised.value.detail
     assert len(pictures.requests) == 1
 
 
-async def test_the_pictures_of_a_request_have_one_limit(pictures: Pictures, triton: FakeTriton) -> None:
+async def test_the_pictures_of_a_request_have_one_limit(pictures: Pictures) -> None:
     urls = ImageURLs(are_on=True, max_bytes=len(picture()) + 10, anywhere=True)
     with pytest.raises(FastAPITritonError, match="10 bytes are left"):
-        await resolved(urls, triton, [f"{pictures.url}/a", f"{pictures.url}/b"])
+        await resolved(urls, [f"{pictures.url}/a", f"{pictures.url}/b"])
 
 
 async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,15 +202,15 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
         *("https://0.0.0.0/", "https:///a.png", "https://example.org/" + "x" * 2000, "https://[", "HTTPS://10.0.0.1/"),
     ],
 )
-async def test_private_and_invalid_urls_are_rejected(triton: FakeTriton, url: str) -> None:
+async def test_private_and_invalid_urls_are_rejected(url: str) -> None:
     with pytest.raises(FastAPITritonError) as raised:
-        await resolved(ImageURLs(are_on=True, max_bytes=10_000), triton, url)
+        await resolved(ImageURLs(are_on=True, max_bytes=10_000), url)
     assert raised.value.code == "invalid_image_url"
 
 
 @pytest.mark.parametrize("host", ["rebound.example.org", "localhost", "2130706433", "127.1", "0x7f.1"])
 async def test_a_name_of_a_private_address_is_not_contacted_and_nothing_is_told_of_it(
-    pictures: Pictures, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, host: str
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     async def found(*_: Any, **__: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(pictures.url.rpartition(":")[2])))]
@@ -216,7 +222,7 @@ async def test_a_name_of_a_private_address_is_not_contacted_and_nothing_is_told_
     for lookup in (found, unknown):
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
         with pytest.raises(FastAPITritonError) as raised:
-            await resolved(ImageURLs(are_on=True, max_bytes=10_000), triton, f"https://{host}/")
+            await resolved(ImageURLs(are_on=True, max_bytes=10_000), f"https://{host}/")
         details.append(raised.value.detail)
     assert details[0] == details[1]  # so clients cannot learn which names the server's network has
     assert "127.0.0.1" not in details[0]
@@ -244,11 +250,9 @@ def large_picture() -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def test_only_pictures_may_be_large(triton: FakeTriton) -> None:
-    large = large_picture()
+def test_only_pictures_may_be_large() -> None:
+    large, edit = large_picture(), edit_request()
     assert len(large) > large_json.UNCHECKED_BYTES
-    (endpoint,) = app_of(triton, Settings()).endpoints
-    _, edit = request_models(TextToImage(endpoint))
     limits = ImageLimits(10_000_000)
     for image in (large, [large, large], {"image_url": large}, [{"image_url": {"url": large}}]):
         body = json.dumps({"prompt": "a", "image": image}).encode()

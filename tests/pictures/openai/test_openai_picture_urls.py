@@ -139,22 +139,19 @@ async def test_a_changed_or_cut_off_url_is_refused(client: httpx2.AsyncClient) -
     assert (await client.get(url)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("secret", "lock", "..%2F..%2Fetc%2Fpasswd", "..", "%2e%2e%2fsecret", "x.png", "%00", "a" * 5000),
-        *(
-            "FFFFFFFF-00000000-00000000000000000000000000000000.png",
-            "\u0660" * 8 + "-" + "0" * 8 + "-" + "0" * 32 + ".png",
-        ),
-        "00000000-00000000-00000000000000000000000000000000.png%0a",
-    ],
-)
-async def test_other_names_are_not_found(client: httpx2.AsyncClient, name: str) -> None:
+NOT_NAMES = [
+    *("secret", "lock", "..%2F..%2Fetc%2Fpasswd", "..", "%2e%2e%2fsecret", "x.png", "%00", "a" * 5000),
+    *("FFFFFFFF-00000000-00000000000000000000000000000000.png", "\u0660" * 8 + "-" + "0" * 8 + "-" + "0" * 32 + ".png"),
+    "00000000-00000000-00000000000000000000000000000000.png%0a",
+]
+
+
+async def test_other_names_are_not_found(client: httpx2.AsyncClient) -> None:
     await made(client)
-    response = await client.get(f"/v1/images/files/{name}?signature=0")
-    assert response.status_code == 404, response.text
-    assert response.json()["error"]["type"] == "invalid_request_error"
+    for name in NOT_NAMES:
+        response = await client.get(f"/v1/images/files/{name}?signature=0")
+        assert response.status_code == 404, response.text
+        assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 async def test_an_expired_or_removed_picture_is_gone(
@@ -252,10 +249,10 @@ async def test_metrics_show_the_stored_bytes(client: httpx2.AsyncClient) -> None
     assert f"fastapi_triton_stored_picture_bytes {float(size)}" in (await client.get("/metrics")).text
 
 
-@pytest.mark.parametrize("host", ['a"b<script>', "[::1", "a@b", "", "x" * 5000, "a/../b?c#d"])
-async def test_a_strange_host_only_harms_its_own_request(client: httpx2.AsyncClient, host: str) -> None:
-    response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"}, headers={"Host": host})
-    assert response.status_code in (200, 400)
-    (path,) = [response.json()["data"][0]["url"].rpartition("/v1/")[2]] if response.status_code == 200 else [""]
-    if path:
+async def test_a_strange_host_only_harms_its_own_request(client: httpx2.AsyncClient) -> None:
+    for host in ('a"b<script>', "[::1", "a@b", "", "x" * 5000, "a/../b?c#d"):
+        body = PLAIN | {"response_format": "url"}
+        response = await client.post(GENERATIONS, json=body, headers={"Host": host})
+        assert response.status_code == 200, response.text
+        path = response.json()["data"][0]["url"].rpartition("/v1/")[2]
         assert (await client.get(f"/v1/{path}")).status_code == 200
