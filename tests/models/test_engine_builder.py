@@ -100,12 +100,13 @@ def test_blocks_are_compiled_in_the_warm_up_for_all_rows_and_sizes(
 
 
 def test_picture_of_the_default_size_is_decoded_in_the_warm_up(
-    make_driver: Callable[..., Driver], networks: Networks
+    make_driver: Callable[..., Driver], networks: Networks, capabilities: Capabilities
 ) -> None:
     """A GPU with too little memory for it fails when the model loads, not at the end of each request."""
 
     def decode(latents: torch.Tensor, **options: object) -> None:
-        assert latents.shape[-2:] == (128 // 4, 128 // 4)
+        factor = networks.vae_scale_factor
+        assert latents.shape[-2:] == (capabilities.defaults.height // factor, capabilities.defaults.width // factor)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     driver = make_driver(networks=replace(networks, vae_decode=decode))

@@ -75,11 +75,12 @@ def test_alphas_scale_each_layer(tmp_path: Path, pipeline: Any, changes: Tensors
 def test_kohyas_names_of_stabilitys_blocks_are_known(tmp_path: Path, pipeline: Any) -> None:
     file = tmp_path / "own.safetensors"
     name = "lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_q"
-    save_file({f"{name}.lora_down.weight": torch.ones(2, 64), f"{name}.lora_up.weight": torch.ones(64, 2)}, file)
+    width = pipeline.unet.get_submodule(LAYER).in_features
+    save_file({f"{name}.lora_down.weight": torch.ones(2, width), f"{name}.lora_up.weight": torch.ones(width, 2)}, file)
     assert examine("own", file, pipeline).layers == (LAYER,)
 
 
-def wrong_files(changes: Tensors) -> dict[str, tuple[Tensors, dict[str, str], str]]:
+def wrong_files(changes: Tensors, width: int) -> dict[str, tuple[Tensors, dict[str, str], str]]:
     """Files by name, with their metadata and a part of the reason why they cannot be used."""
     text = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
     sd15 = {f"{text}.lora_down.weight": torch.ones(2, 768), f"{text}.lora_up.weight": torch.ones(64, 2)}
@@ -91,11 +92,15 @@ def wrong_files(changes: Tensors) -> dict[str, tuple[Tensors, dict[str, str], st
     more["unet.down_blocks.9.to_q.lora_B.weight"] = torch.ones(8, 2)
     down = f"unet.{LAYER}.lora_A.weight"
     return {
-        "sd15": (sd15, {}, "It is for Stable Diffusion 1; this checkpoint is a UNet that reads texts of width 128."),
+        "sd15": (
+            sd15,
+            {},
+            f"It is for Stable Diffusion 1; this checkpoint is a UNet that reads texts of width {width}.",
+        ),
         "flux": (flux, {}, "It is for a transformer, such as FLUX"),
         "more layers": ({**changes, **more}, {}, "the layer down_blocks.9.to_q does not exist"),
         "other": (more, {"ss_base_model_version": "sd_v2"}, "It is for sd_v2; this checkpoint is"),
-        "other ranks": ({**changes, down: torch.ones(3, 64)}, {}, "has matrices of rank 3 and 4"),
+        "other ranks": ({**changes, down: torch.ones(3, changes[down].shape[1])}, {}, "has matrices of rank 3 and 4"),
         "half": ({name: each for name, each in changes.items() if "lora_B" not in name}, {}, "cannot convert it"),
         "lokr": ({"lora_unet_x.lokr_w1": torch.ones(2, 2)}, {}, "It is a LoKr"),
         "dora": ({**changes, f"unet.{LAYER}.lora_magnitude_vector": torch.ones(64)}, {}, "It is a DoRA"),
@@ -107,7 +112,7 @@ def wrong_files(changes: Tensors) -> dict[str, tuple[Tensors, dict[str, str], st
 def test_files_that_do_not_fit_are_listed_with_the_reason(
     tmp_path: Path, pipeline: Any, changes: Tensors, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name, (tensors, metadata, reason) in wrong_files(changes).items():
+    for name, (tensors, metadata, reason) in wrong_files(changes, pipeline.unet.config.cross_attention_dim).items():
         save_file(tensors, tmp_path / f"{name}.safetensors", metadata=metadata)
         with caplog.at_level(logging.WARNING):
             found = examine(name, tmp_path / f"{name}.safetensors", pipeline)

@@ -215,7 +215,9 @@ def test_picture_is_the_same_in_a_batch_that_changes_with_every_step(
 
 def test_vae_with_latents_mean_and_standard_deviation(capabilities: Capabilities, make_driver: MakeDriver) -> None:
     pipeline = load_pipeline(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu"))
-    pipeline.vae.register_to_config(latents_mean=[0.4, -0.3, 0.2, 0.1], latents_std=[0.8, 1.1, 0.9, 1.2])
+    repeats = pipeline.vae.config.latent_channels // 4
+    mean, spread = [0.4, -0.3, 0.2, 0.1] * repeats, [0.8, 1.1, 0.9, 1.2] * repeats
+    pipeline.vae.register_to_config(latents_mean=mean, latents_std=spread)
     driver = make_driver(networks=Networks.of_pipeline(pipeline))
     one = driver.join(preview_every=3, **BASE)
     driver.finish()

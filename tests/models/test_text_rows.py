@@ -32,8 +32,10 @@ def test_texts_get_the_least_common_multiple_of_their_lengths() -> None:
 
 def test_repeated_text_gives_the_same_noise(pipeline: Any) -> None:
     torch.manual_seed(0)
-    text, latents = torch.randn(1, 77, pipeline.unet.config.cross_attention_dim), torch.randn(1, 4, 16, 16)
-    conditions = {"text_embeds": torch.randn(1, 64), "time_ids": torch.tensor([[128.0, 128, 0, 0, 128, 128]])}
+    config = pipeline.unet.config
+    text, latents = torch.randn(1, 77, config.cross_attention_dim), torch.randn(1, config.in_channels, 16, 16)
+    pooled = torch.randn(1, pipeline.text_encoder_2.config.projection_dim)
+    conditions = {"text_embeds": pooled, "time_ids": torch.tensor([[128.0, 128, 0, 0, 128, 128]])}
     with torch.inference_mode():
         once, often = (
             pipeline.unet(latents, 500, encoder_hidden_states=each, added_cond_kwargs=conditions, return_dict=False)[0]

@@ -29,6 +29,11 @@ def with_large_activations(config: EngineConfig) -> Any:
     return pipeline
 
 
+def latents_of(pipeline: Any) -> torch.Tensor:
+    """The same latents each time, (1, C, 12, 12)."""
+    return torch.randn(1, pipeline.vae.config.latent_channels, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize(("dtype", "says"), [("float16", "overflows in float16"), ("float32", "not finite in float32")])
 def test_vae_overflow_is_reported_as_the_cause(dtype: str, says: str) -> None:
     config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype=dtype)
@@ -37,7 +42,7 @@ def test_vae_overflow_is_reported_as_the_cause(dtype: str, says: str) -> None:
         pipeline.vae.decoder.conv_in.weight.data.fill_(torch.inf)
     decoder = VAEDecoder(Networks.of_pipeline(pipeline))
     with pytest.raises(RequestError, match=says) as caught:
-        decoder.decode(torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)))
+        decoder.decode(latents_of(pipeline))
     assert caught.value.code == "vae_overflow"
     assert "another `seed`" not in caught.value.detail
 
@@ -47,23 +52,23 @@ def test_vae_with_force_upcast_runs_in_float32_beside_float16_networks(tmp_path:
     shutil.copytree(CHECKPOINT, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "vae" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "force_upcast": True}))
-    latents, pictures = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)), []
+    pictures = []
     for dtype in ("float16", "float32"):
         pipeline = with_large_activations(EngineConfig(checkpoint=str(tmp_path), device="cpu", dtype=dtype))
         assert str(pipeline.unet.dtype) == f"torch.{dtype}"
         assert pipeline.vae.dtype is torch.float32
-        pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents.to(pipeline.unet.dtype)))
+        pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents_of(pipeline).to(pipeline.unet.dtype)))
     assert np.abs(pictures[0].astype(int) - pictures[1]).max() <= 2  # the latents were rounded to float16
 
 
 def test_vae_in_bfloat16_does_not_overflow_beside_float16_networks() -> None:
     """Its exponent has the range of float32. Rounding changes colours a little."""
-    latents, pictures = torch.randn(1, 4, 12, 12, generator=torch.Generator().manual_seed(0)), []
+    pictures = []
     for vae_dtype in ("bfloat16", "float32"):
         config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype="float16", vae_dtype=vae_dtype)
         pipeline = with_large_activations(config)
         assert (str(pipeline.unet.dtype), str(pipeline.vae.dtype)) == ("torch.float16", f"torch.{vae_dtype}")
-        pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents.half()).astype(int))
+        pictures.append(VAEDecoder(Networks.of_pipeline(pipeline)).decode(latents_of(pipeline).half()).astype(int))
     difference = np.abs(pictures[0] - pictures[1])
     assert (difference.max(), difference.mean()) <= (8, 1)
 
