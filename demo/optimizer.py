@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimizer of all trainings: Muon for matrices and convolutions, AdamW for the rest.
+"""The optimizer of the VAE: Muon for matrices and convolutions, AdamW for the rest.
 
 Muon makes all singular values of a step equal, so that a matrix learns in all directions at the same pace. The VAE
-reaches in half the time what it reaches with AdamW alone.
+needs a third of the steps that it needs with AdamW alone. The UNet gains nothing, and its steps would take longer.
 """
 
 from __future__ import annotations

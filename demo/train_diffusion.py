@@ -14,7 +14,6 @@ from benchmarks.common.measurement_lock import wait_for_measurements
 from demo import bundle as bundles
 from demo.batches import Scenes
 from demo.denoising import diffusion_loss
-from demo.optimizer import Optimizer
 from demo.progress import STATE, Progress, Reports
 from demo.run import MEET_EVERY, Average, Clock, learning_rate
 from demo.vocabulary import train_tokenizer
@@ -36,7 +35,7 @@ def train_diffusion(
     use_plain_attention(bundle)
     networks = bundle.trained()
     parameters = [p for p in networks.parameters() if p.requires_grad]
-    optimizer = Optimizer(parameters)
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     run = Progress(networks, Average(networks, 0.985), optimizer, Clock(minutes * 60))
     run.resume(work / STATE)
     scenes = Scenes(work / "scenes", bundle)
@@ -48,7 +47,8 @@ def train_diffusion(
             progress = team.agree(run.clock.tick())
         rng = np.random.default_rng([seed, run.step, team.rank])
         batch = scenes.batch(rng, progress)
-        optimizer.set_rate(learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD)
         loss = diffusion_loss(bundle, batch, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
