@@ -11,7 +11,7 @@ from torch import nn
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 MORE_LINEAR = (*ATTENTION, "proj", "ff.net.2", "proj_in", "proj_out", "time_emb_proj", "linear_1")
-CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "conv", "conv_in")
+CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "conv", "conv_in", "conv_out")
 TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 Tensors = dict[str, torch.Tensor]
 
