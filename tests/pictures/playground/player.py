@@ -57,7 +57,9 @@ class Player:
         expect(self.page.locator(selector)).to_contain_text(text, timeout=120_000)
 
     def stroke(self, points: Points) -> None:
-        box = self.page.locator("#scribble").bounding_box()
+        canvas = self.page.locator("#scribble")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
         assert box is not None
         points_on_page = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
         self.page.mouse.move(*points_on_page[0])

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connects the parts of the page, and starts it.
 
+import { Compare } from "./compare.js";
 import { DrawingRun } from "./drawing_run.js";
 import { setUpEasel } from "./easel.js";
 import { Gallery } from "./gallery.js";
@@ -11,10 +12,16 @@ import { Live } from "./live.js";
 import { LiveSwitch } from "./live_switch.js";
 import { Message } from "./messages.js";
 import { PicturePane } from "./picture.js";
+import { receiptOf } from "./receipt.js";
+import { RestoredNote } from "./restored_note.js";
 import { ResultActions } from "./result_actions.js";
 import { Scribble } from "./scribble.js";
 import { Server } from "./server.js";
 import { Settings } from "./settings.js";
+import { contentOf } from "./share.js";
+import { Shortcuts } from "./shortcuts.js";
+import { Styles } from "./styles.js";
+import { Suggestions } from "./suggestions.js";
 import { Toolbar } from "./toolbar.js";
 import { Workspace } from "./workspace.js";
 
@@ -26,18 +33,29 @@ const TYPING_MS = 400;
 const config = JSON.parse(byId("config").textContent);
 const server = new Server();
 const scribble = new Scribble(byId("scribble"));
-const settings = new Settings({ fold: byId("fold"), host: byId("settings"), summary: byId("in-short"), accepted: config.fields });
+const settings = new Settings({
+  fold: byId("fold"), host: byId("settings"), beside: byId("beside-settings"), summary: byId("in-short"), accepted: config.fields,
+  styles: new Styles(byId("styles"), config.fields),
+});
+const suggestions = new Suggestions(byId("suggestions"), byId("prompt"));
 const pane = new PicturePane({
   image: byId("picture"), frame: byId("frame"), caption: byId("caption"), progress: byId("progress"), spoken: byId("spoken"),
   notes: byId("notes"),
 });
 const messages = { scribble: Message.of("scribble"), prompt: Message.of("prompt"), result: new Message(byId("result-error")) };
 const keyForm = new KeyForm(byId("unlock"), byId("key"), Message.of("key"), () => server.poll());
-const toolbar = new Toolbar({ scribble, message: messages.scribble });
+const toolbar = new Toolbar({ scribble, message: messages.scribble, restore: restoreFile });
 setUpEasel(scribble, toolbar);
 const history = new History();
 const gallery = new Gallery(history);
-const actions = new ResultActions();
+const actions = new ResultActions(messages.result);
+const compare = new Compare({
+  host: byId("compare"), image: byId("compare-scribble"), slider: byId("compare-line"), button: byId("compare-open"),
+});
+const restored = new RestoredNote(byId("restored"), byId("restored-text"), {
+  undo: byId("restored-undo"), trace: byId("restored-trace"), close: byId("restored-close"),
+});
+new Shortcuts(byId("shortcuts"), byId("help"));
 const run = new DrawingRun({
   config, server, scribble, settings, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
 });
@@ -50,6 +68,7 @@ let shown = null; // the history entry whose picture is in the pane
 function show(entry) {
   shown = entry;
   actions.show(entry);
+  compare.show(entry?.scribble ?? null);
   gallery.mark(entry);
   workspace.save();
 }
@@ -160,19 +179,65 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
     return;
   }
   for (const message of Object.values(messages)) message.clear();
+  await restore(entry);
+  pane.show(entry.picture, entry);
+  show(entry);
+});
+
+// ---- what a history entry, a link or a receipt restores
+
+async function restore({ prompt, values, seed, drawing, scribble: picture }, how = "lines") {
   live.stop();
   isRestoring = true;
-  settings.replace(entry.values);
-  byId("prompt").value = entry.prompt;
+  settings.replace(values);
+  byId("prompt").value = prompt;
+  suggestions.update();
   try {
-    if (entry.drawing) await scribble.replaceStored(entry.drawing);
-    else await scribble.load(inkOf(await open(entry.scribble), scribble.size, "lines").ink); // of an earlier version of the page
+    if (drawing) await scribble.replaceStored(drawing);
+    else if (picture) await scribble.load(inkOf(await open(picture), scribble.size, how).ink);
   } finally {
     isRestoring = false;
   }
-  live.renewSeed(entry.seed);
-  pane.show(entry.picture, entry);
-  show(entry);
+  if (seed) live.renewSeed(seed);
+}
+
+/** Restore what came from outside, with a note and the way back. `trace` uses the picture as scribble instead. */
+async function bring(content, text, trace) {
+  const before = { prompt: byId("prompt").value, values: settings.values() };
+  await restore(content, "auto");
+  const undo = async () => {
+    if (content.scribble) scribble.undo();
+    await restore(before);
+  };
+  restored.show(text, { undo, ...(trace && { trace: async () => (await undo(), trace()) }) });
+}
+
+/** Restore what the receipt in a picture file says. Returns whether there is one. */
+async function restoreFile(file) {
+  restored.hide();
+  const made = await receiptOf(file);
+  if (!made) return false;
+  await bring(made, `This picture was made from “${made.prompt}”. Its prompt, settings and scribble are restored.`, () => toolbar.load(file));
+  if (!made.scribble) await toolbar.load(file);
+  else if (!run.isRunning) {
+    const entry = await gallery.add({ ...made, picture: file });
+    pane.show(file, entry);
+    show(entry);
+  }
+  return true;
+}
+
+async function restoreLink() {
+  const content = contentOf(location.hash);
+  if (!content) return;
+  window.history.replaceState(null, "", location.pathname + location.search); // so that a reload keeps what was changed since
+  if (content.isNewer) restored.show("A newer version of this page made this link. Enter its prompt yourself.", {});
+  else await bring(content, `Prompt and settings come from the link${content.refused.length ? `, without ${content.refused.join(", ")}` : ""}.`);
+}
+
+on("lock", "click", () => {
+  const isLocked = Boolean(settings.values().seed);
+  settings.restore({ seed: isLocked ? "" : shown?.seed ?? String(Math.floor(Math.random() * 2 ** 32)) });
 });
 
 // ---- the server, and what its model takes
@@ -191,6 +256,7 @@ server.addEventListener("change", () => {
     settings.describe(server.description ?? {});
     isRestoring = false;
     liveSwitch.offer(settings.hasDrafts);
+    suggestions.describe(server.description ?? {});
     byId("about").textContent = server.description?.about ?? "";
     if (server.wasDown) messages.result.noteBriefly("The server is back. Press Draw to try again.");
     else if (!wasGone) messages.result.clear();
@@ -202,7 +268,9 @@ settings.addEventListener("change", () => {
   const [width, height] = settings.size;
   document.documentElement.style.setProperty("--ratio", String(width / height));
   scribble.setShape(width, height);
+  byId("lock").ariaPressed = String(Boolean(settings.values().seed));
 });
+window.addEventListener("hashchange", restoreLink);
 
 // ---- what is stored of this tab
 
@@ -257,3 +325,4 @@ byId("examples").append(
 server.poll();
 await gallery.load();
 await goOn();
+await restoreLink();

@@ -113,7 +113,7 @@ export class PicturePane {
     this.#show(blob, prompt);
     this.#state("done");
     this.#progress.hidden = true;
-    this.#caption.textContent = `Seed ${seed} · ${SECONDS.format(seconds)} s`;
+    this.#caption.textContent = seconds ? `Seed ${seed} · ${SECONDS.format(seconds)} s` : `Seed ${seed}`;
   }
 
   /** It ended without a picture. The last preview stays, marked as unfinished; in live mode another one follows. */

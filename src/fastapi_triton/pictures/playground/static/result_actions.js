@@ -1,18 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // The buttons of the finished picture.
 
+import { CannotExport, converted, copy, copyText, save } from "./export.js";
+import { linkTo } from "./share.js";
+
+const SCALES = [1, 2, 4];
+
 const byId = (id) => document.getElementById(id);
+const on = (id, name, listener) => byId(id).addEventListener(name, listener);
 
 /** Dispatches `again` for another seed, and `reuse` to draw on the picture's outlines. */
 export class ResultActions extends EventTarget {
   #shown = null; // the history entry whose picture is in the pane
   #isBusy = false;
+  #message;
 
-  constructor() {
+  /** `message`: the one on the picture. */
+  constructor(message) {
     super();
-    byId("again").addEventListener("click", () => this.dispatchEvent(new Event("again")));
-    byId("reuse").addEventListener("click", () => this.dispatchEvent(new CustomEvent("reuse", { detail: this.#shown })));
-    byId("download").addEventListener("click", () => download(this.#shown));
+    this.#message = message;
+    on("again", "click", () => this.dispatchEvent(new Event("again")));
+    on("reuse", "click", () => this.dispatchEvent(new CustomEvent("reuse", { detail: this.#shown })));
+    on("download", "click", () => save(this.#shown.picture, this.#shown)); // the file itself, with its receipt
+    on("copy", "click", () => this.#try(() => copy(this.#shown.picture), "The picture is copied."));
+    on("share", "click", () => this.#try(() => this.#share(), "The link is copied. It has the prompt, the settings, and the scribble if it is small."));
+    on("save-as", "click", () => this.#openExport());
+    on("export-cancel", "click", () => byId("export").close());
+    on("export-save", "click", () => this.#try(() => this.#export()));
   }
 
   /** The entry in the pane; null for none, or while a picture is unfinished. */
@@ -27,14 +41,38 @@ export class ResultActions extends EventTarget {
   }
 
   #update() {
-    for (const id of ["again", "reuse", "download"]) byId(id).disabled = !this.#shown || (this.#isBusy && id === "again");
+    for (const id of ["again", "reuse", "download", "copy", "share", "save-as"]) {
+      byId(id).disabled = !this.#shown || (this.#isBusy && id === "again");
+    }
   }
-}
 
-function download({ picture, prompt, seed }) {
-  const name = prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60).replace(/^-|-$/g, "");
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(picture) });
-  link.download = `${name || "picture"}-${seed}.${picture.type.split("/")[1]}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  async #share() {
+    const { prompt, values, seed, scribble } = this.#shown;
+    await copyText(await linkTo(location.href, { prompt, values: { ...values, seed }, scribble }));
+  }
+
+  async #openExport() {
+    const { width, height } = await createImageBitmap(this.#shown.picture);
+    const options = SCALES.map((scale) => new Option(`${width * scale} × ${height * scale}`, scale));
+    byId("export-size").replaceChildren(...options);
+    byId("export").showModal();
+  }
+
+  async #export() {
+    byId("export").close();
+    const scale = Number(byId("export-size").value);
+    const file = await converted(this.#shown.picture, byId("export-format").value, scale);
+    save(file, this.#shown, scale > 1 ? `-${scale}x` : "");
+  }
+
+  async #try(action, done) {
+    try {
+      await action();
+    } catch (error) {
+      if (!(error instanceof CannotExport)) throw error;
+      this.#message.error(error.message);
+      return;
+    }
+    if (done) this.#message.noteBriefly(done);
+  }
 }

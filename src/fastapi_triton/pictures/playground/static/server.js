@@ -2,6 +2,7 @@
 // Requests to the server: the model's description, and the event stream of one picture. Uses no element of the page.
 
 import { credentials } from "./key.js";
+import { bodyOf } from "./request_body.js";
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
@@ -83,8 +84,9 @@ export class Server extends EventTarget {
 
   /** Yields the events of one picture as `[name, data]`. Aborting `signal` cancels the request. */
   async *draw(path, form, signal) {
-    const headers = { Accept: "text/event-stream", ...credentials() };
-    const response = await connected(fetch(path, { method: "POST", body: form, headers, signal }));
+    const { body, headers } = await bodyOf(form);
+    Object.assign(headers, { Accept: "text/event-stream", ...credentials() });
+    const response = await connected(fetch(path, { method: "POST", body, headers, signal }));
     if (!response.ok) throw await problemOf(response);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";

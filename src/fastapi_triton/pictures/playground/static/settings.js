@@ -14,24 +14,32 @@ const BEST = "quality"; // the preset that is chosen at first, if the model has 
 const PRESET_FIELDS = ["num_inference_steps", "guidance_scale", "scheduler"];
 const SEED = "seed";
 const NEGATIVE = "negative_prompt";
+const LORAS = "loras"; // the styles
+const BESIDE = [PRESET, "conditioning_scale"]; // beside the picture, always visible
 
 /** Dispatches `change` when a setting changes. Values are strings, as a form sends them. */
 export class Settings extends EventTarget {
   #fold;
   #host;
+  #beside;
+  #styles;
   #summary;
   #accepted;
   #description = null;
   #waiting = null; // values for the fields that `describe` will build
   #messages = new Map();
 
-  constructor({ fold, host, summary, accepted }) {
+  /** `beside`: for the settings that are always visible. `styles`: those that are switched on by chips. */
+  constructor({ fold, host, beside, styles, summary, accepted }) {
     super();
     this.#fold = fold;
     this.#host = host;
+    this.#beside = beside;
+    this.#styles = styles;
     this.#summary = summary;
     this.#accepted = new Set(accepted);
-    host.addEventListener("input", (event) => this.#input(event.target));
+    for (const each of [host, beside]) each.addEventListener("input", (event) => this.#input(event.target));
+    styles.addEventListener("change", () => this.#changed());
   }
 
   /** Build the fields. Values that the model still supports are kept. */
@@ -40,7 +48,8 @@ export class Settings extends EventTarget {
     const before = this.#description ? this.values() : this.#waiting;
     this.#description = description;
     this.#waiting = null;
-    this.#host.replaceChildren();
+    for (const each of [this.#host, this.#beside]) each.replaceChildren();
+    this.#styles.describe(description);
     this.#messages.clear();
     let isBestKnown = false;
     const { defaults = {}, limits = {}, sizes = [], schedulers = [], presets = {} } = description;
@@ -97,7 +106,7 @@ export class Settings extends EventTarget {
       if (control.dataset.field === "size") [values.width, values.height] = value.split("x");
       else if (value) values[control.dataset.field] = value;
     }
-    return values;
+    return { ...values, ...this.#styles.values() };
   }
 
   /** Whether the model has a preset for drafts. */
@@ -114,7 +123,7 @@ export class Settings extends EventTarget {
 
   /** Show exactly these values; a setting without one gets its default. Before `describe`, they wait for it. */
   replace(values) {
-    const blank = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", ...this.#description?.defaults };
+    const blank = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", [LORAS]: "[]", ...this.#description?.defaults };
     if (!this.#description) this.#waiting = values;
     const given = Object.entries(values).filter(([, value]) => value !== undefined);
     this.restore({ ...blank, ...Object.fromEntries(given) });
@@ -122,9 +131,10 @@ export class Settings extends EventTarget {
 
   /** Show these values, and leave the other settings as they are. */
   restore(values) {
+    if (LORAS in values) this.#styles.restore(values);
     for (const control of this.#controls()) {
       const name = control.dataset.field;
-      const value = name === "size" ? `${values.width}x${values.height}` : name === PRESET ? values[name] ?? "" : values[name];
+      const value = name === "size" ? `${values.width}x${values.height}` : values[name];
       const isChoice = control instanceof HTMLSelectElement;
       if (isChoice ? [...control.options].some((option) => option.value === value) : value !== undefined) control.value = value;
       this.#follow(control);
@@ -162,7 +172,7 @@ export class Settings extends EventTarget {
   }
 
   #controls() {
-    return this.#host.querySelectorAll("[data-field]");
+    return [this.#host, this.#beside].flatMap((each) => [...each.querySelectorAll("[data-field]")]);
   }
 
   #add(name, label, about, control, slider = null) {
@@ -172,14 +182,14 @@ export class Settings extends EventTarget {
     control.setAttribute("aria-describedby", text.id);
     const field = make("div", { className: "field" });
     field.append(make("label", { htmlFor: id, textContent: label }), control, ...(slider ? [slider] : []), text);
-    this.#host.append(field);
+    (BESIDE.includes(name) ? this.#beside : this.#host).append(field);
     this.#messages.set(name, new Message(text, control));
     return field;
   }
 
   #input(control) {
     if (control.dataset.for) {
-      const number = this.#host.querySelector(`#setting-${control.dataset.for}`);
+      const number = document.getElementById(`setting-${control.dataset.for}`);
       number.value = control.value;
       control = number;
     }
@@ -197,7 +207,7 @@ export class Settings extends EventTarget {
   }
 
   #follow(control) {
-    const slider = this.#host.querySelector(`[data-for="${control.dataset.field}"]`);
+    const slider = document.querySelector(`[data-for="${control.dataset.field}"]`);
     if (slider) slider.value = control.value;
   }
 

@@ -13,12 +13,14 @@ const on = (id, name, listener) => byId(id).addEventListener(name, listener);
 export class Toolbar extends EventTarget {
   #scribble;
   #message;
+  #restore;
 
-  /** `message`: the one beside the canvas. */
-  constructor({ scribble, message }) {
+  /** `message`: the one beside the canvas. `restore(file)` returns whether it used a picture instead. */
+  constructor({ scribble, message, restore }) {
     super();
     this.#scribble = scribble;
     this.#message = message;
+    this.#restore = restore;
     on("brush", "click", () => this.#choose("brush"));
     on("eraser", "click", () => this.#choose("eraser"));
     on("fill", "click", () => this.#choose("fill"));
@@ -32,7 +34,7 @@ export class Toolbar extends EventTarget {
     });
     on("load", "click", () => byId("file").click());
     on("file", "change", ({ target }) => {
-      if (target.files[0]) this.load(target.files[0]);
+      if (target.files[0]) this.#receive(target.files[0]);
       target.value = "";
     });
     on("scribble", "pointerdown", () => {
@@ -61,6 +63,10 @@ export class Toolbar extends EventTarget {
   #undoClear() {
     this.#scribble.undo();
     byId("scribble").focus();
+  }
+
+  async #receive(file) {
+    if (!(await this.#restore(file))) await this.load(file);
   }
 
   #choose(tool) {
@@ -115,7 +121,7 @@ export class Toolbar extends EventTarget {
       const isText = event.target.matches?.("input, textarea") && event.clipboardData.types.includes("text/plain");
       if (!file || isText) return; // the text field pastes text itself
       event.preventDefault();
-      this.load(file);
+      this.#receive(file);
     });
   }
 
@@ -134,7 +140,7 @@ export class Toolbar extends EventTarget {
       byId("paper").classList.remove("dropping");
       if (!event.dataTransfer.files[0]) return;
       event.preventDefault();
-      this.load(event.dataTransfer.files[0]);
+      this.#receive(event.dataTransfer.files[0]);
     });
   }
 }

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What leaves the page and comes back: links, receipts, copies, and files in other formats and sizes."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from player import HOUSE, Player
+from playwright.sync_api import expect
+
+from support.paths import ROOT
+from support.scribble_app import PATH
+from support.serving import Server
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+COPIED = """async () => {
+  const [item] = await navigator.clipboard.read();
+  return (await createImageBitmap(await item.getType("image/png"))).width;
+}"""
+
+
+def test_a_link_carries_prompt_settings_and_scribble_to_another_visitor(visit: Visit) -> None:
+    player = visit(permissions=["clipboard-read", "clipboard-write"]).wait_until_ready()
+    player.set("num_inference_steps", "3")
+    player.set("seed", "9007199254740993")
+    player.page.fill("#setting-conditioning_scale", "0.7")
+    player.scribble(prompt="a red house & <b>snow</b>").finish()
+    player.page.click("#share")
+    player.says("#result-error", "The link is copied")
+    link = player.page.evaluate("navigator.clipboard.readText()")
+    assert len(link) < 3000
+
+    other = visit()
+    other.page.goto("about:blank")
+    other.page.goto(link)
+    other.wait_until_ready()
+    other.says("#restored", "come from the link")
+    page = other.page
+    assert page.input_value("#prompt") == "a red house & <b>snow</b>"
+    values = [page.input_value(f"#setting-{name}") for name in ("seed", "num_inference_steps", "conditioning_scale")]
+    assert values == ["9007199254740993", "3", "0.7"]
+    assert other.ink == pytest.approx(player.ink, rel=0.3)
+    assert "#" not in page.url  # a reload keeps what was changed since
+    page.click("#restored-undo")
+    expect(page.locator("#prompt")).to_have_value("")
+    other.until_redrawn(player.ink)
+    assert other.ink == 0
+
+
+def test_a_link_with_wrong_values_or_of_a_newer_version_changes_nothing_else(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    page.evaluate("location.hash = '#v=1&prompt=a+cat&seed=1e9&width=999999&evil=1&num_inference_steps=4&scribble=%2F'")
+    player.says("#restored", "without seed, width, evil")
+    assert page.input_value("#prompt") == "a cat"
+    assert page.input_value("#setting-seed") == ""
+    assert page.input_value("#setting-num_inference_steps") == "4"
+    page.evaluate("location.hash = '#v=2&prompt=a+dog'")
+    player.says("#restored", "A newer version")
+    assert page.input_value("#prompt") == "a cat"
+
+
+@pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
+def test_a_picture_with_a_receipt_restores_what_made_it(
+    visit: Visit, scribble_server: Server, tmp_path: Path, output_format: str
+) -> None:
+    seed = 2**53 + 1  # a number that JavaScript cannot hold
+    made = scribble_server.post(
+        PATH,
+        data={"prompt": "an orange fish", "num_inference_steps": 2, "seed": seed, "output_format": output_format},
+        files={"image": (ROOT / "demo" / "examples" / "fish.png").read_bytes()},
+        headers={"Accept": f"image/{output_format}"},
+    )
+    file = tmp_path / "fish"
+    file.write_bytes(made.content)
+    player = visit().wait_until_ready().scribble(HOUSE[:1], prompt="a kite")
+    drawn, page = player.ink, player.page
+    page.set_input_files("#file", file)
+    player.says("#restored", "was made from “an orange fish”")
+    player.until("#frame", "done")
+    assert page.input_value("#prompt") == "an orange fish"
+    assert (page.input_value("#setting-seed"), page.input_value("#setting-num_inference_steps")) == (str(seed), "2")
+    assert player.ink not in (0, drawn)
+    page.click("#restored-trace")  # use the picture as scribble instead
+    player.says("#scribble-error", "traced its outlines")
+    assert page.input_value("#prompt") == "a kite"
+    assert page.input_value("#setting-seed") == ""
+
+
+def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Visit) -> None:
+    player = visit(permissions=["clipboard-read", "clipboard-write"]).wait_until_ready()
+    player.set("num_inference_steps", "2")
+    player.scribble().finish()
+    page = player.page
+    page.click("#copy")
+    player.says("#result-error", "The picture is copied")
+    assert page.evaluate(COPIED) == 128
+    for media_type, name in (("image/png", "PNG"), ("image/jpeg", "JPEG")):
+        page.click("#save-as")
+        page.select_option("#export-format", media_type)
+        page.select_option("#export-size", label="512 × 512")
+        with page.expect_download() as downloading:
+            page.click("#export-save")
+        with Image.open(downloading.value.path()) as saved:
+            assert (saved.format, saved.size) == (name, (512, 512))
+        assert "-4x." in downloading.value.suggested_filename
+
+
+def test_the_scribble_is_compared_with_its_picture_by_keyboard_and_pointer(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.set("num_inference_steps", "2")
+    player.scribble().finish()
+    page = player.page
+    page.click("#compare-open")
+    line = page.locator("#compare-line")
+    expect(line).to_be_focused()
+    page.keyboard.press("End")
+    clip = "getComputedStyle(document.getElementById('compare-scribble')).clipPath"
+    assert page.evaluate(clip) == "inset(0px 0% 0px 0px)"  # the scribble hides the whole picture
+    box = line.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 4, box["y"] + 40)
+    assert float(line.input_value()) == pytest.approx(25, abs=2)
+    page.click("#compare-open")
+    expect(line).to_be_hidden()

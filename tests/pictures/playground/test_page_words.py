@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the checkpoint offers: words for the prompt, styles, and settings beside the picture. And the shortcuts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from player import Player
+from playwright.sync_api import Route, expect
+
+from support.scribble_app import PATH
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+
+def describe(player: Player, **changes: Any) -> None:
+    """Change the model's description."""
+
+    def fulfill(route: Route) -> None:
+        state = route.fetch().json()
+        route.fulfill(json={**state, "description": {**state["description"], **changes}})
+
+    player.page.route("**/playground/model", fulfill)
+    player.page.reload()
+    player.wait_until_ready()
+
+
+def test_suggestions_complete_the_prompt(visit: Visit) -> None:
+    player = visit()
+    describe(player, suggestions={"things": ["house", "owl"], "colours": ["red"], "places": ["in the snow"]})
+    page = player.page
+    for text in ("a red", "house", "in the snow"):
+        page.get_by_role("button", name=text, exact=True).click()
+    assert page.input_value("#prompt") == "a red house in the snow"
+    page.fill("#prompt", "a red ow")
+    page.get_by_role("button", name="owl", exact=True).press("Enter")
+    assert page.input_value("#prompt") == "a red owl"
+    expect(page.locator("#suggestions button").first).to_be_focused()  # to take the next one
+    describe(player, suggestions={})
+    expect(page.locator("#suggestions")).to_be_hidden()
+
+
+def test_styles_are_loras_that_no_preset_names_and_are_sent_with_their_strength(visit: Visit) -> None:
+    player = visit(may_complain=True)  # the server has no such LoRA
+    loras = [{"name": name, "unusable": ""} for name in ("few_step", "water_colour", "neon")]
+    presets = {"draft": {"num_inference_steps": 2, "loras": [{"name": "few_step"}]}}
+    describe(player, loras=[*loras, {"name": "torn", "unusable": "It is broken."}], presets=presets)
+    page = player.page
+    expect(page.locator("#styles button")).to_have_text(["water colour", "neon"])
+    page.get_by_role("button", name="neon").click()
+    page.get_by_label("Strength of neon").fill("0.8")
+    page.select_option("#setting-preset", "draft")  # changes no style
+    player.set("seed", "9007199254740993")
+    player.scribble().press_draw()
+    player.says("#result-error", "neon")
+    (request,) = player.requests_to(PATH)
+    assert request.post_data is not None
+    assert '"seed":9007199254740993' in request.post_data  # a number that JavaScript cannot hold
+    body = request.post_data_json
+    assert body["loras"] == [{"name": "neon", "scale": 0.8}]
+    assert (body["preset"], body["num_inference_steps"]) == ("draft", 2)
+
+
+def test_the_seed_can_be_kept_and_released(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.set("num_inference_steps", "2")
+    player.scribble().finish()
+    lock = player.page.get_by_role("button", name="Keep seed")
+    lock.click()
+    expect(lock).to_have_attribute("aria-pressed", "true")
+    seed = player.page.input_value("#setting-seed")
+    assert player.caption.startswith(f"Seed {seed} ")
+    player.finish()
+    assert player.caption.startswith(f"Seed {seed} ")
+    lock.click()
+    assert player.page.input_value("#setting-seed") == ""
+
+
+def test_a_question_mark_shows_the_shortcuts_except_in_a_text(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    page.fill("#prompt", "what")
+    page.keyboard.press("?")
+    assert page.input_value("#prompt") == "what?"
+    page.focus("#scribble")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#shortcuts")).to_be_hidden()
+    expect(page.locator("#scribble")).to_be_focused()
