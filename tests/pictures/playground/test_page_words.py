@@ -53,7 +53,7 @@ def test_styles_are_loras_that_no_preset_names_and_are_sent_with_their_strength(
     page.select_option("#setting-preset", "draft")  # changes no style
     player.set("seed", "9007199254740993")
     player.scribble().press_draw()
-    player.says("#result-error", "neon")
+    player.says("#result-error", "does not have this choice")
     (request,) = player.requests_to(PATH)
     assert request.post_data is not None
     assert '"seed":9007199254740993' in request.post_data  # a number that JavaScript cannot hold
