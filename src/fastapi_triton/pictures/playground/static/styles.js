@@ -51,15 +51,15 @@ export class Styles extends EventTarget {
     button.addEventListener("click", () => {
       slider.hidden = button.ariaPressed === "true";
       button.ariaPressed = String(!slider.hidden);
-      this.#tell();
+      this.#send();
     });
-    slider.addEventListener("change", () => this.#tell());
+    slider.addEventListener("change", () => this.#send());
     const chip = make("span", { className: "style" });
     chip.append(button, slider);
     return { chip, button, slider };
   }
 
-  #tell() {
+  #send() {
     this.dispatchEvent(new Event("change"));
   }
 }
