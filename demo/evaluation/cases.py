@@ -59,15 +59,11 @@ def all_cases(side: int = 256) -> list[Case]:
 
 def lora_cases(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
     """The cases that each LoRA paints as well: outlines for few steps, all sorts for a style."""
-    found = [replace(c, group="few step", lora=FEW_STEP) for c in few_step_pairs(cases) if FEW_STEP in names]
+    outlines = [c for c in cases if c.group == "outline"][:FEW_STEP_CASES]
+    found = [replace(c, group="few step", lora=FEW_STEP) for c in outlines if FEW_STEP in names]
     for name in names:
         if name != FEW_STEP:
             chosen = [c for c in cases if c.group in STYLED_GROUPS]
             every = max(1, len(chosen) // STYLE_CASES)
             found += [replace(c, group="styles", lora=name, labels={"style": name}) for c in chosen[::every]]
     return found
-
-
-def few_step_pairs(cases: Sequence[Case]) -> list[Case]:
-    """The outline cases that are painted with many and with few steps."""
-    return [c for c in cases if c.group == "outline"][:FEW_STEP_CASES]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from demo.evaluation import several_figures, single_figures
-from demo.evaluation.cases import STYLED_GROUPS, few_step_pairs
+from demo.evaluation.cases import STYLED_GROUPS
 from demo.styles.recognition import PLAIN, StyleClassifier
 
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ def measure(cases: list[Case], pictures: Pictures) -> dict[str, Figures]:
         painted.append(picture)
     figures = {name: function(*groups[name]) for name, function in MEASURES.items() if name in groups}
     if "few step" in groups and "outline" in groups:
-        usual = few_step_pairs(groups["outline"][0])
+        seeds = {case.seed for case in groups["few step"][0]}
+        usual = [(c, p) for c, p in zip(*groups["outline"], strict=True) if c.seed in seeds]
         figures["few step"] = several_figures.measure_few_step(
-            *groups["few step"], usual=(usual, groups["outline"][1][: len(usual)])
+            *groups["few step"], usual=([c for c, _ in usual], [p for _, p in usual])
         )
     if "styles" in groups:
         plain = [groups[name][1] for name in STYLED_GROUPS if name in groups]
