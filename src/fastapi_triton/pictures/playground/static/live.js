@@ -121,13 +121,13 @@ export class Live extends EventTarget {
     const { isCompleted, retryAfter } = await this.#draw(kind, this.#controller.signal);
     clearTimeout(slowTimer);
     this.#controller = null;
+    if (isCompleted) this.#isDraft = kind === "drafting";
     if (retryAfter) {
       this.#pending ??= kind;
       this.#restFor(retryAfter, "busy");
     } else if (this.#runsSlowly) {
       this.#restFor(Math.min(LONGEST_REST_S, FIRST_REST_S * 2 ** this.#numSlow++), "slow");
     } else if (isCompleted) {
-      this.#isDraft = kind === "drafting";
       if (this.#isDraft) [this.#isProven, this.#numSlow] = [true, 0];
       this.#finishLater();
     }
@@ -165,6 +165,7 @@ export class Live extends EventTarget {
     this.rest = { reason, seconds };
     this.#restTimer = setTimeout(() => {
       this.#endRest();
+      this.#finishLater(); // if nothing changed meanwhile
       this.#run();
     }, 1000 * seconds);
   }
