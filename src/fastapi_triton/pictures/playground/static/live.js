@@ -118,9 +118,10 @@ export class Live extends EventTarget {
     this.#controller = new AbortController();
     this.#become(kind);
     const slowTimer = kind === "drafting" ? setTimeout(() => this.#isSlow(), SLOW_MS) : null;
-    const { isCompleted, retryAfter } = await this.#draw(kind, this.#controller.signal);
-    clearTimeout(slowTimer);
-    this.#controller = null;
+    const { isCompleted, retryAfter } = await this.#draw(kind, this.#controller.signal).finally(() => {
+      clearTimeout(slowTimer);
+      this.#controller = null;
+    });
     if (isCompleted) this.#isDraft = kind === "drafting";
     if (retryAfter) {
       this.#pending ??= kind;
