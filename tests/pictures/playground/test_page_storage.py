@@ -142,6 +142,7 @@ def test_a_history_that_an_earlier_version_stored_still_loads(visit: Visit) -> N
             "storage is full",
         ),
     ],
+    ids=["private", "full"],
 )
 def test_a_browser_that_cannot_store_says_so_and_works(visit: Visit, failure: str, note: str) -> None:
     player = visit()
