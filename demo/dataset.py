@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.scenes import draw_scene
 from demo.styles import STYLES, stylised
 
@@ -91,6 +92,7 @@ def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None
     details = np.empty((count, height // CELL, width // CELL), bool)
     captions, styled = [], []
     for index in range(count):
+        wait_for_measurements()
         rng = np.random.default_rng([seed, number, index])
         scene = draw_scene(rng, size, is_portrait=is_portrait(number))
         pictures[index] = stylised(scene, style, rng) if style else scene.picture

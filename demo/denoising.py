@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.run import mixed_precision
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def descend(
     """Guided steps through falling `timesteps`, of which the last can be `CLEAN`."""
     alphas = torch.cat([bundle.scheduler.alphas_cumprod, torch.ones(1)])  # CLEAN is the last
     for before, after in pairwise(timesteps):
+        wait_for_measurements()
         noisy = step(noisy, guided(bundle, batch, noisy, before, guidance), alphas[before], alphas[after])
     return noisy
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.bundle import load_vae
 from demo.dataset import complete_shards, open_shard, shard_path
 from demo.run import mixed_precision
@@ -16,6 +17,8 @@ from demo.train_vae import to_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from diffusers import AutoencoderKL
 
     from demo.team import Team
 
@@ -35,12 +38,15 @@ def encode_shards(team: Team, folder: Path, vae_folder: Path) -> None:
     for number in tqdm(missing, desc="latents", unit="shard", disable=not team.is_first):
         pictures = open_shard(folder, number).pictures
         count = max(1, PIXELS_AT_ONCE // (pictures.shape[1] * pictures.shape[2]))
-        with mixed_precision():
-            pieces = [
-                vae.encode(to_tensor(np.array(pictures[start : start + count]))).latent_dist.mean.float()
-                for start in range(0, len(pictures), count)
-            ]
+        pieces = [encode(vae, pictures[start : start + count]) for start in range(0, len(pictures), count)]
         latents = (torch.cat(pieces) * vae.config.scaling_factor).half().numpy()  # (N, C, h, w)
         part = latents_path(folder, number).with_suffix(".part.npy")
         np.save(part, latents)
         part.replace(latents_path(folder, number))
+
+
+def encode(vae: AutoencoderKL, pictures: np.ndarray) -> torch.Tensor:
+    """The latents (B, C, h, w) of pictures (B, H, W, 3)."""
+    wait_for_measurements()
+    with mixed_precision():
+        return vae.encode(to_tensor(np.array(pictures))).latent_dist.mean.float()
