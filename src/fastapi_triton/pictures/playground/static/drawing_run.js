@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// The course of one picture: what is missing, the request, its previews, and its end. Only one request runs at a time.
+// The course of a picture, or of several at once: what is missing, the requests, their previews, and their end.
 
 import { blobOf } from "./picture.js";
+import { together } from "./request_group.js";
 import { inWords, plain } from "./refusals.js";
 import { ConnectionLost, Problem } from "./server.js";
 
 // Fields of live mode, for endpoints that have them: a draft is never kept, and stays visible while it is finished.
 const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }, finishing: { preview_every: "1000" } };
 const RANDOM = "-1"; // the server chooses the seed
+const LAST_SEED = 2n ** 63n - 1n;
+const REFUSALS = new Set(["overloaded", "too_many_requests"]); // the server did not begin the picture
 
 /**
  * Dispatches `change` when a picture starts or ends, `preview` with each preview, and `completed` with a finished picture
- * (detail: the fields of a history entry; drafts have no such event).
+ * (detail: the `fields` of a history entry, and the `pane` that shows it; drafts have no such event).
  */
 export class DrawingRun extends EventTarget {
   /** Whether the server has asked to wait. `wait` is dispatched when this changes. */
   isWaiting = false;
-  #running = null; // the request that runs: its kind, its AbortController, and the promise of its end
+  #running = null; // what is drawn: its kind, its AbortController, and the promise of its end
   #config;
   #server;
   #scribble;
@@ -53,8 +56,11 @@ export class DrawingRun extends EventTarget {
     this.#running?.controller.abort();
   }
 
-  /** Draw a picture that a person asks for. It supersedes one of live mode. */
-  async start({ seed } = {}) {
+  /**
+   * Draw what a person asks for. It supersedes a picture of live mode. `panes()` returns a pane for each picture. `fields`
+   * replace the settings, and `files` are further pictures for the request.
+   */
+  async start({ fields = {}, files = {}, panes } = {}) {
     if (this.isRunning) {
       this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
       return;
@@ -71,7 +77,7 @@ export class DrawingRun extends EventTarget {
       this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`);
       return;
     }
-    await this.#run("asked", new AbortController(), seed);
+    await this.#run("asked", new AbortController(), { fields, files, panes });
   }
 
   /**
@@ -83,15 +89,15 @@ export class DrawingRun extends EventTarget {
     const controller = new AbortController();
     signal.addEventListener("abort", () => controller.abort());
     if (signal.aborted) controller.abort();
-    return this.#run(kind, controller, this.#settings.values().seed ?? seed);
+    return this.#run(kind, controller, { fields: { seed: this.#settings.values().seed ?? seed } });
   }
 
-  async #run(kind, controller, seed) {
+  async #run(kind, controller, what) {
     while (this.#running) {
       if (!this.isRunning) this.stop();
       await this.#running.ended.catch(() => {}); // shown where it was started
     }
-    const ended = this.#draw(kind, controller.signal, seed);
+    const ended = this.#draw(kind, controller.signal, what);
     this.#running = { kind, controller, ended };
     this.#send("change");
     try {
@@ -102,19 +108,18 @@ export class DrawingRun extends EventTarget {
     }
   }
 
-  async #draw(kind, signal, seed) {
+  async #draw(kind, signal, { fields, files = {}, panes = () => [this.#pane] }) {
     await null; // `change` comes first
-    this.#pane.begin(kind);
-    const values = kind === "drafting" ? this.#settings.draftValues() : this.#settings.values();
-    const isSeedFixed = ![undefined, RANDOM].includes(values.seed);
-    if (seed !== undefined) values.seed = seed;
-    try {
-      await this.#watch(kind, values, isSeedFixed, signal);
-      return { isCompleted: true };
-    } catch (error) {
-      this.#showEnd(error, kind);
-      return { isCompleted: false, retryAfter: error.retryAfter };
-    }
+    const shown = panes();
+    for (const pane of shown) pane.begin(kind);
+    const fixed = this.#settings.values().seed;
+    const isSeedFixed = ![undefined, RANDOM].includes(fixed);
+    const values = { ...(kind === "drafting" ? this.#settings.draftValues() : this.#settings.values()), ...fields };
+    const tasks = shown.map((pane, index) => () => this.#watch({ kind, pane, signal, isSeedFixed, files, values: withSeed(values, index) }));
+    const results = await together(tasks, (error) => REFUSALS.has(error.code));
+    results.forEach(({ reason }, index) => reason && this.#showEnd(reason, kind, shown[index]));
+    const problem = results.find(({ reason }) => reason)?.reason;
+    return { isCompleted: !problem, retryAfter: problem?.retryAfter };
   }
 
   /** Whether there is a scribble and a prompt; shows a message for each that is missing. */
@@ -132,7 +137,7 @@ export class DrawingRun extends EventTarget {
     return missing.length === 0;
   }
 
-  async #watch(kind, values, isSeedFixed, signal) {
+  async #watch({ kind, pane, signal, isSeedFixed, files, values }) {
     const { endpoint, fields, image, picture: pictureField } = this.#config;
     const prompt = this.#prompt.value.trim();
     const drawing = this.#scribble.storedVisible();
@@ -142,41 +147,41 @@ export class DrawingRun extends EventTarget {
     form.set("prompt", prompt);
     const extra = Object.entries(FIELDS_OF[kind]).filter(([name]) => fields.includes(name));
     for (const [name, value] of [...Object.entries(values), ...extra]) form.set(name, value);
-    form.set(image, scribble, "scribble.png");
+    for (const [name, file] of Object.entries({ ...files, [image]: scribble })) form.set(name, file, name);
     for await (const [name, data] of this.#server.draw(endpoint, form, signal)) {
-      if (name === "queued") this.#pane.queued(data);
+      if (name === "queued") pane.queued(data);
       else if (name === "progress") {
         if (data.preview) this.#send("preview");
-        this.#pane.advance(data);
+        pane.advance(data);
       } else if (name === "completed") {
         // JavaScript rounds seeds over 2^53, so a seed that the person entered is kept as text.
         const seed = values.seed && values.seed !== RANDOM ? values.seed : String(data.seed ?? "");
         const picture = blobOf(data[pictureField]);
         if (kind === "drafting") this.#send("preview");
         const notes = (data.info?.notes ?? []).map((note) => plain(note, this.#settings.labels));
-        const seconds = this.#pane.complete(picture, { prompt, seed, notes });
+        const seconds = pane.complete(picture, { prompt, seed, notes });
         if (kind === "drafting") return;
         const kept = { ...values, seed: isSeedFixed ? seed : undefined };
-        this.#send("completed", { prompt, values: kept, seed, seconds, picture, scribble, drawing });
+        this.#send("completed", { pane, fields: { prompt, values: kept, seed, seconds, picture, scribble, drawing } });
         return;
       }
     }
     throw new ConnectionLost("The connection was lost.");
   }
 
-  #showEnd(error, kind) {
-    const at = this.#pane.stepText && ` at ${this.#pane.stepText}`;
-    if (error.name === "AbortError") this.#pane.end(`Stopped${at}`);
+  #showEnd(error, kind, pane) {
+    const at = pane.stepText && ` at ${pane.stepText}`;
+    if (error.name === "AbortError") pane.end(`Stopped${at}`);
     else if (error instanceof ConnectionLost) {
-      this.#pane.end(`Interrupted${at}`);
+      pane.end(`Interrupted${at}`);
       this.#messages.result.error(`The connection was lost${at || " before the first step"}. Connecting again …`);
       this.#server.reconnect();
     } else if (error instanceof Problem) {
-      this.#pane.end("No picture");
+      pane.end("No picture");
       const isWaitedFor = kind !== "asked" && error.retryAfter; // live mode shows this itself
       if (!isWaitedFor) this.#showProblem(error, kind);
     } else {
-      this.#pane.end("No picture");
+      pane.end("No picture");
       this.#messages.result.error(`This page has an error: ${error.message}`);
       throw error;
     }
@@ -229,4 +234,10 @@ export class DrawingRun extends EventTarget {
   #send(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
+}
+
+/** The values of one of several pictures. Each seed follows the one before; random seeds stay random. */
+function withSeed(values, index) {
+  if (!index || !/^\d+$/.test(values.seed)) return values;
+  return { ...values, seed: String((BigInt(values.seed) + BigInt(index)) % (LAST_SEED + 1n)) };
 }

@@ -5,11 +5,13 @@ import { Compare } from "./compare.js";
 import { DrawingRun } from "./drawing_run.js";
 import { setUpEasel } from "./easel.js";
 import { Gallery } from "./gallery.js";
+import { Grid } from "./grid.js";
 import { History } from "./history.js";
 import { inkOf, open } from "./ink.js";
 import { KeyForm } from "./key.js";
 import { Live } from "./live.js";
 import { LiveSwitch } from "./live_switch.js";
+import { Mask } from "./mask.js";
 import { Message } from "./messages.js";
 import { PicturePane } from "./picture.js";
 import { receiptOf } from "./receipt.js";
@@ -55,7 +57,13 @@ const compare = new Compare({
 const restored = new RestoredNote(byId("restored"), byId("restored-text"), {
   undo: byId("restored-undo"), trace: byId("restored-trace"), close: byId("restored-close"),
 });
+const grid = new Grid({ host: byId("grid"), back: byId("grid-back"), caption: byId("caption"), spoken: byId("spoken") });
+const mask = new Mask({
+  host: byId("mask"), canvas: byId("mask-canvas"), pen: byId("mask-pen"),
+  tools: Object.fromEntries(["bar", "open", "width", "undo", "clear", "paint", "leave"].map((name) => [name, byId(`mask-${name}`)])),
+});
 new Shortcuts(byId("shortcuts"), byId("help"));
+byId("mask-open").hidden = !config.fields.includes("mask");
 const run = new DrawingRun({
   config, server, scribble, settings, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
 });
@@ -69,6 +77,7 @@ function show(entry) {
   shown = entry;
   actions.show(entry);
   compare.show(entry?.scribble ?? null);
+  mask.show(entry);
   gallery.mark(entry);
   workspace.save();
 }
@@ -77,12 +86,23 @@ function show(entry) {
 
 run.addEventListener("preview", () => show(null));
 run.addEventListener("completed", async ({ detail }) => {
-  const { seed } = detail.values;
-  isRestoring = true;
-  if (seed) settings.restore({ ...settings.values(), seed }); // a fixed seed stays fixed, to that of the new picture
-  isRestoring = false;
-  show(await gallery.add(detail));
+  const { fields, pane: shownIn } = detail;
+  const entry = await gallery.add(fields);
+  if (shownIn !== pane) {
+    shownIn.entry = entry;
+    return;
+  }
+  keepSeed(entry);
+  show(entry);
 });
+
+/** A fixed seed stays fixed, to that of the picture. */
+function keepSeed({ values: { seed } }) {
+  isRestoring = true;
+  if (seed) settings.restore({ seed });
+  isRestoring = false;
+}
+
 run.addEventListener("change", () => {
   byId("result").ariaBusy = String(run.isRunning);
   actions.busy(run.isRunning);
@@ -92,7 +112,10 @@ run.addEventListener("change", () => {
     byId("result").scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone the pane is below the window
   }
 });
-live.addEventListener("change", updateStop);
+live.addEventListener("change", () => {
+  if (live.state === "drafting") grid.close();
+  updateStop();
+});
 run.addEventListener("wait", () => {
   byId("draw").ariaDisabled = String(run.isWaiting); // not `disabled`, which would lose the focus
 });
@@ -104,12 +127,29 @@ function updateStop() {
 }
 
 /** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
-function draw({ seed } = {}) {
+async function draw({ seed } = {}) {
   if (!run.isRunning) live.stop();
   if (live.isOn && seed) live.renewSeed();
   const isLiveSeed = live.isOn && (seed || !settings.values().seed);
-  return run.start({ seed: isLiveSeed ? live.seed : seed });
+  const chosen = isLiveSeed ? live.seed : seed;
+  const { fields, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
+  await run.start({ fields: { ...fields, ...(chosen && { seed: chosen }) }, files, panes: () => panesFor(files ? 1 : Number(byId("count").value)) });
 }
+
+/** The grid's cells for several pictures, the pane for one. */
+function panesFor(count) {
+  if (count > 1) return grid.begin(count);
+  grid.close();
+  return [pane];
+}
+
+grid.addEventListener("choose", ({ detail: entry }) => {
+  keepSeed(entry);
+  live.renewSeed(entry.seed);
+  pane.show(entry.picture, entry);
+  show(entry);
+});
+mask.addEventListener("paint", () => draw());
 
 function stop() {
   live.stop();
@@ -188,6 +228,7 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
 
 async function restore({ prompt, values, seed, drawing, scribble: picture }, how = "lines") {
   live.stop();
+  grid.close();
   isRestoring = true;
   settings.replace(values);
   byId("prompt").value = prompt;

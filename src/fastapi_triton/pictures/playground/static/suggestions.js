@@ -50,11 +50,11 @@ function nextOf(prompt, { things, colours, places }) {
   const [, before, word] = prompt.match(/^([^]*?)([\p{L}\p{N}-]*)$/u);
   const typed = word.toLowerCase();
   const known = [...colours, ...things, ...places];
-  const begun = typed.length < 2 ? [] : known.filter((each) => each.startsWith(typed) && each !== typed);
-  if (begun.length) return begun.map((text) => ({ text, prompt: `${before}${text}` }));
   const said = prompt.trimEnd().toLowerCase();
-  const last = said.match(/[\p{L}\p{N}-]*$/u)[0];
   const endsWith = (words) => words.some((each) => said.endsWith(each));
+  const begun = typed.length < 2 || endsWith(known) ? [] : known.filter((each) => each.startsWith(typed) && each !== typed);
+  if (begun.length) return begun.map((text) => ({ text, prompt: `${before}${text}` }));
+  const last = said.match(/[\p{L}\p{N}-]*$/u)[0];
   const start = prompt.trimEnd() && `${prompt.trimEnd()} `;
   const add = (texts) => texts.map((text) => ({ text, prompt: start + text }));
   if (endsWith(colours)) return add(shuffled(things));
