@@ -117,4 +117,4 @@ class Player:
 
     def leave(self) -> None:
         self._context.close()
-        assert self._may_complain or self.complaints == []
+        assert self._may_complain or not self.complaints, self.complaints
