@@ -43,9 +43,6 @@ class ScribbleRequest(BaseModel):
     output_format: str | None = Field(None, pattern="^(webp|png|jpeg)$")
     output_quality: int | None = Field(None, ge=1, le=100)
     invert: str | None = Field(None, pattern="^(auto|yes|no)$", description="whether the scribble is dark on light")
-    preview_every: int | None = Field(
-        None, ge=1, le=1000, description="steps between previews: 2 if omitted, for events"
-    )
     receipt: str | None = Field(None, pattern="^(full|no_prompt|none)$", description="the record in the picture file")
     reproducible: bool | None = Field(None, description="unaffected by other requests; slower")
     init_image: Base64Image | None = Field(None, description="the picture to start from")

@@ -46,7 +46,7 @@ def test_no_file_is_too_long() -> None:
         *(ROOT / "tests").rglob("*.py"),
     ):
         assert len(path.read_text().splitlines()) <= 600, path.name
-    assert len((ROOT / "main.py").read_text().splitlines()) <= 66
+    assert len((ROOT / "main.py").read_text().splitlines()) <= 65
 
 
 def test_every_source_file_names_its_licence() -> None:

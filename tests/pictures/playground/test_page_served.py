@@ -126,19 +126,6 @@ async def test_every_module_is_preloaded_and_every_import_exists(triton: FakeTri
             assert (page._STATIC / imported).is_file(), f"{path.name}: {imported}"
 
 
-async def test_files_are_sent_without_comments_and_with_the_same_lines(triton: FakeTriton) -> None:
-    async with visitor(drawing_app(triton)) as http:
-        text = (await http.get("/")).text
-        for path in page._STATIC.glob("*.js"):
-            source = path.read_text().splitlines()
-            address = re.search(rf"playground/\w+/{path.name}", text)
-            assert address
-            sent = (await http.get(f"/{address[0]}")).text.splitlines()
-            code = [line for line in enumerate(source) if not re.match(r"\s*(//|/\*|\*|$)", line[1])]
-            assert [(index, sent[index]) for index, _ in code] == [(index, line.strip()) for index, line in code]
-            assert sum(map(bool, sent)) == len(code)
-
-
 async def test_a_title_cannot_break_out_of_the_page(triton: FakeTriton) -> None:
     async with visitor(drawing_app(triton, title="</title><script>alert(1)</script>")) as http:
         assert "<script>alert" not in (await http.get("/")).text

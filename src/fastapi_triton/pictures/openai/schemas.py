@@ -114,9 +114,11 @@ class ImagesRequest(BaseModel):
     partial_images: int | None = Field(
         None, ge=0, le=3, description="Number of previews that are streamed before the picture"
     )
-    background: Word = Field(None, description="Noted: pictures have no transparency")
+    background: Word = Field(None, max_length=100, description="Noted: pictures have no transparency")
     quality: Word = Field(
-        None, description="low, medium and high: the presets draft, fast and quality, if the model has them; else noted"
+        None,
+        max_length=100,
+        description="low, medium and high: the presets draft, fast and quality, if the model has them; else noted",
     )
     moderation: Text = Field(None, description="Noted: this server does not moderate")
     style: Text = Field(None, description="Noted: write the style into the prompt")

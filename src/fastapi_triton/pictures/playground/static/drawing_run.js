@@ -6,8 +6,8 @@ import { together } from "./request_group.js";
 import { inWords, plain } from "./refusals.js";
 import { ConnectionLost, Problem } from "./server.js";
 
-// Fields of live mode, for endpoints that have them: a draft is never kept, and stays visible while it is finished.
-const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }, finishing: { preview_every: "1000" } };
+// Fields of live mode, for endpoints that have them: a draft is never kept.
+const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }, finishing: {} };
 const RANDOM = "-1"; // the server chooses the seed
 const LAST_SEED = 2n ** 63n - 1n;
 const REFUSALS = new Set(["overloaded", "too_many_requests"]); // the server did not begin the picture
@@ -151,6 +151,7 @@ export class DrawingRun extends EventTarget {
     for await (const [name, data] of this.#server.draw(endpoint, form, signal)) {
       if (name === "queued") pane.queued(data);
       else if (name === "progress") {
+        if (kind === "finishing") delete data.preview; // the draft stays visible
         if (data.preview) this.#send("preview");
         pane.advance(data);
       } else if (name === "completed") {
