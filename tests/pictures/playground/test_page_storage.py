@@ -11,6 +11,13 @@ pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
 
 # An entry as earlier versions of the page stored it: a picture of the scribble, a small id, no seed among the values.
+# Whether two pictures are stored. A page that is left at once may not have stored them yet.
+STORES_2 = """() => new Promise(resolve => {
+  indexedDB.open("playground", 1).onsuccess = ({ target }) => {
+    const number = target.result.transaction("pictures").objectStore("pictures").count();
+    number.onsuccess = () => resolve(number.result === 2);
+  };
+})"""
 OLD_ENTRY = """async () => {
   const sheet = new OffscreenCanvas(64, 64).getContext("2d");
   sheet.fillStyle = "#fff";
@@ -115,6 +122,7 @@ def test_an_entry_restores_all_of_it_and_removing_can_be_undone(visit: Visit) ->
     expect(kept).to_have_count(0)
     expect(page.get_by_role("button", name="Undo").last).to_be_focused()
     page.keyboard.press("Enter")
+    page.wait_for_function(STORES_2)
     page.reload()
     expect(kept).to_have_count(2)
 
