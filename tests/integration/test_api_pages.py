@@ -47,7 +47,7 @@ def test_openai_client_examples_of_the_page_work(scribble_server: Server, tmp_pa
     assert f"\n{second}\n" in (ROOT / "docs" / "openai.md").read_text()
     assert third.startswith("size invalid_value")
     assert opened(tmp_path / "house.png") == ("PNG", (128, 128))
-    assert [opened(tmp_path / f"star-{index}.webp") for index in (0, 1)] == [("WEBP", (256, 256))] * 2
+    assert [opened(tmp_path / f"star-{index}.webp") for index in (0, 1)] == [("WEBP", (1024, 1024))] * 2
     assert list(tmp_path.glob("cat-?.png"))  # a busy engine may skip some
     assert {opened(path) for path in tmp_path.glob("cat*.png")} == {("PNG", (128, 128))}
 
