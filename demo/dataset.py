@@ -28,23 +28,23 @@ CAPTIONS_PER_SCENE = 2
 # (width, height) and number of scenes, for the shards in turn. Several sizes make the networks independent of one.
 LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
     ((128, 128), 800),
-    ((256, 256), 300),
+    ((256, 256), 600),
+    ((256, 256), 600),
+    ((160, 128), 500),
+    ((256, 256), 600),
+    ((256, 256), 400),
+    ((192, 192), 500),
     ((128, 128), 800),
-    ((160, 128), 600),
+    ((128, 160), 500),
+    ((256, 192), 400),
     ((128, 128), 800),
-    ((256, 256), 300),
-    ((192, 192), 300),
-    ((128, 128), 800),
-    ((128, 160), 600),
-    ((256, 192), 240),
-    ((128, 128), 800),
-    ((192, 256), 240),
+    ((192, 256), 400),
 )
 PORTRAITS = (5, 10)  # indices in `LAYOUT` of shards with portraits, see `draw_scene`
 STYLED_EVERY = 8  # scenes of which one has a stylised picture too, for the VAE
 ARRAYS = ("pictures", "scribbles", "details")
 STYLE_SHARDS = 4  # of each style: about 2500 scenes
-CELL = 8  # pixels of a latent's side
+CELL = 4  # pixels of a latent's side
 
 
 @dataclass(frozen=True, slots=True)

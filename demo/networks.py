@@ -13,13 +13,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-TEXT_WIDTH, TEXT_LAYERS = 96, 4
+TEXT_WIDTH, TEXT_LAYERS = 64, 3
 TIME_WIDTH = 16
 TOKENS = 77
-LATENT_CHANNELS = 16
-VAE_CHANNELS = (16, 32, 64, 96)
-UNET_CHANNELS = (64, 128, 168)
-CONTROL_CHANNELS = (8, 16, 32, 64)  # one more than the halvings of the size, as in the VAE
+LATENT_CHANNELS = 4
+VAE_CHANNELS = (16, 32, 64)
+UNET_CHANNELS = (32, 64, 128, 128)
+HEADS = (2, 4, 4, 4)
+CONTROL_CHANNELS = (8, 16, 32)  # one more than the halvings of the size, as in the VAE
 VAE_SCALE = 2 ** (len(VAE_CHANNELS) - 1)  # pixels of a latent cell's side
 
 
@@ -85,15 +86,15 @@ def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTe
 
 def build_unet(channels: tuple[int, ...] = UNET_CHANNELS) -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=32,
+        sample_size=64,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=channels,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(channels) - 1)),
+        up_block_types=(*["CrossAttnUpBlock2D"] * (len(channels) - 1), "UpBlock2D"),
         layers_per_block=1,
         transformer_layers_per_block=1,
-        attention_head_dim=(2, 4, 4),  # diffusers reads this as the number of heads
+        attention_head_dim=HEADS,  # diffusers reads this as the number of heads
         cross_attention_dim=2 * TEXT_WIDTH,
         use_linear_projection=True,
         norm_num_groups=8,

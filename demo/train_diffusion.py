@@ -46,7 +46,8 @@ def train_diffusion(
         if run.step % MEET_EVERY == 0:
             progress = team.agree(run.clock.tick())
         rng = np.random.default_rng([seed, run.step, team.rank])
-        batch = scenes.batch(rng, progress)
+        # A checkpoint to start from has learned small pictures already.
+        batch = scenes.batch(rng, 1.0 if init else progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD)
         loss = diffusion_loss(bundle, batch, rng)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the VAE, which encodes pictures to latents of an eighth of their size and decodes them."""
+"""Train the VAE, which encodes pictures to latents of a quarter of their size and decodes them."""
 
 from __future__ import annotations
 
