@@ -71,7 +71,7 @@ class ImageURLs:
         """Replace the URLs in a request by the pictures. Together they may have `max_bytes`, as a body may.
 
         Raises:
-            InvalidRequestError: a URL may not be fetched, or cannot be, or there is no picture behind it.
+            InvalidRequestError: a URL is not allowed, cannot be fetched, or is not that of a picture.
             TooLargeError: the pictures exceed a limit.
         """
         left = self._max_bytes

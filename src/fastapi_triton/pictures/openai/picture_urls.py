@@ -90,7 +90,7 @@ class PictureURLs:
         """
         expires = picture_store.expiry(name)
         if expires is None or not self.are_on:
-            raise NotFoundError(f"There is no picture `{shown(name)}`.", code="picture_not_found")
+            raise NotFoundError(f"This server has made no picture `{shown(name)}`.", code="picture_not_found")
         try:
             secret = await asyncio.to_thread(self._store.prepare)
             if not hmac.compare_digest(_signature(secret, name).encode(), signature.encode()):

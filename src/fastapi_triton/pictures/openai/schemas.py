@@ -48,6 +48,7 @@ _FORMATS = tuple(content_negotiation.FORMAT_NAMES.values())
 # Each side from 1 to 99,999.
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _AUTO = "auto"
+_MAX_WORD = 32  # characters
 
 
 def _omitted_if_empty(value: Any) -> Any:
@@ -114,10 +115,10 @@ class ImagesRequest(BaseModel):
     partial_images: int | None = Field(
         None, ge=0, le=3, description="Number of previews that are streamed before the picture"
     )
-    background: Word = Field(None, max_length=100, description="Noted: pictures have no transparency")
+    background: Word = Field(None, max_length=_MAX_WORD, description="Noted: pictures have no transparency")
     quality: Word = Field(
         None,
-        max_length=100,
+        max_length=_MAX_WORD,
         description="low, medium and high: the presets draft, fast and quality, if the model has them; else noted",
     )
     moderation: Text = Field(None, description="Noted: this server does not moderate")
