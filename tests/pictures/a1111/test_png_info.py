@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
-from fastapi_triton.pictures.a1111 import infotext
+from fastapi_triton.pictures.a1111 import infotext, png_info
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture, picture
 from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
@@ -217,6 +217,21 @@ async def test_the_texts_of_a_file_are_bounded_together(client: httpx2.AsyncClie
     assert sum(map(len, (await read(client, with_texts(*chunks)))["items"].values())) <= 1_000_000
     names = [(b"tEXt", b"%d\0x" % index) for index in range(1000)]
     assert len((await read(client, with_texts(*names)))["items"]) == 100
+
+
+async def test_only_a_hundred_texts_are_decompressed(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inflated, sizes = png_info._inflated, []
+
+    def counted(content: bytes, most: int) -> bytes | None:
+        sizes.append(len(content))
+        return inflated(content, most)
+
+    monkeypatch.setattr(png_info, "_inflated", counted)
+    bomb = zlib.compress(bytes(1_100_000))
+    assert (await read(client, with_texts(*[(b"zTXt", b"a\0\0" + bomb)] * 110)))["items"] == {}
+    assert len(sizes) == 100
 
 
 async def test_a_chunk_with_a_wrong_length_is_harmless(client: httpx2.AsyncClient) -> None:

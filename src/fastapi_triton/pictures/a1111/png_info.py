@@ -20,7 +20,7 @@ PARAMETERS = "parameters"
 _HEADER_BYTES = 33
 # Of the texts that are read from one file, decompressed.
 _MAX_TEXT_BYTES = 1_000_000
-_MAX_TEXTS = 100
+_MAX_TEXTS = 100  # read or not: decompressing one takes milliseconds
 _MAX_KEYWORD = 79
 # EXIF's names of encodings, and Python's.
 _ENCODINGS = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii"}
@@ -71,9 +71,10 @@ def _of_png(data: bytes) -> Iterator[tuple[str, str]]:
         if kind in _READERS and position + 12 + length <= len(data):
             keyword, separator, content = data[position + 8 : position + 8 + length].partition(b"\0")
             text = _READERS[kind](content, left) if separator and len(keyword) <= _MAX_KEYWORD else None
+            num_left -= 1
             if text is not None:
                 yield keyword.decode("latin-1"), text
-                left, num_left = left - len(text), num_left - 1
+                left -= len(text)
         position += 12 + length
 
 
