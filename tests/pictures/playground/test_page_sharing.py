@@ -90,6 +90,34 @@ def test_a_picture_with_a_receipt_restores_what_made_it(
     assert page.input_value("#setting-seed") == ""
 
 
+HOSTILE_RECEIPTS = """async names => {
+  const { receiptOf } = await import(names.module);
+  const text = value => new TextEncoder().encode(value);
+  const webp = comment => {
+    const exif = text("ASCII\\0\\0\\0" + comment);
+    const head = new DataView(new ArrayBuffer(20));
+    new Uint8Array(head.buffer).set(text("RIFF....WEBPEXIF"));
+    head.setUint32(16, exif.length, true);
+    return new File([head, exif], "a.webp");
+  };
+  const made = rest => webp(`{"made_by": "fastapi-triton", "receipt": 1, ${rest}}`);
+  return [
+    await receiptOf(webp("x".repeat(4e6) + "}")),
+    await receiptOf(made('"loras": 5, "__proto__": {"polluted": 1}, "prompt": {"a": 1}')),
+    await receiptOf(made('"loras": [null, 1, {"name": "a", "scale": 1, "path": "/"}]')),
+    {}.polluted ?? null,
+  ].map(found => found?.values?.loras ?? found);
+}"""
+
+
+def test_a_hostile_receipt_neither_stops_the_page_nor_reaches_more_than_its_fields(visit: Visit) -> None:
+    page = visit().wait_until_ready().page
+    scripts = page.evaluate("performance.getEntriesByType('resource').map(each => each.name)")
+    (module,) = (each for each in scripts if each.endswith("/receipt.js"))
+    found = page.evaluate(HOSTILE_RECEIPTS, {"module": module})
+    assert found == [None, "[]", '[{"name":"a","scale":1}]', None]
+
+
 def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Visit) -> None:
     player = visit(permissions=["clipboard-read", "clipboard-write"]).wait_until_ready()
     player.set("num_inference_steps", "2")

@@ -14,7 +14,8 @@ export async function receiptOf(file) {
   const content = text && parsed(text);
   if (content?.made_by !== MADE_BY || !(content.receipt <= NEWEST)) return null;
   const { made_by, receipt, prompt = "", scribble_png: png, loras = [], ...facts } = content;
-  const values = { loras: JSON.stringify(loras.map(({ name, scale }) => ({ name, scale }))) };
+  const used = Array.isArray(loras) ? loras.filter((each) => each?.name) : [];
+  const values = { loras: JSON.stringify(used.map(({ name, scale }) => ({ name, scale }))) };
   for (const [name, value] of Object.entries(facts)) {
     if (typeof value === "string" || typeof value === "number") values[name] = String(value);
   }
@@ -78,5 +79,6 @@ function inJpeg(view, latin) {
 /** The receipt is ASCII, and the engine writes no other comment, so its tag needs no parsing. */
 function userComment(exif) {
   const start = exif.indexOf(COMMENT);
-  return start < 0 ? "" : exif.slice(start + COMMENT.length).match(/^[ -~]*/)[0].replace(/[^}]*$/, "");
+  const text = start < 0 ? "" : exif.slice(start + COMMENT.length).match(/^[ -~]*/)[0];
+  return text.slice(0, text.lastIndexOf("}") + 1);
 }
