@@ -211,6 +211,18 @@ def test_a_flood_of_one_caller_leaves_the_pictures_of_others(tmp_path: Path) -> 
     assert set(kept) < set(names(tmp_path))
 
 
+def test_a_flood_of_tiny_pictures_leaves_the_large_ones_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_store, "MAX_PICTURES", 10)
+    store = PictureStore(tmp_path, 10**9)
+    kept = store.add([(DATA * 100, "png")] * 3, caller="careful")
+    for _ in range(50):
+        store.add([(DATA, "png")], caller="flood")
+    assert set(kept) < set(names(tmp_path))
+    assert len(names(tmp_path)) == 10
+
+
 def test_the_number_of_pictures_is_limited_and_unfinished_files_expire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

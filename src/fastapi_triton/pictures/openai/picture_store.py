@@ -44,7 +44,9 @@ class _Stored:
 
 
 class PictureStore:
-    """At most `max_bytes` of pictures. To make room, it removes the oldest of the caller that occupies the most."""
+    """At most `max_bytes` of pictures, and `MAX_PICTURES`. To make room, it removes the oldest picture of the caller
+    that has the most of what is short: bytes or pictures.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -123,8 +125,9 @@ class PictureStore:
                 by_caller[each.caller].append(each)
         sizes = {caller: sum(each.num_bytes for each in stored) for caller, stored in by_caller.items()}
         left = sum(map(len, by_caller.values()))
-        while left and (sum(sizes.values()) + num_bytes > self.max_bytes or left + count > MAX_PICTURES):
-            largest = max(sizes, key=lambda caller: (sizes[caller], len(by_caller[caller])))
+        while left and ((is_full := sum(sizes.values()) + num_bytes > self.max_bytes) or left + count > MAX_PICTURES):
+            counts = {caller: len(stored) for caller, stored in by_caller.items()}
+            largest = max(counts, key=sizes.__getitem__ if is_full else counts.__getitem__)
             oldest = by_caller[largest].pop()
             oldest.path.unlink(missing_ok=True)
             sizes[largest] -= oldest.num_bytes
