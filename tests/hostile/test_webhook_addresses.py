@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Webhooks are sent only to public addresses, however a URL or the DNS spells a private one."""
 
-import asyncio
 import socket
 from typing import Any
 
@@ -66,10 +65,10 @@ async def test_name_that_resolves_to_a_special_address_is_not_contacted(
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     where: tuple[Any, ...] = (address, 443, 0, 0) if ":" in address else (address, 443)
 
-    async def resolved(*_: Any, **__: Any) -> list[Any]:
+    def resolved(*_: Any, **__: Any) -> list[Any]:
         return [(family, socket.SOCK_STREAM, 6, "", where)]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
     with pytest.raises(NotDeliveredError, match="is not a public address"):
         await Webhooks("secret").send("id", "https://rebound.example.org/", "completed")
 

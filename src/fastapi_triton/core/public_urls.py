@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests to URLs that clients name: https only, public addresses only, no proxy, no redirects."""
 
+import asyncio
 import errno
+import functools
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 from aiohttp import AddrInfoType
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from fastapi_triton.core.public_addresses import is_public
 
 MAX_CHARACTERS = 2000
+_LOOKUP_THREADS = 8
 
 
 def check(url: str, *, anywhere: bool = False) -> None:
@@ -38,10 +43,36 @@ def session(timeout_s: float, *, anywhere: bool = False) -> aiohttp.ClientSessio
     Each connection checks its address while it is made. An earlier DNS lookup could have a different result.
     """
     connector = aiohttp.TCPConnector(
-        force_close=True, socket_factory=None if anywhere else _public_socket, use_dns_cache=False
+        force_close=True,
+        socket_factory=None if anywhere else _public_socket,
+        use_dns_cache=False,
+        resolver=_Resolver(),
     )
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own: a slow DNS server would occupy those that the app's other work needs."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        lookup = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_lookup_threads(), lookup)
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=flags)
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+@functools.cache
+def _lookup_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="dns")
 
 
 def _public_socket(address_info: AddrInfoType) -> socket.socket:

@@ -7,7 +7,9 @@ import functools
 import io
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -212,21 +214,43 @@ async def test_private_and_invalid_urls_are_rejected(url: str) -> None:
 async def test_a_name_of_a_private_address_is_not_contacted_and_nothing_is_told_of_it(
     pictures: Pictures, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    async def found(*_: Any, **__: Any) -> list[Any]:
+    def found(*_: Any, **__: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(pictures.url.rpartition(":")[2])))]
 
-    async def unknown(*_: Any, **__: Any) -> list[Any]:
+    def unknown(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     details = []
     for lookup in (found, unknown):
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+        monkeypatch.setattr(socket, "getaddrinfo", lookup)
         with pytest.raises(FastAPITritonError) as raised:
             await resolved(ImageURLs(are_on=True, max_bytes=10_000), f"https://{host}/")
         details.append(raised.value.detail)
     assert details[0] == details[1]  # so clients cannot learn which names the server's network has
     assert "127.0.0.1" not in details[0]
     assert not pictures.requests
+
+
+async def test_slow_lookups_do_not_occupy_the_threads_of_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over, num_lookups = threading.Event(), 0
+
+    def slow(*_: Any, **__: Any) -> list[Any]:
+        nonlocal num_lookups
+        num_lookups += 1
+        is_over.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(image_urls, "_TIMEOUT_S", 0.05)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    try:
+        for _ in range(2):
+            with pytest.raises(FastAPITritonError, match="too slow"):
+                await resolved(ImageURLs(are_on=True, max_bytes=10_000), "https://example.org/")
+        assert num_lookups
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 30) == "free"
+    finally:
+        is_over.set()
 
 
 async def test_the_setting_turns_it_on(triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
