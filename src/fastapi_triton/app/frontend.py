@@ -106,9 +106,11 @@ class TritonFrontend(FastAPI):
             self.generated_models = GeneratedModels(self.registry, self.triton, on_change=self._forget_openapi)
         self._generated = GeneratedEndpoint(self.generated_models, self.services) if self.generated_models else None
         self._has_model_routes = False
-        self._picture_apis = PictureAPIs(self, self.settings, offers_similar=self.generated_models is not None)
         self._inner_lifespan = lifespan
         self._body_buffers = body_buffers.BodyBuffers(self.settings.max_buffered_body_bytes)
+        self._picture_apis = PictureAPIs(
+            self, self.settings, self._body_buffers, offers_similar=self.generated_models is not None
+        )
         self._proxy: TritonProxy | None = None
         if self.settings.v2 and isinstance(self.triton, HTTPTriton):
             self._proxy = TritonProxy(self.triton, self.services, self._body_buffers)

@@ -35,3 +35,21 @@ class BodyBuffers:
     def release(self, num_bytes: int) -> None:
         """Count fewer bytes."""
         self.num_bytes -= num_bytes
+
+
+class BodyShare:
+    """The bytes that one request has counted beside those of its body."""
+
+    def __init__(self, buffers: BodyBuffers) -> None:
+        self._buffers = buffers
+        self._num_bytes = 0
+
+    def take(self, num_bytes: int) -> None:
+        """Count more bytes. Raises what `BodyBuffers.take` raises."""
+        self._buffers.take(num_bytes)
+        self._num_bytes += num_bytes
+
+    def release(self) -> None:
+        """Count none of them any more."""
+        self._buffers.release(self._num_bytes)
+        self._num_bytes = 0

@@ -25,7 +25,7 @@ deadline, the disconnect and the record. `/v2` passes bytes on, so it has no `Tr
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -94,6 +94,9 @@ class Translation(ABC):
     async def prepare(self) -> None:  # noqa: B027  # optional
         """Make the checks that need the model, before the request waits for a slot."""
 
+    def close(self) -> None:  # noqa: B027  # optional
+        """Free what `prepare` took, at the end of the request, even if it failed."""
+
     @abstractmethod
     async def run(self) -> None:
         """Run the model once. The slot is held."""
@@ -148,11 +151,12 @@ class RequestPipeline:
         return bytes(response.body)
 
     async def _respond(self, request: Translation, receive: Receive | None) -> Response:
-        await request.prepare()
-        with await self.slot(request.admission, request.num_slots, receive=receive, ticket=request.ticket):
-            await request.run()
-        enter(PipelineStage.RESPOND)
-        return await request.respond()
+        with closing(request):
+            await request.prepare()
+            with await self.slot(request.admission, request.num_slots, receive=receive, ticket=request.ticket):
+                await request.run()
+            enter(PipelineStage.RESPOND)
+            return await request.respond()
 
     def _stream(self, request: Translation, receive: Receive) -> EventsResponse:
         ticket = request.ticket or QueueTicket()
@@ -167,11 +171,12 @@ class RequestPipeline:
     async def _events(
         self, request: Translation, receive: Receive | None, ticket: QueueTicket
     ) -> AsyncGenerator[Event, None]:
-        await request.prepare()
-        with await self.slot(request.admission, request.num_slots, receive=receive, ticket=ticket):
-            async with aclosing(request.events()) as events:
-                async for event in events:
-                    yield event
+        with closing(request):
+            await request.prepare()
+            with await self.slot(request.admission, request.num_slots, receive=receive, ticket=ticket):
+                async with aclosing(request.events()) as events:
+                    async for event in events:
+                        yield event
         enter(PipelineStage.RESPOND)
 
     # ---- the steps

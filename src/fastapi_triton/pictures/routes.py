@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from fastapi_triton.core import paths, problem_details
+from fastapi_triton.core.body_buffers import BodyBuffers
 from fastapi_triton.core.settings import Settings
 from fastapi_triton.endpoints.declared.endpoint import InferEndpoint
 from fastapi_triton.endpoints.declared.similar_models import SimilarModels
@@ -30,15 +31,19 @@ class PictureAPIs:
     """The enabled APIs of an app. They have no routes until an endpoint fits them.
 
     Args:
+        buffers: count the pictures that requests name by URL.
         offers_similar: models in Triton that fit a declared endpoint are offered, too.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, *, offers_similar: bool) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, buffers: BodyBuffers, *, offers_similar: bool) -> None:
         self.bodies: list[type[BaseModel]] = []  # of their requests, for the OpenAPI document
         self._app = app
         self._settings = settings
         self._offers_similar = offers_similar
         self._models: PictureModels | None = None
+        self._image_urls = ImageURLs(
+            are_on=settings.fetch_image_urls, max_bytes=settings.max_body_bytes, buffers=buffers
+        )
         self.store = PictureStore.of(settings)
         self._urls = PictureURLs(self.store)
 
@@ -57,8 +62,7 @@ class PictureAPIs:
     def _add_routes(self, models: PictureModels) -> None:
         if self._settings.openai_api:
             problem_details.set_error_format(self._app, paths.OPENAI, openai_errors.response)
-            image_urls = ImageURLs(are_on=self._settings.fetch_image_urls, max_bytes=self._settings.max_body_bytes)
-            self._app.include_router(openai_images.router(models, self._urls, image_urls))
+            self._app.include_router(openai_images.router(models, self._urls, self._image_urls))
             self._app.include_router(picture_urls.router(self._urls))
             self.bodies += schemas.request_models(models.default)
         if self._settings.a1111_api:

@@ -8,6 +8,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +20,9 @@ from PIL import Image
 from pydantic import BaseModel
 
 from fastapi_triton import Settings
+from fastapi_triton.core import public_urls
+from fastapi_triton.core.body_buffers import BodyBuffers
+from fastapi_triton.core.context import current_deadline
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import large_json, validation
@@ -135,14 +139,18 @@ def edit_request() -> type[BaseModel]:
     return request_models(TextToImage(endpoint))[1]
 
 
+def image_urls_of(max_bytes: int = 10_000, *, anywhere: bool = False, num_buffered: int = 10**9) -> ImageURLs:
+    return ImageURLs(are_on=True, max_bytes=max_bytes, buffers=BodyBuffers(num_buffered), anywhere=anywhere)
+
+
 async def resolved(urls: ImageURLs, image: Any) -> Any:
     request = edit_request().model_validate({"prompt": "a", "image": image}, context=LIMITS)
-    await urls.resolve(request, LIMITS)
+    await urls.resolve(request, LIMITS, urls.share())
     return request.image  # type: ignore[attr-defined]
 
 
 async def test_a_picture_is_fetched(pictures: Pictures) -> None:
-    urls = ImageURLs(are_on=True, max_bytes=10_000, anywhere=True)
+    urls = image_urls_of(anywhere=True)
     assert await resolved(urls, [f"{pictures.url}/a", DATA_URL]) == [SCRIBBLE, SCRIBBLE]
     (request,) = pictures.requests
     assert "cookie" not in request.headers
@@ -165,7 +173,7 @@ async def test_a_server_that_misbehaves_is_an_error_of_the_field(
 ) -> None:
     if path == "/silent":
         monkeypatch.setattr(image_urls, "_TIMEOUT_S", 0.05)
-    urls = ImageURLs(are_on=True, max_bytes=10_000, anywhere=True)
+    urls = image_urls_of(anywhere=True)
     with pytest.raises(FastAPITritonError) as raised:
         await resolved(urls, pictures.url + path)
     assert (raised.value.code, raised.value.problems[0].pointer) == (code, "#/image")
@@ -174,16 +182,16 @@ async def test_a_server_that_misbehaves_is_an_error_of_the_field(
 
 
 async def test_the_pictures_of_a_request_have_one_limit(pictures: Pictures) -> None:
-    urls = ImageURLs(are_on=True, max_bytes=len(picture()) + 10, anywhere=True)
+    urls = image_urls_of(len(picture()) + 10, anywhere=True)
     with pytest.raises(FastAPITritonError, match="10 bytes are left"):
         await resolved(urls, [f"{pictures.url}/a", f"{pictures.url}/b"])
 
 
 async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = ImageURLs(are_on=True, max_bytes=10_000)
+    urls = image_urls_of()
     running, most = 0, 0
 
-    async def fetched(self: ImageURLs, field: str, url: str, max_bytes: int) -> bytes:
+    async def fetched(self: ImageURLs, *_: Any) -> bytes:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -192,7 +200,7 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
         return picture()
 
     monkeypatch.setattr(ImageURLs, "_fetched", fetched)
-    await asyncio.gather(*(urls._picture("image", "https://1.1.1.1/", 10_000, LIMITS) for _ in range(30)))
+    await asyncio.gather(*(urls._picture("image", "https://1.1.1.1/", 10_000, LIMITS, urls.share()) for _ in range(30)))
     assert most == 8
 
 
@@ -206,7 +214,7 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
 )
 async def test_private_and_invalid_urls_are_rejected(url: str) -> None:
     with pytest.raises(FastAPITritonError) as raised:
-        await resolved(ImageURLs(are_on=True, max_bytes=10_000), url)
+        await resolved(image_urls_of(), url)
     assert raised.value.code == "invalid_image_url"
 
 
@@ -224,11 +232,49 @@ async def test_a_name_of_a_private_address_is_not_contacted_and_nothing_is_told_
     for lookup in (found, unknown):
         monkeypatch.setattr(socket, "getaddrinfo", lookup)
         with pytest.raises(FastAPITritonError) as raised:
-            await resolved(ImageURLs(are_on=True, max_bytes=10_000), f"https://{host}/")
+            await resolved(image_urls_of(), f"https://{host}/")
         details.append(raised.value.detail)
     assert details[0] == details[1]  # so clients cannot learn which names the server's network has
     assert "127.0.0.1" not in details[0]
     assert not pictures.requests
+
+
+async def test_the_deadline_limits_the_wait_for_other_pictures_and_the_picture(pictures: Pictures) -> None:
+    urls = image_urls_of(anywhere=True)
+    current_deadline.set(time.monotonic() + 0.05)
+    waiting = [resolved(urls, f"{pictures.url}/silent") for _ in range(20)]  # most of them get no turn
+    found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+    assert {getattr(error, "code", error) for error in found} == {"image_url_failed"}
+    num_requests = len(pictures.requests)
+    with pytest.raises(FastAPITritonError, match="too slow"):  # after the deadline
+        await asyncio.wait_for(resolved(urls, f"{pictures.url}/silent"), 30)
+    assert len(pictures.requests) == num_requests
+
+
+async def test_the_pictures_of_all_requests_count_as_their_bodies_do(pictures: Pictures) -> None:
+    urls = image_urls_of(anywhere=True, num_buffered=2 * len(picture()))
+    share = urls.share()
+    request = edit_request().model_validate({"prompt": "a", "image": f"{pictures.url}/a"}, context=LIMITS)
+    await urls.resolve(request, LIMITS, share)
+    with pytest.raises(FastAPITritonError) as raised:
+        await resolved(urls, [f"{pictures.url}/b", f"{pictures.url}/c"])
+    assert raised.value.code == "body_buffers_full"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_finished_request_counts_no_pictures(
+    triton: FakeTriton, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(public_urls, "check", lambda *_, **__: None)
+    monkeypatch.setattr(public_urls, "_public_socket", None)
+    app = app_of(triton, Settings(fetch_image_urls=True, max_buffered_body_bytes=len(picture())))
+    async with listening(app) as client:
+        for path in ("/a", "/page", "/a"):
+            body = {"prompt": "a", "image": pictures.url + path, "stream": stream}
+            response = await client.post(EDITS, json=body)
+            assert ("not_an_image" in response.text) == (path == "/page"), response.text
+            assert "body_buffers_full" not in response.text
+            assert app._body_buffers.num_bytes == 0
 
 
 async def test_slow_lookups_do_not_occupy_the_threads_of_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +292,7 @@ async def test_slow_lookups_do_not_occupy_the_threads_of_other_work(monkeypatch:
     try:
         for _ in range(2):
             with pytest.raises(FastAPITritonError, match="too slow"):
-                await resolved(ImageURLs(are_on=True, max_bytes=10_000), "https://example.org/")
+                await resolved(image_urls_of(), "https://example.org/")
         assert num_lookups
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 30) == "free"
     finally:
@@ -254,7 +300,7 @@ async def test_slow_lookups_do_not_occupy_the_threads_of_other_work(monkeypatch:
 
 
 async def test_the_setting_turns_it_on(triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fetched(self: ImageURLs, field: str, url: str, max_bytes: int) -> bytes:
+    async def fetched(self: ImageURLs, *_: Any) -> bytes:
         return picture()
 
     monkeypatch.setattr(ImageURLs, "_fetched", fetched)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core import public_urls
+from fastapi_triton.core.body_buffers import BodyBuffers, BodyShare
 from fastapi_triton.core.context import remaining_s
 from fastapi_triton.core.errors import InvalidRequestError, TooLargeError, invalid_field
 from fastapi_triton.endpoints import images
@@ -58,20 +59,27 @@ class ImageURLs:
     Args:
         are_on: whether URLs may be fetched at all.
         max_bytes: the limit for the files of one request.
+        buffers: counts the files of all requests, as it counts their bodies.
         anywhere: allow http and private addresses, for tests.
     """
 
-    def __init__(self, *, are_on: bool, max_bytes: int, anywhere: bool = False) -> None:
+    def __init__(self, *, are_on: bool, max_bytes: int, buffers: BodyBuffers, anywhere: bool = False) -> None:
         self._are_on = are_on
         self._max_bytes = max_bytes
+        self._buffers = buffers
         self._anywhere = anywhere
         self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
 
-    async def resolve(self, request: BaseModel, limits: ImageLimits) -> None:
+    def share(self) -> BodyShare:
+        """Counts the files of one request. Release it when the request has ended."""
+        return BodyShare(self._buffers)
+
+    async def resolve(self, request: BaseModel, limits: ImageLimits, share: BodyShare) -> None:
         """Replace the URLs in a request by the pictures. Together they may have `max_bytes`, as a body may.
 
         Raises:
             InvalidRequestError: a URL is not allowed, cannot be fetched, or is not that of a picture.
+            OverloadedError: all requests together hold too many bytes.
             TooLargeError: the pictures exceed a limit.
         """
         left = self._max_bytes
@@ -82,46 +90,52 @@ class ImageURLs:
                 continue
             for index, text in enumerate(texts):
                 if is_url(text):
-                    data = await self._picture(name, text, left, limits)
+                    data = await self._picture(name, text, left, limits, share)
                     left -= len(data)
                     texts[index] = pybase64.b64encode_as_string(data)
             setattr(request, name, texts if isinstance(value, list) else texts[0])
 
-    async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits) -> bytes:
+    async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits, share: BodyShare) -> bytes:
         if not self._are_on:
             raise _error(field, "image_urls_off", "is a URL, which this server does not fetch; send the bytes")
         try:
             public_urls.check(url, anywhere=self._anywhere)
         except ValueError as error:
             raise _error(field, "invalid_image_url", str(error)) from None
-        async with self._slots:
-            data = await self._fetched(field, url, max_bytes)
+        try:
+            # The wait counts, too. (aiohttp takes a timeout of 0 or less for none.)
+            async with asyncio.timeout(remaining_s(_TIMEOUT_S)), self._slots:
+                data = await self._fetched(field, url, max_bytes, share)
+        except TimeoutError:
+            reason = "cannot be fetched: its server is too slow, or too many other pictures are being fetched"
+            raise _error(field, _FAILED, reason) from None
         try:
             images.check(data, limits, field=field)
         except PydanticCustomError as error:
             raise _error(field, error.type, f"names a file that {error.message().rstrip('.')}") from None
         return data
 
-    async def _fetched(self, field: str, url: str, max_bytes: int) -> bytes:
+    async def _fetched(self, field: str, url: str, max_bytes: int, share: BodyShare) -> bytes:
         try:
             async with (
-                public_urls.session(remaining_s(_TIMEOUT_S), anywhere=self._anywhere) as session,
+                public_urls.session(_TIMEOUT_S, anywhere=self._anywhere) as session,
                 session.get(url, headers=_HEADERS, allow_redirects=False) as response,
             ):
                 if response.status != 200:
                     raise _error(field, _FAILED, f"cannot be fetched: its server returned {response.status}")
-                return await _body(field, response, max_bytes)
+                return await _body(field, response, max_bytes, share)
         except TimeoutError:
-            raise _error(field, _FAILED, "cannot be fetched: its server is too slow") from None
+            raise
         except (aiohttp.ClientError, OSError):
             # One reason for all, without the error's text: clients must not learn about the server's own network.
             reason = "cannot be fetched: its server does not respond, or has no public address"
             raise _error(field, _FAILED, reason) from None
 
 
-async def _body(field: str, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+async def _body(field: str, response: aiohttp.ClientResponse, max_bytes: int, share: BodyShare) -> bytes:
     data = bytearray()
     async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        share.take(len(piece))
         data += piece
         if len(data) > max_bytes:
             detail = f"`{field}` names a file that is too large: {max_bytes:,} bytes are left of the request's limit."

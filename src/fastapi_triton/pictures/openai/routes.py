@@ -107,7 +107,7 @@ class ImagesTranslation(Translation):
         self.model = models.default.name
         self._request = request
         self._picture_urls = picture_urls
-        self._image_urls = image_urls
+        self._image_urls, self._share = image_urls, image_urls.share()
         self._body_model = body_model
         self._models = models
         self._text_to_image = models.default  # until `prepare` chooses
@@ -126,13 +126,16 @@ class ImagesTranslation(Translation):
         self._text_to_image = model = await schemas.choose_model(named, self._models)
         self.admission = model.endpoint.admission
         current_record.get().model = model.name
-        await self._image_urls.resolve(self.body, model.endpoint.services.image_limits)
+        await self._image_urls.resolve(self.body, model.endpoint.services.image_limits, self._share)
         self.plan = await schemas.plan(self.body, model, makes_urls=self._picture_urls.are_on)
         self.plan.notes += query_notes(self._request.query_params)
         if self.plan.urls:
             await self._picture_urls.require()
         await self._text_to_image.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
+
+    def close(self) -> None:
+        self._share.release()
 
     async def run(self) -> None:
         self.pictures = await self._text_to_image.generate(self.plan.batch)
