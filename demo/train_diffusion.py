@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo import bundle as bundles
+from demo.attention import use_training_attention
 from demo.batches import Scenes
 from demo.denoising import diffusion_loss
 from demo.progress import STATE, Progress, Reports
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from demo.team import Team
 
 HOLD = 0.6  # share of the training at the peak rate. A later run with more minutes returns to it.
+SMALL_LEARNED = 0.4  # a checkpoint to start from skips this share of the training, which is mostly small pictures
 
 
 def train_diffusion(
@@ -32,8 +33,8 @@ def train_diffusion(
 ) -> None:
     torch.manual_seed(seed)
     bundle = first_bundle(work, init)
-    use_plain_attention(bundle)
-    networks = bundle.trained()
+    use_training_attention(bundle)
+    networks = bundle.trained().to(memory_format=torch.channels_last)
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     run = Progress(networks, Average(networks, 0.985), optimizer, Clock(minutes * 60))
@@ -46,8 +47,7 @@ def train_diffusion(
         if run.step % MEET_EVERY == 0:
             progress = team.agree(run.clock.tick())
         rng = np.random.default_rng([seed, run.step, team.rank])
-        # A checkpoint to start from has learned small pictures already.
-        batch = scenes.batch(rng, 1.0 if init else progress)
+        batch = scenes.batch(rng, SMALL_LEARNED + (1 - SMALL_LEARNED) * progress if init else progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD)
         loss = diffusion_loss(bundle, batch, rng)
@@ -64,14 +64,6 @@ def train_diffusion(
             reports.after_step(float(loss.detach()), progress)
     if reports:
         reports.finish()
-
-
-def use_plain_attention(bundle: Bundle) -> None:
-    """Compute attention step by step: on a CPU, the backward pass of torch's fused attention is slow."""
-    bundle.unet.set_attn_processor(AttnProcessor())
-    bundle.controlnet.set_attn_processor(AttnProcessor())
-    for encoder in (bundle.text_encoder, bundle.text_encoder_2):
-        encoder.set_attn_implementation("eager")
 
 
 def finished(work: Path, init: Path | None) -> Bundle:

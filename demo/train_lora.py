@@ -12,11 +12,12 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks.common.measurement_lock import wait_for_measurements
+from demo.attention import use_training_attention
 from demo.batches import Scenes
 from demo.lora import add_lora, save_lora
 from demo.progress import SAVE_EVERY_S, Progress
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate
-from demo.train_diffusion import finished, use_plain_attention
+from demo.train_diffusion import finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,8 @@ def train_lora(team: Team, work: Path, init: Path | None, scenes: Path, plan: Pl
     torch.manual_seed(plan.seed)
     bundle = finished(work, init)
     parameters = add_lora(bundle, rank=plan.rank, layers=plan.layers)
-    use_plain_attention(bundle)
+    use_training_attention(bundle)
+    bundle.trained().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(parameters, lr=plan.peak_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     run = Progress(parameters, Average(parameters, 0.98), optimizer, Clock(plan.minutes * 60))
     state = work / f"lora-{plan.name}.pt"
