@@ -181,13 +181,10 @@ async def test_last_event_equals_the_plain_response(caller: httpx2.AsyncClient) 
     events = await events_for(caller, text="echo hä🏠", num_steps=4, size=2)
     assert events[:-1] == [
         ReceivedEvent("queued", {}),
-        ReceivedEvent("progress", {"step": 1, "num_steps": 4}),
-        ReceivedEvent("progress", {"step": 2, "num_steps": 4, "preview": "pp"}),
-        ReceivedEvent("progress", {"step": 3, "num_steps": 4}),
-        ReceivedEvent("progress", {"step": 4, "num_steps": 4, "preview": "pp"}),
+        *(ReceivedEvent("progress", {"step": step, "num_steps": 4, "preview": "pp"}) for step in (1, 2, 3, 4)),
     ]
     last = events[-1]
-    assert (last.name, last.data["text"], last.data["info"]["preview_every"]) == ("completed", "hä🏠pp", 2)
+    assert (last.name, last.data["text"], last.data["info"]["preview_every"]) == ("completed", "hä🏠pp", 1)
     plain = await caller.post("/count", json={"text": "echo hä🏠", "size": 2})
     assert (plain.json()["text"], plain.json()["info"]["preview_every"]) == ("hä🏠pp", 0)
 

@@ -239,7 +239,7 @@ class TritonFrontend(FastAPI):
         `stream_model` names a decoupled model that does the same work; all requests then go to it. Clients may request
         events with `Accept: text/event-stream`, except from a function. A disconnect cancels the work, and
         `GET path/describe` returns the model's sizes, defaults and limits. The request may declare fields that only the
-        stream model has, such as `preview_every`: the number of steps between previews, by default 2 for events.
+        stream model has, such as `preview_every`: the number of steps between previews, by default 1 for events.
         """
         declaration = _Declaration(path, model, stream_model, name, summary, tags)
         if request is not None and response is not None:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
-from fastapi_triton.pictures.a1111 import routes
 from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
@@ -67,7 +66,7 @@ async def test_the_fields_and_the_unit_are_translated_to_the_models_inputs(
             "height": 128,
             "scheduler": "euler_ancestral",
             "output_format": "png",
-            "preview_every": 2,
+            "preview_every": 1,
         }
     ]
     assert [Image.open(io.BytesIO(base64.b64decode(each))).format for each in body["images"]] == ["PNG"]
@@ -277,13 +276,12 @@ def test_a_client_owns_tasks_of_its_session_and_of_its_address_without_a_session
 
 @pytest.fixture
 async def waiting(
-    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel, monkeypatch: pytest.MonkeyPatch
+    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
 ) -> asyncio.Task[httpx2.Response]:
     """A request with a session cookie, held before its second step."""
     socket_client.cookies.set(COOKIE, "mine")
     stream_model.holds_before = 2
     stream_model.go_on.clear()
-    monkeypatch.setattr(routes, "DEFAULT_PREVIEW_EVERY", 1)
     body = {"prompt": "a red house", "force_task_id": "task-1", "width": 128, "height": 128}
     asking = asyncio.create_task(socket_client.post(TXT2IMG, json=body))
     while (await socket_client.get(PROGRESS)).json()["progress"] == 0:

@@ -57,7 +57,7 @@ async def test_the_fields_and_the_unit_are_translated_to_the_models_inputs(
             "control_guidance_end": 1.0,
             "invert": "auto",
             "output_format": "png",
-            "preview_every": 2,
+            "preview_every": 1,
         }
     ]
     assert body["notes"] == []

@@ -32,7 +32,7 @@ class InferEndpoint:
 
     With a `stream_model`, a decoupled model, every request goes there: clients may read events, and a disconnect
     cancels the request. Fields that only the stream model takes may be declared too. Its `preview_every` is set only if
-    the client reads events: to the client's value, or to 2.
+    the client reads events: to the client's value, or to 1.
 
     With a `function`, clients see `request` and `response`, and the fields of the function's own models are tensors.
     Such an endpoint has no events: they would show outputs of the model that the client does not know.

@@ -18,7 +18,7 @@ from fastapi_triton.endpoints.interfaces import COMPLETED, ProgressListener, Ser
 from fastapi_triton.endpoints.sse import Event
 
 # The number of steps between previews, if the client reads events and does not set it.
-DEFAULT_PREVIEW_EVERY = 2
+DEFAULT_PREVIEW_EVERY = 1
 
 
 class DeclaredModel:

@@ -7,7 +7,7 @@ import { inWords, plain } from "./refusals.js";
 import { ConnectionLost, Problem } from "./server.js";
 
 // Fields of live mode, for endpoints that have them: a draft is never kept.
-const FIELDS_OF = { asked: {}, drafting: { preview_every: "1", receipt: "none" }, finishing: {} };
+const FIELDS_OF = { asked: {}, drafting: { receipt: "none" }, finishing: {} };
 const RANDOM = "-1"; // the server chooses the seed
 const LAST_SEED = 2n ** 63n - 1n;
 const REFUSALS = new Set(["overloaded", "too_many_requests"]); // the server did not begin the picture
