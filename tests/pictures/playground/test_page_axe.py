@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""axe-core finds no violation in any state of the page."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_scan import violations
+from player import HOUSE, Player
+from playwright.sync_api import Page, Route, expect
+from scripted_server import ScriptedServer, event
+
+from support.scribble_app import base64_picture
+
+pytestmark = pytest.mark.integration
+Visit = Callable[..., Player]
+
+# Answers the next request for a picture with these events, and lets the stream go on until it is aborted.
+HOLD = """events => {
+  const {fetch} = window;
+  window.fetch = (address, options = {}) => {
+    if (options.method !== "POST") return fetch(address, options);
+    window.fetch = fetch;
+    return Promise.resolve(new Response(new ReadableStream({
+      start(stream) {
+        stream.enqueue(new TextEncoder().encode(events));
+        options.signal.addEventListener("abort", () => stream.error(options.signal.reason));
+      },
+    })));
+  };
+}"""
+STEP = {"step": 3, "num_steps": 12, "preview": base64_picture("WEBP", size=(128, 128))}
+
+
+def refusal(**problem: Any) -> str:
+    return event("error", {"status": 422, "code": "invalid", "detail": "No.", **problem})
+
+
+@pytest.fixture
+def player(visit: Visit) -> Player:
+    return visit(is_live=True, may_complain=True, reduced_motion="reduce").wait_until_ready()
+
+
+@pytest.fixture
+def page(player: Player) -> Page:
+    return player.page
+
+
+@pytest.fixture
+def script(page: Page) -> ScriptedServer:
+    return ScriptedServer(page)
+
+
+def test_from_an_empty_canvas_to_a_picture(player: Player, page: Page, script: ScriptedServer) -> None:
+    assert violations(page) == [], "empty"
+    page.click("#live")
+    page.click("#live")  # wanted: it stays on while a draft is held
+    player.press_draw()
+    expect(page.locator("#prompt-error")).to_have_class("hint wrong")
+    assert violations(page) == [], "nothing drawn, no prompt"
+    player.stroke(HOUSE[0])
+    player.says("#live-note", "Say what your scribble shows")
+    assert violations(page) == [], "drawn, live, no prompt"
+    page.evaluate(HOLD, event("progress", STEP))
+    page.fill("#prompt", "a red house")
+    player.until("#frame", "preview")
+    assert violations(page) == [], "live"
+    page.click("#live")
+    page.evaluate(HOLD, event("progress", STEP))
+    player.press_draw()
+    player.says("#caption", "Step 3 of 12")
+    assert violations(page) == [], "painting"
+    page.click("#stop")
+    player.says("#caption", "Stopped")
+    assert violations(page) == [], "stopped"
+    script.notes.append("The picture is enlarged.")
+    player.finish()
+    assert violations(page) == [], "finished"
+
+
+def test_messages_and_settings(player: Player, page: Page, script: ScriptedServer) -> None:
+    page.click("#live")
+    page.click("#fold summary")
+    page.click("#lock")
+    assert violations(page) == [], "settings"
+    player.scribble()
+    errors = [{"pointer": f"#/{name}", "code": "range", "detail": "Too large."} for name in ("seed", "width", "prompt")]
+    script.bodies = [refusal(errors=errors), refusal(status=503, code="overloaded", retry_after_s=600)]
+    player.press_draw()
+    player.says("#setting-seed-error", "oo large")
+    assert violations(page) == [], "errors under the fields"
+    player.press_draw()
+    player.says("#result-error", "Try again in")
+    assert violations(page) == [], "countdown"
+    page.click("#clear")
+    player.says("#scribble-error", "Undo")
+    assert violations(page) == [], "cleared"
+
+
+def test_what_can_be_done_with_a_picture(player: Player, page: Page, script: ScriptedServer) -> None:
+    page.click("#live")
+    player.scribble().finish()
+    page.click("#compare-open")
+    assert violations(page) == [], "compare"
+    page.click("#compare-open")
+    page.click("#mask-open")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    assert violations(page) == [], "region"
+    page.click("#mask-leave")
+    for button in ("#save-as", "#help"):
+        page.click(button)
+        expect(page.locator("dialog[open]")).to_be_visible()
+        assert violations(page) == [], button
+        page.keyboard.press("Escape")
+    page.select_option("#count", "4")
+    player.press_draw()
+    player.says("#caption", "4 of 4 are ready")
+    assert violations(page) == [], "grid"
+    page.click("#grid button:first-child")
+    expect(page.locator("#grid-back")).to_be_visible()
+    assert violations(page) == [], "one of the grid"
+    page.click("#history .drop >> nth=0")
+    player.says("#history-notice", "Undo")
+    assert violations(page) == [], "removed from the history"
+
+
+def test_what_the_server_offers_refuses_or_loses(player: Player, page: Page) -> None:
+    offered = {
+        "suggestions": {"things": ["house", "owl"], "colours": ["red"], "places": ["in the snow"]},
+        "loras": [{"name": "neon", "unusable": ""}],
+        "about": "This checkpoint paints houses.",
+    }
+    state = page.request.get(f"{page.url}playground/model").json()
+    state["description"] |= offered
+    answers: list[Callable[[Route], None]] = [
+        lambda route: route.fulfill(json=state),
+        lambda route: route.fulfill(status=401, json={"code": "missing_key", "detail": "It needs a key."}),
+        lambda route: route.abort(),
+    ]
+    page.route("**/playground/model", lambda route: answers[0](route))
+    page.reload()
+    page.get_by_role("button", name="neon").click()
+    page.evaluate("location.hash = '#v=1&prompt=a+cat'")
+    player.says("#restored", "come from the link")
+    assert violations(page) == [], "chips, and a note"
+    for state_name in ("locked", "gone"):
+        answers.pop(0)
+        page.reload()
+        player.until("#status", state_name)
+        assert violations(page) == [], state_name
