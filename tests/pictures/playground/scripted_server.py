@@ -15,6 +15,21 @@ def fields_of(route: Route) -> dict[str, str]:
     return dict(re.findall(r'name="(\w+)"\r\n\r\n(.*?)\r\n', body))
 
 
+_HOLD = """events => {
+  const {fetch} = window;
+  window.fetch = (address, options = {}) => {
+    if (options.method !== "POST") return fetch(address, options);
+    window.fetch = fetch;
+    return Promise.resolve(new Response(new ReadableStream({
+      start(stream) {
+        stream.enqueue(new TextEncoder().encode(events));
+        options.signal.addEventListener("abort", () => stream.error(options.signal.reason));
+      },
+    })));
+  };
+}"""
+
+
 class ScriptedServer:
     """Answers the page's requests for pictures with these bodies in turn; `sent` has the requests' fields."""
 
@@ -38,3 +53,8 @@ class ScriptedServer:
 
 def event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def hold(page: Page, events: str) -> None:
+    """Answer the next request for a picture with these events, and keep its stream open until the page aborts it."""
+    page.evaluate(_HOLD, events)

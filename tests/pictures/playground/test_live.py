@@ -186,6 +186,31 @@ def test_an_earlier_picture_is_restored_without_a_new_draft(visit: Visit) -> Non
     assert len(script.sent) == num_sent
 
 
+def test_a_finished_picture_replaces_the_one_before_until_a_person_uses_it(visit: Visit) -> None:
+    player = visit(is_live=True).wait_until_ready()
+    page = player.page
+    ScriptedServer(page)
+    page.click("#live")
+    page.click("#live")  # wanted, even if this machine is slow
+    page.fill("#prompt", "a red house")
+    kept, newest = page.locator("#history .kept"), page.locator("#history li:first-child img")
+
+    def draw(stroke: int, *, num_kept: int) -> None:
+        before = newest.get_attribute("src") if kept.count() else ""
+        player.stroke(HOUSE[stroke])
+        expect(newest).not_to_have_attribute("src", before or "", timeout=30_000)
+        expect(kept).to_have_count(num_kept, timeout=30_000)
+
+    draw(0, num_kept=1)
+    draw(1, num_kept=1)
+    with page.expect_download():
+        page.click("#download")
+    draw(2, num_kept=2)
+    page.click("#clear")
+    draw(0, num_kept=3)  # another drawing
+    expect(player.open_tab().page.locator("#history .kept")).to_have_count(3)
+
+
 def test_a_draft_of_the_real_engine_is_painted_while_a_person_draws(visit: Visit) -> None:
     player = visit(is_live=True).wait_until_ready()
     player.page.click("#live")

@@ -8,27 +8,13 @@ import pytest
 from axe_scan import violations
 from player import HOUSE, Player
 from playwright.sync_api import Page, Route, expect
-from scripted_server import ScriptedServer, event
+from scripted_server import ScriptedServer, event, hold
 
 from support.scribble_app import base64_picture
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
 
-# Answers the next request for a picture with these events, and lets the stream go on until it is aborted.
-HOLD = """events => {
-  const {fetch} = window;
-  window.fetch = (address, options = {}) => {
-    if (options.method !== "POST") return fetch(address, options);
-    window.fetch = fetch;
-    return Promise.resolve(new Response(new ReadableStream({
-      start(stream) {
-        stream.enqueue(new TextEncoder().encode(events));
-        options.signal.addEventListener("abort", () => stream.error(options.signal.reason));
-      },
-    })));
-  };
-}"""
 STEP = {"step": 3, "num_steps": 12, "preview": base64_picture("WEBP", size=(128, 128))}
 
 
@@ -61,12 +47,12 @@ def test_from_an_empty_canvas_to_a_picture(player: Player, page: Page, script: S
     player.stroke(HOUSE[0])
     player.says("#live-note", "Say what your scribble shows")
     assert violations(page) == [], "drawn, live, no prompt"
-    page.evaluate(HOLD, event("progress", STEP))
+    hold(page, event("progress", STEP))
     page.fill("#prompt", "a red house")
     player.until("#frame", "preview")
     assert violations(page) == [], "live"
     page.click("#live")
-    page.evaluate(HOLD, event("progress", STEP))
+    hold(page, event("progress", STEP))
     player.press_draw()
     player.says("#caption", "Step 3 of 12")
     assert violations(page) == [], "painting"

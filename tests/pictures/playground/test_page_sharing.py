@@ -90,6 +90,30 @@ def test_a_picture_with_a_receipt_restores_what_made_it(
     assert page.input_value("#setting-seed") == ""
 
 
+def test_a_receipt_without_the_prompt_leaves_the_present_one(
+    visit: Visit, scribble_server: Server, tmp_path: Path
+) -> None:
+    made = scribble_server.post(
+        PATH,
+        data={"prompt": "a secret", "num_inference_steps": 2, "seed": 5, "receipt": "no_prompt"},
+        files={"image": (ROOT / "demo" / "examples" / "fish.png").read_bytes()},
+        headers={"Accept": "image/webp"},
+    )
+    file = tmp_path / "fish.webp"
+    file.write_bytes(made.content)
+    player = visit().wait_until_ready()
+    page = player.page
+    page.fill("#prompt", "a kite")
+    page.set_input_files("#file", file)
+    player.says("#restored", "does not say from which prompt it was made. Its settings and scribble are restored.")
+    player.until("#frame", "done")
+    assert (page.input_value("#prompt"), page.input_value("#setting-seed")) == ("a kite", "5")
+    page.fill("#prompt", "a boat")
+    page.get_by_role("button", name="picture without prompt, seed 5", exact=True).click()
+    page.wait_for_selector("#history [aria-current=true]")
+    assert page.input_value("#prompt") == "a boat"
+
+
 HOSTILE_RECEIPTS = """async names => {
   const { receiptOf } = await import(names.module);
   const text = value => new TextEncoder().encode(value);

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from player import Player
 from playwright.sync_api import Route, expect
+from scripted_server import event, hold
 
 from support.scribble_app import PATH
 
@@ -89,3 +90,17 @@ def test_a_question_mark_shows_the_shortcuts_except_in_a_text(visit: Visit) -> N
     page.keyboard.press("Escape")
     expect(page.locator("#shortcuts")).to_be_hidden()
     expect(page.locator("#scribble")).to_be_focused()
+
+
+def test_escape_closes_an_open_sheet_before_it_stops_the_picture(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page = player.page
+    hold(page, event("progress", {"step": 3, "num_steps": 12}))
+    player.press_draw()
+    player.says("#caption", "Step 3 of 12")
+    page.click("#help")
+    page.keyboard.press("Escape")
+    expect(page.locator("#shortcuts")).to_be_hidden()
+    expect(page.locator("#stop")).to_be_enabled()
+    page.keyboard.press("Escape")
+    player.says("#caption", "Stopped")

@@ -14,7 +14,7 @@ const REFUSALS = new Set(["overloaded", "too_many_requests"]); // the server did
 
 /**
  * Dispatches `change` when a picture starts or ends, `preview` with each preview, and `completed` with a finished picture
- * (detail: the `fields` of a history entry, and the `pane` that shows it; drafts have no such event).
+ * (detail: the `fields` of a history entry, the `pane` that shows it, and `isLive` if live mode finished it; drafts have no such event).
  */
 export class DrawingRun extends EventTarget {
   /** Whether the server has asked to wait. `wait` is dispatched when this changes. */
@@ -163,7 +163,7 @@ export class DrawingRun extends EventTarget {
         const seconds = pane.complete(picture, { prompt, seed, notes });
         if (kind === "drafting") return;
         const kept = { ...values, seed: isSeedFixed ? seed : undefined };
-        this.#send("completed", { pane, fields: { prompt, values: kept, seed, seconds, picture, scribble, drawing } });
+        this.#send("completed", { pane, isLive: kind === "finishing", fields: { prompt, values: kept, seed, seconds, picture, scribble, drawing } });
         return;
       }
     }

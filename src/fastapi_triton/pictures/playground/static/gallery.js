@@ -29,9 +29,10 @@ export class Gallery extends EventTarget {
     return this.#history.load();
   }
 
-  add(fields) {
+  /** `replaced`: the entry that the new one replaces; null for none. */
+  add(fields, replaced) {
     this.#notice.clear();
-    return this.#history.add(fields);
+    return this.#history.add(fields, replaced);
   }
 
   /** Mark the entry whose picture is shown; null for none. */
@@ -75,15 +76,16 @@ export class Gallery extends EventTarget {
   }
 
   #row(entry) {
-    const button = make("button", { type: "button", className: "kept", ariaLabel: `${entry.prompt}, seed ${entry.seed}`, title: entry.prompt });
+    const name = entry.prompt || "picture without prompt";
+    const button = make("button", { type: "button", className: "kept", ariaLabel: `${name}, seed ${entry.seed}`, title: name });
     button.append(make("img", { src: URL.createObjectURL(entry.picture), alt: "", width: 92, height: 92 }));
     button.addEventListener("click", () => this.dispatchEvent(new CustomEvent("choose", { detail: entry })));
-    const drop = make("button", { type: "button", className: "drop", ariaLabel: `Remove from history: ${entry.prompt}` });
+    const drop = make("button", { type: "button", className: "drop", ariaLabel: `Remove from history: ${name}` });
     drop.append(byId("clear").firstElementChild.cloneNode(true));
     drop.querySelector("use").setAttribute("href", "#i-close");
     drop.addEventListener("click", () => {
       const current = this.#history.entries.filter(({ id }) => id === entry.id);
-      this.#remove(current, `Removed “${entry.prompt}”.`);
+      this.#remove(current, `Removed “${name}”.`);
     });
     const row = make("li", {});
     row.append(button, drop);

@@ -25,24 +25,35 @@ export class History extends EventTarget {
     this.#send();
   }
 
-  async add(fields) {
+  /** `replaced`: an entry that the new one replaces, or null. */
+  async add(fields, replaced = null) {
     const entry = { id: newId(), made: Date.now(), ...fields };
-    await this.restore([entry]);
+    this.#forget(replaced ? [replaced.id] : []);
+    this.#remember([entry]);
+    await this.#save(replaced ? [replaced.id] : []);
     return entry;
   }
 
   /** Put entries back that were removed. */
   async restore(entries) {
-    for (const entry of entries) this.#unsaved.set(entry.id, entry);
-    this.entries = newestFirst([...this.entries, ...entries]);
+    this.#remember(entries);
     await this.#save();
   }
 
   async remove(entries) {
     const ids = entries.map((entry) => entry.id);
+    this.#forget(ids);
+    await this.#save(ids);
+  }
+
+  #remember(entries) {
+    for (const entry of entries) this.#unsaved.set(entry.id, entry);
+    this.entries = newestFirst([...this.entries, ...entries]);
+  }
+
+  #forget(ids) {
     this.entries = this.entries.filter((entry) => !ids.includes(entry.id));
     for (const id of ids) this.#unsaved.delete(id);
-    await this.#save(ids);
   }
 
   /** Delete entries, and store those that are only in memory: there may be room for them now. */

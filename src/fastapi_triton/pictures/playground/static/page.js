@@ -72,6 +72,7 @@ const liveSwitch = new LiveSwitch({ live, button: byId("live"), note: byId("live
 let isRestoring = false; // an earlier picture: nothing new is to be drawn
 let typing; // a timer
 let shown = null; // the history entry whose picture is in the pane
+let replaceable = null; // the history entry that the next picture of live mode replaces
 
 function show(entry) {
   shown = entry;
@@ -86,8 +87,9 @@ function show(entry) {
 
 run.addEventListener("preview", () => show(null));
 run.addEventListener("completed", async ({ detail }) => {
-  const { fields, pane: shownIn } = detail;
-  const entry = await gallery.add(fields);
+  const { fields, pane: shownIn, isLive } = detail;
+  const entry = await gallery.add(fields, isLive ? replaceable : null);
+  if (isLive) replaceable = entry;
   if (shownIn !== pane) {
     shownIn.entry = entry;
     return;
@@ -95,6 +97,12 @@ run.addEventListener("completed", async ({ detail }) => {
   keepSeed(entry);
   show(entry);
 });
+
+/** Later pictures of live mode no longer replace the one before. */
+function keep() {
+  replaceable = null;
+}
+for (const id of ["download", "copy", "share", "save-as", "mask-open"]) on(id, "click", keep); // the person uses it
 
 /** A fixed seed stays fixed, to that of the picture. */
 function keepSeed({ values: { seed } }) {
@@ -129,6 +137,7 @@ function updateStop() {
 /** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
 async function draw({ seed } = {}) {
   if (!run.isRunning) live.stop();
+  keep();
   if (live.isOn && seed) live.renewSeed();
   const isLiveSeed = live.isOn && (seed || !settings.values().seed);
   const chosen = isLiveSeed ? live.seed : seed;
@@ -169,6 +178,7 @@ on("prompt", "keydown", (event) => {
   draw();
 });
 document.addEventListener("keydown", (event) => {
+  if (document.querySelector("dialog[open]")) return; // Esc closes it
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) draw();
   else if (event.key === "Escape" && !byId("stop").disabled) stop();
   else return;
@@ -178,7 +188,10 @@ document.addEventListener("keydown", (event) => {
 // ---- live mode
 
 scribble.addEventListener("change", () => {
-  if (scribble.isBlank) live.renewSeed(); // the next drawing is another one
+  if (scribble.isBlank) {
+    live.renewSeed(); // the next drawing is another one
+    keep();
+  }
   drawingChanged();
 });
 byId("paper").addEventListener("pointerdown", () => live.hold(), { capture: true }); // also if the view uses the event
@@ -219,19 +232,21 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
     return;
   }
   for (const message of Object.values(messages)) message.clear();
-  await restore(entry);
+  await restore({ ...entry, prompt: entry.prompt || null });
   pane.show(entry.picture, entry);
   show(entry);
 });
 
 // ---- what a history entry, a link or a receipt restores
 
+/** `prompt`: null leaves the present one. */
 async function restore({ prompt, values, seed, drawing, scribble: picture }, how = "lines") {
   live.stop();
+  keep();
   grid.close();
   isRestoring = true;
   settings.replace(values);
-  byId("prompt").value = prompt;
+  byId("prompt").value = prompt ?? byId("prompt").value;
   suggestions.update();
   try {
     if (drawing) await scribble.replaceStored(drawing);
@@ -258,10 +273,13 @@ async function restoreFile(file) {
   restored.hide();
   const made = await receiptOf(file);
   if (!made) return false;
-  await bring(made, `This picture was made from “${made.prompt}”. Its prompt, settings and scribble are restored.`, () => toolbar.load(file));
+  const text = made.prompt === null
+    ? "This picture does not say from which prompt it was made. Its settings and scribble are restored."
+    : `This picture was made from “${made.prompt}”. Its prompt, settings and scribble are restored.`;
+  await bring(made, text, () => toolbar.load(file));
   if (!made.scribble) await toolbar.load(file);
   else if (!run.isRunning) {
-    const entry = await gallery.add({ ...made, picture: file });
+    const entry = await gallery.add({ ...made, prompt: made.prompt ?? "", picture: file });
     pane.show(file, entry);
     show(entry);
   }

@@ -111,7 +111,7 @@ export class PicturePane {
   show(blob, { prompt, seed, seconds }) {
     this.#stopCounting();
     this.#notes.textContent = "";
-    this.#show(blob, prompt);
+    this.#show(blob, prompt || "Picture");
     this.#state("done");
     this.#progress.hidden = true;
     this.#caption.textContent = seconds ? `Seed ${seed} · ${SECONDS.format(seconds)} s` : `Seed ${seed}`;

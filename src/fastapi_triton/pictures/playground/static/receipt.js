@@ -6,21 +6,21 @@ const MADE_BY = "fastapi-triton";
 const COMMENT = "ASCII\0\0\0"; // the start of an EXIF user comment
 
 /**
- * What made the picture, or null if the file has no receipt: `prompt`, `seed` and `values` as texts, as a form sends
- * them, and the `scribble` as a file or null.
+ * What made the picture, or null if the file has no receipt: `prompt` (null if it is left out), `seed` and `values` as
+ * texts, as a form sends them, and the `scribble` as a file or null.
  */
 export async function receiptOf(file) {
   const text = textIn(new Uint8Array(await file.arrayBuffer()));
   const content = text && parsed(text);
   if (content?.made_by !== MADE_BY || !(content.receipt <= NEWEST)) return null;
-  const { made_by, receipt, prompt = "", scribble_png: png, loras = [], ...facts } = content;
+  const { made_by, receipt, prompt = null, scribble_png: png, loras = [], ...facts } = content;
   const used = Array.isArray(loras) ? loras.filter((each) => each?.name) : [];
   const values = { loras: JSON.stringify(used.map(({ name, scale }) => ({ name, scale }))) };
   for (const [name, value] of Object.entries(facts)) {
     if (typeof value === "string" || typeof value === "number") values[name] = String(value);
   }
   const seed = text.match(/"seed": ?(\d+)/)?.[1] ?? ""; // `parsed` rounds seeds over 2^53
-  return { prompt: String(prompt), seed, values: { ...values, seed }, scribble: png ? pictureOf(png) : null };
+  return { prompt: prompt === null ? null : String(prompt), seed, values: { ...values, seed }, scribble: png ? pictureOf(png) : null };
 }
 
 function parsed(text) {
