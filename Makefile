@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons test-slow test-cluster test-image test-linux test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs demo-train demo-evaluate lock wheel image clean
+.PHONY: help run test test-pythons test-slow test-cluster test-image test-linux test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs docs-pictures demo-train demo-evaluate lock wheel image clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,11 @@ format:  ## Format the code and fix style errors
 docs:  ## Write the tables of docs/reference/ that are generated from the code
 	@scripts/setup embedded,dev
 	.venv/bin/python scripts/reference_pages.py
+
+docs-pictures:  ## Draw the README's pictures with the demo checkpoint; needs Chromium and an idle machine; ARGS='--drawing face'
+	@scripts/setup embedded,dev
+	.venv/bin/python -m scripts.examples_picture
+	.venv/bin/python -m scripts.record_page $(ARGS)
 
 demo-train:  ## Train your own demo checkpoint (an hour or more): demo/README.md
 	@scripts/setup embedded,dev
