@@ -146,7 +146,7 @@ async def perform(page: Page, drawing: Drawing) -> None:
                 [(canvas["x"] + x * canvas["width"], canvas["y"] + y * canvas["height"]) for x, y in stroke]
             )
         await page.wait_for_function(_IS_DRAFTED, arg=before, polling=50)
-    await hand.go(canvas["x"] + canvas["width"] * 0.9, canvas["y"] + canvas["height"] + 40)
+    await hand.go(canvas["x"] + canvas["width"] + 8, canvas["y"] + canvas["height"] + 50)  # out of the way
     await page.wait_for_function(_IS_FINISHED, polling=50)
 
 
