@@ -27,7 +27,7 @@ MOVES_PER_S = 40
 PEN, WALK = 420.0, 1300.0  # pixels a second: the hand that draws, and the hand that goes somewhere
 LAST_S = 2.5  # how long the finished picture stays
 BELOW = 6  # pixels
-TIMEOUT_MS = 120_000
+TIMEOUT_MS = 300_000
 
 _POINTER = """document.addEventListener("DOMContentLoaded", () => {
   const pen = "M0 0 2-7 18-23 23-18 7-2ZM2-7 7-2M15-20 20-15";
@@ -101,9 +101,12 @@ class Hand:
         await self._page.mouse.up()
 
     async def draw(self, path: Path) -> None:
+        """Draw a stroke, up to the moment before the pen is lifted."""
         await self.go(*path[0])
         await self._page.mouse.down()
         await self.follow(path, PEN)
+
+    async def lift(self) -> None:
         await self._page.mouse.up()
 
 
