@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -232,6 +233,36 @@ async def test_only_a_hundred_texts_are_decompressed(
     bomb = zlib.compress(bytes(1_100_000))
     assert (await read(client, with_texts(*[(b"zTXt", b"a\0\0" + bomb)] * 110)))["items"] == {}
     assert len(sizes) == 100
+
+
+def directory(*tags: tuple[int, int, int, int]) -> bytes:
+    """A TIFF directory of tags: tag, type, count and offset."""
+    return struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *each) for each in tags) + bytes(4)
+
+
+async def test_exif_tags_that_share_their_bytes_take_no_memory(client: httpx2.AsyncClient) -> None:
+    """Pillow 11 holds the bytes of all tags: 64 GB for this file of 2 MB."""
+    text, shared = b"ASCII\0\0\0a house", 1_000_000
+    start = 26 + 2 + 12 * 65_000 + 4
+    tags = [(0x9286, 7, len(text), start), *((tag, 7, shared, start) for tag in range(65_000 - 1))]
+    exif = b"II*\0" + struct.pack("<I", 8) + directory((0x8769, 4, 1, 26)) + directory(*tags)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "WEBP", exif=exif + text + bytes(shared))
+    tracemalloc.start()
+    try:
+        assert png_info._of_exif(file.getvalue()) == {"parameters": "a house"}
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("cut", [*range(0, 60, 7), 61, 62])
+def test_damaged_exif_data_has_no_text(cut: int) -> None:
+    exif = b"II*\0" + struct.pack("<I", 8) + directory((0x8769, 4, 1, 26)) + directory((0x9286, 7, 99, 44))
+    chunk = struct.pack("<4sI", b"EXIF", cut) + exif[:cut]
+    assert png_info._of_exif(b"RIFF....WEBP" + chunk) == {}
+    assert png_info._of_exif(b"\xff\xd8\xff\xe1" + (cut + 8).to_bytes(2) + b"Exif\0\0" + exif[:cut]) == {}
+    assert png_info._of_exif(b"GIF89a") == {}
 
 
 async def test_a_chunk_with_a_wrong_length_is_harmless(client: httpx2.AsyncClient) -> None:
