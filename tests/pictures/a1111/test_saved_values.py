@@ -127,6 +127,7 @@ async def test_the_scribble_is_found_in_each_notation(client: httpx2.AsyncClient
         {"image": {"image": SCRIBBLE}},
         {"image": {"image": SCRIBBLE, "mask": ""}},
         {"image": [SCRIBBLE, None]},
+        {"image": [[[SCRIBBLE]]]},
         {"image": [{"image": SCRIBBLE, "mask": None}]},
         {"image": f"data:image/png;base64,{SCRIBBLE}", "mask": "", "mask_image": None},
     ):

@@ -183,8 +183,8 @@ def _with_new_names(unit: Mapping[str, Any]) -> dict[str, Any]:
 
 def _picture_and_mask(value: Any) -> tuple[Any, Any]:
     """The picture of a unit in each of the extension's notations: text, an object, a pair, and a list of objects."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
+    while isinstance(value, list) and len(value) == 1:
+        (value,) = value
     if isinstance(value, Mapping):
         return value.get("image"), value.get("mask")
     if isinstance(value, list):
