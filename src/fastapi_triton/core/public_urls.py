@@ -27,6 +27,7 @@ def check(url: str, *, anywhere: bool = False) -> None:
     """
     try:
         parsed = URL(url)
+        (parsed.raw_host or "").encode("idna")  # as Python's lookup does: labels have 1 to 63 characters
     except ValueError:
         parsed = URL()
     schemes = ("https", "http") if anywhere else ("https",)

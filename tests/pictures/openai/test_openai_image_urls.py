@@ -210,6 +210,7 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
         *("http://example.org/a.png", "https://user@example.org/", "https://127.0.0.1/", "https://[::1]/"),
         *("https://169.254.169.254/latest/meta-data", "https://[::ffff:10.0.0.1]/", "https://[64:ff9b::7f00:1]/"),
         *("https://0.0.0.0/", "https:///a.png", "https://example.org/" + "x" * 2000, "https://[", "HTTPS://10.0.0.1/"),
+        *("https://a..example.org/", "https://.example.org/", f"https://{'a' * 64}.example.org/"),
     ],
 )
 async def test_private_and_invalid_urls_are_rejected(url: str) -> None:
