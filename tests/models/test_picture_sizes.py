@@ -78,6 +78,13 @@ def test_too_large_smaller_and_oblong_sizes_are_refused(upscaling: Capabilities,
         choose_size(upscaling, width, height, scribble_size=(100, 100))
 
 
+@pytest.mark.parametrize(("width", "height"), [(0, 512), (512, 0), (-512, None), (None, -1), (-5, 5), (-512, -512)])
+def test_sides_below_one_pixel_are_refused(upscaling: Capabilities, width: int | None, height: int | None) -> None:
+    with pytest.raises(RequestError) as rejection:
+        choose_size(upscaling, width, height, scribble_size=(100, 100))
+    assert rejection.value.code == "unsupported_size"
+
+
 # ---- upscaled pictures
 
 

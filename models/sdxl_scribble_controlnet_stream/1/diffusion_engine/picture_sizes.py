@@ -55,6 +55,8 @@ def upscaled_size(
     capabilities: Capabilities, width: int | None, height: int | None, scribble_size: Size
 ) -> PictureSize | None:
     """A larger size, with the size from which it is upscaled; None if that is too far from it."""
+    if min(side for side in (width, height) if side is not None) < 1:
+        return None
     shape = (width, height) if width and height else scribble_size
     usual = capabilities.defaults.width * capabilities.defaults.height
     made = min(
