@@ -172,6 +172,18 @@ async def test_an_expired_or_removed_picture_is_gone(
     assert "make room" in response.json()["error"]["message"]
 
 
+def test_pictures_that_were_stored_while_the_clock_was_wrong_do_not_stay_for_years(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, now = PictureStore(tmp_path, 10**9), time.time()
+    for shift in (10**8, 60):
+        monkeypatch.setattr(picture_store.time, "time", lambda shift=shift: now + shift)
+        kept = store.add([(DATA, "png")], caller="a")
+    monkeypatch.setattr(picture_store.time, "time", lambda: now)
+    store.sweep()
+    assert names(tmp_path) == kept  # a clock that was adjusted by a minute changes nothing
+
+
 async def test_urls_can_be_off(triton: FakeTriton, temporary_folder: Path) -> None:
     async with client_of(triton, Settings(picture_urls_max_bytes=0)) as client:
         response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"})

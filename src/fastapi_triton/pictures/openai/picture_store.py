@@ -119,7 +119,7 @@ class PictureStore:
         now = time.time()
         by_caller: defaultdict[str, list[_Stored]] = defaultdict(list)
         for each in sorted(self._stored(), key=lambda stored: stored.expires, reverse=True):
-            if each.expires <= now:
+            if not now < each.expires <= now + 2 * KEEP_S:  # or the clock was wrong when it was stored
                 each.path.unlink(missing_ok=True)
             else:
                 by_caller[each.caller].append(each)
