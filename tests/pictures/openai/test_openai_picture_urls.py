@@ -172,6 +172,29 @@ async def test_an_expired_or_removed_picture_is_gone(
     assert "make room" in response.json()["error"]["message"]
 
 
+async def test_a_picture_is_sent_in_pieces_so_that_slow_clients_hold_little_memory(
+    triton: FakeTriton, tmp_path: Path
+) -> None:
+    app, sent = app_of(triton, Settings(jobs_folder=str(tmp_path))), []
+    data = b"\x89PNG" + bytes(1_000_000)
+    transport = httpx2.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
+        path, _, query = (await made(client)).removeprefix("http://t").partition("?")
+        (tmp_path / "pictures" / path.rpartition("/")[2]).write_bytes(data)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": []}
+        await app(
+            {**scope, "query_string": query.encode(), "state": {}, "client": None}, asyncio.Queue[Any]().get, send
+        )
+    start, *pieces = sent
+    assert dict(start["headers"])[b"content-length"] == str(len(data)).encode()
+    assert b"".join(each["body"] for each in pieces) == data
+    assert max(len(each["body"]) for each in pieces) <= 64 * 1024
+
+
 def test_pictures_that_were_stored_while_the_clock_was_wrong_do_not_stay_for_years(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EXIF's user comment in a picture file. Reads only the directories on the way to it: decoding all tags, which may share
-their bytes, can take a thousand times the file's memory."""
+"""EXIF's user comment in a picture file.
+
+Reads only the directories on the way to it: tags may share their bytes, so reading all of them can take a thousand
+times the file's memory.
+"""
 
 import struct
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi_triton.core import atomic_file, file_lock
 from fastapi_triton.core.settings import Settings
@@ -94,10 +95,10 @@ class PictureStore:
             self.num_bytes += needed
         return names
 
-    def read(self, name: str) -> bytes | None:
-        """The picture with a valid name; None if it was removed."""
+    def open(self, name: str) -> BinaryIO | None:
+        """The file of the picture with a valid name; None if it was removed."""
         try:
-            return (self._folder / name).read_bytes()
+            return (self._folder / name).open("rb")
         except FileNotFoundError:
             return None
 

@@ -5,13 +5,16 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import BinaryIO
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from fastapi_triton.core import paths
 from fastapi_triton.core.background import BackgroundTask
@@ -33,6 +36,8 @@ from fastapi_triton.pictures.text_to_image import Picture
 logger = logging.getLogger(__name__)
 
 _SWEEP_S = 60.0
+_PIECE_BYTES = 64 * 1024
+_MAGIC_BYTES = 16  # from which the media type is known
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 # The paths below OpenAI's prefix.
 _FILES = paths.PICTURE_FILES.removeprefix(paths.OPENAI)
@@ -99,10 +104,10 @@ class PictureURLs:
                     code="invalid_signature",
                 )
             left_s = int(expires - time.time())
-            data = await asyncio.to_thread(self._store.read, name) if left_s > 0 else None
+            file = await asyncio.to_thread(self._store.open, name) if left_s > 0 else None
         except OSError as error:
             raise _unavailable(error) from None
-        if data is None:
+        if file is None:
             detail = (
                 "The picture was removed to make room for newer ones."
                 if left_s > 0
@@ -114,7 +119,7 @@ class PictureURLs:
             "Cache-Control": f"private, max-age={left_s}, immutable",
             "Content-Disposition": f'inline; filename="{name.rpartition("-")[2]}"',
         }
-        return Response(data, media_type=images.media_type(data), headers=headers)
+        return PictureFileResponse(file, headers)
 
     @asynccontextmanager
     async def kept(self) -> AsyncGenerator[None, None]:
@@ -127,6 +132,25 @@ class PictureURLs:
         task = BackgroundTask("stored pictures", consequence="Expired pictures stay on the disk.")
         async with task.repeating(sweep):
             yield
+
+
+class PictureFileResponse(Response):
+    """Sends an open file in pieces, and closes it: slow clients must not hold whole pictures in memory."""
+
+    def __init__(self, file: BinaryIO, headers: Mapping[str, str]) -> None:
+        self._file = file
+        length = os.fstat(file.fileno()).st_size
+        super().__init__(
+            headers={**headers, "Content-Length": str(length)}, media_type=images.media_type(file.read(16))
+        )
+        file.seek(0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        with self._file:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while piece := await asyncio.to_thread(self._file.read, _PIECE_BYTES):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def router(urls: PictureURLs) -> APIRouter:
