@@ -2,6 +2,7 @@
 // Chips that complete the prompt with words that the checkpoint knows.
 
 const MAX_CHIPS = 6;
+const LONGEST_WORD = 100; // characters: to look for the beginning of longer ones would stop the page
 const JOINING = new Set(["", "a", "an", "and", "with", "the"]);
 
 /** `host` shows the chips below `input`, the text field of the prompt. */
@@ -47,20 +48,25 @@ export class Suggestions {
 
 /** Chips for a prompt: each has its `text`, and the `prompt` with it. */
 function nextOf(prompt, { things, colours, places }) {
-  const [, before, word] = prompt.match(/^([^]*?)([\p{L}\p{N}-]*)$/u);
+  const word = lastWord(prompt);
+  const before = prompt.slice(0, prompt.length - word.length);
   const typed = word.toLowerCase();
   const known = [...colours, ...things, ...places];
   const said = prompt.trimEnd().toLowerCase();
   const endsWith = (words) => words.some((each) => said.endsWith(each));
   const begun = typed.length < 2 || endsWith(known) ? [] : known.filter((each) => each.startsWith(typed) && each !== typed);
   if (begun.length) return begun.map((text) => ({ text, prompt: `${before}${text}` }));
-  const last = said.match(/[\p{L}\p{N}-]*$/u)[0];
+  const last = lastWord(said);
   const start = prompt.trimEnd() && `${prompt.trimEnd()} `;
   const add = (texts) => texts.map((text) => ({ text, prompt: start + text }));
   if (endsWith(colours)) return add(shuffled(things));
   if (endsWith(things)) return add([...shuffled(places).slice(0, 3), ...shuffled(colours).slice(0, 3).map((each) => `and ${article(each)}`)]);
   if (!said) return add(shuffled(colours).slice(0, MAX_CHIPS).map(article));
   return JOINING.has(last) ? add(shuffled(colours)) : [];
+}
+
+function lastWord(text) {
+  return text.slice(-LONGEST_WORD).match(/[\p{L}\p{N}-]*$/u)[0];
 }
 
 function article(word) {
