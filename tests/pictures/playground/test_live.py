@@ -8,6 +8,8 @@ from player import HOUSE, Player
 from playwright.sync_api import Page, expect
 from scripted_server import ScriptedServer, event
 
+from support.scribble_app import PATH
+
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
 
@@ -104,6 +106,13 @@ def test_it_rests_while_the_server_is_busy_or_slow(machine: Callable[[], Page]) 
     assert step(page, "live.turnOff(); end({isCompleted: false})") == ["abort", "end"]
 
 
+def test_stop_is_not_undone_by_a_refusal_that_arrives_at_the_same_time(machine: Callable[[], Page]) -> None:
+    page = machine()
+    step(page, "live.turnOn(); live.changed()")
+    assert step(page, "live.stop(); end({isCompleted: false, retryAfter: 7})") == ["abort", "end"]
+    assert after(page, 60_000) == []
+
+
 def test_it_turns_itself_off_if_the_first_draft_is_slow_unless_it_is_wanted(machine: Callable[[], Page]) -> None:
     page = machine()
     step(page, "live.turnOn(); live.changed()")
@@ -168,6 +177,38 @@ def test_a_busy_server_has_a_countdown_and_live_drawing_goes_on(visit: Visit) ->
     assert [each["preset"] for each in script.sent] == ["draft", "draft", "quality"]
     expect(player.page.locator("#live-note")).to_be_empty()
     assert player.ink > 0
+
+
+def test_live_drawing_waits_too_when_the_server_has_refused_a_persons_picture(visit: Visit) -> None:
+    player = visit(is_live=True).wait_until_ready().scribble(HOUSE[:1])
+    script = ScriptedServer(player.page)
+    player.says("#caption", "Seed")
+    num_before = len(script.sent)
+    script.bodies.append(event("error", {"status": 429, "code": "rate_limited", "detail": "Wait.", "retry_after_s": 3}))
+    player.press_draw()
+    player.says("#result-error", "Try again in 3 s.")
+    player.stroke(HOUSE[1])
+    player.says("#result-error", "Try again in 1 s.")
+    assert len(script.sent) == num_before + 1
+    expect(player.page.locator("#history .kept")).to_have_count(2)
+    assert script.sent[num_before + 1]["preset"] == "draft"
+
+
+def test_what_was_drawn_during_an_outage_is_painted_when_the_server_is_back(visit: Visit) -> None:
+    player = visit(is_live=True, may_complain=True).wait_until_ready()
+    page, script = player.page, ScriptedServer(player.page)
+    for path in ("**/playground/model", f"**{PATH}"):
+        page.route(path, lambda route: route.abort())
+    page.fill("#prompt", "a red house")
+    player.stroke(HOUSE[0])
+    player.until("#status", "gone")
+    player.stroke(HOUSE[1])
+    assert script.sent == []
+    page.unroute("**/playground/model")
+    page.unroute(f"**{PATH}", None)
+    ScriptedServer(page)
+    player.wait_until_ready()
+    player.says("#caption", "Seed")
 
 
 def test_an_earlier_picture_is_restored_without_a_new_draft(visit: Visit) -> None:

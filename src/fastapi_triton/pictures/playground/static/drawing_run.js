@@ -49,7 +49,7 @@ export class DrawingRun extends EventTarget {
 
   /** Whether live mode can draw now. */
   get isPossible() {
-    return !this.isRunning && this.#server.state === "ready" && this.#prompt.value.trim() !== "" && this.#scribble.hasInk();
+    return !this.isRunning && !this.isWaiting && this.#server.state === "ready" && this.#prompt.value.trim() !== "" && this.#scribble.hasInk();
   }
 
   stop() {

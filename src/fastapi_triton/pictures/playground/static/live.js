@@ -118,13 +118,14 @@ export class Live extends EventTarget {
     this.#controller = new AbortController();
     this.#become(kind);
     const slowTimer = kind === "drafting" ? setTimeout(() => this.#isSlow(), SLOW_MS) : null;
-    const { isCompleted, retryAfter } = await this.#draw(kind, this.#controller.signal).finally(() => {
+    const { signal } = this.#controller;
+    const { isCompleted, retryAfter } = await this.#draw(kind, signal).finally(() => {
       clearTimeout(slowTimer);
       this.#controller = null;
     });
     if (isCompleted) this.#isDraft = kind === "drafting";
     if (retryAfter) {
-      this.#pending ??= kind;
+      if (!signal.aborted) this.#pending ??= kind; // else a person has pressed Stop, or the newest change is pending
       this.#restFor(retryAfter, "busy");
     } else if (this.#runsSlowly) {
       this.#restFor(Math.min(LONGEST_REST_S, FIRST_REST_S * 2 ** this.#numSlow++), "slow");
