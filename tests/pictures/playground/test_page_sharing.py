@@ -142,6 +142,60 @@ def test_a_hostile_receipt_neither_stops_the_page_nor_reaches_more_than_its_fiel
     assert found == [None, "[]", '[{"name":"a","scale":1}]', None]
 
 
+UNREADABLE_SCRIBBLE = """() => {
+  const receipt = '{"made_by": "fastapi-triton", "receipt": 1, "prompt": "a cat", "scribble_png": "aGVsbG8="}';
+  const text = value => new TextEncoder().encode(value);
+  const exif = text("ASCII\\0\\0\\0" + receipt);
+  const sheet = new OffscreenCanvas(64, 64);
+  sheet.getContext("2d").fillRect(16, 16, 8, 8);
+  return sheet.convertToBlob({type: "image/jpeg"}).then(picture => {
+    const head = new Uint8Array([0xff, 0xd8, 0xff, 0xe1, 0, exif.length + 8, ...text("Exif\\0\\0"), ...exif]);
+    const files = new DataTransfer();
+    files.items.add(new File([head, picture.slice(2)], "cat.jpeg", {type: "image/jpeg"}));
+    document.dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true}));
+  });
+}"""
+
+
+def test_a_scribble_that_is_no_picture_is_left_out_of_a_link_or_receipt(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    page.evaluate("location.hash = '#v=1&prompt=a+dog&scribble=aGVsbG8'")
+    player.says("#restored", "come from the link")
+    page.evaluate(UNREADABLE_SCRIBBLE)
+    player.says("#restored", "was made from “a cat”")
+    assert page.input_value("#prompt") == "a cat"
+    page.click("#restored-undo")
+    expect(page.locator("#prompt")).to_have_value("a dog")
+
+
+def test_a_link_with_an_impossible_shape_leaves_a_canvas_while_the_server_is_away(
+    visit: Visit, scribble_server: Server
+) -> None:
+    player = visit(may_complain=True)  # an empty page has no storage
+    page = player.page
+    page.route("**/playground/model", lambda route: route.fulfill(json={"ready": False, "detail": "It loads."}))
+    page.goto("about:blank")
+    for sides in ("width=0&height=0", "width=1&height=99999"):
+        page.goto(f"{scribble_server.url}#v=1&prompt=a+dog&{sides}")
+        player.says("#restored", "come from the link")
+        player.stroke(HOUSE[0])
+        size = page.evaluate("[document.getElementById('scribble').width, document.getElementById('scribble').height]")
+        assert min(size) >= 1
+        page.goto("about:blank")
+
+
+def test_a_long_word_does_not_stop_the_page(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.page.evaluate("""() => {
+      const prompt = document.getElementById("prompt");
+      prompt.value = "a".repeat(1e6) + " ";
+      prompt.dispatchEvent(new Event("input", {bubbles: true}));
+    }""")
+    player.page.fill("#prompt", "a red house with a ")
+    expect(player.page.locator("#suggestions .chip")).not_to_have_count(0)
+
+
 def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Visit) -> None:
     player = visit(permissions=["clipboard-read", "clipboard-write"]).wait_until_ready()
     player.set("num_inference_steps", "2")

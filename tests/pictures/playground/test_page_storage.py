@@ -141,6 +141,34 @@ def test_a_history_that_an_earlier_version_stored_still_loads(visit: Visit) -> N
     assert settings_of(player)["seed"] == ""
 
 
+LOST_PICTURE = """async () => {
+  const png = new Blob(["lost"]);
+  const action = {kind: "picture", png, width: 100, height: 100};
+  const stroke = {kind: "stroke", tool: "brush", points: new Float32Array([0, 0, 20])};
+  const drawing = {actions: [action, stroke], undone: []};
+  const work = {id: 1, saved: 1, work: {drawing, prompt: "a house", values: {}, liveSeed: "7"}};
+  sessionStorage.setItem("fastapi-triton-workspace", "1");
+  await new Promise((resolve, reject) => {
+    const opening = indexedDB.open("playground-workspaces", 1);
+    opening.onsuccess = () => {
+      const transaction = opening.result.transaction("workspaces", "readwrite");
+      transaction.objectStore("workspaces").put(work);
+      transaction.oncomplete = resolve;
+      transaction.onabort = reject;
+    };
+  });
+}"""
+
+
+def test_the_rest_of_a_drawing_survives_if_the_browser_has_lost_a_picture_in_it(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    player.page.evaluate(LOST_PICTURE)
+    player.page.reload()
+    player.wait_until_ready()
+    expect(player.page.locator("#prompt")).to_have_value("a house")
+    player.until_redrawn(0)
+
+
 @pytest.mark.parametrize(
     ("failure", "note"),
     [

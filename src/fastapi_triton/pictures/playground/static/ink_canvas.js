@@ -34,9 +34,9 @@ export class InkCanvas {
     this.#checkpoint = { actions: [], picture: null };
   }
 
-  /** The size for pictures of this shape. */
+  /** The size for pictures of this shape; a square for numbers that are none. */
   sizeFor(width, height) {
-    return [width, height].map((side) => Math.round((side * LONG_SIDE) / Math.max(width, height)));
+    return [width, height].map((side) => Math.max(1, Math.round((side * LONG_SIDE) / Math.max(width, height)) || LONG_SIDE));
   }
 
   /** Paint a drawing. Undo paints only the last actions of a long one anew. */

@@ -126,6 +126,7 @@ live.addEventListener("change", () => {
 });
 run.addEventListener("wait", () => {
   byId("draw").ariaDisabled = String(run.isWaiting); // not `disabled`, which would lose the focus
+  if (!run.isWaiting) live.wake();
 });
 
 function updateStop() {
@@ -257,6 +258,12 @@ async function restore({ prompt, values, seed, drawing, scribble: picture }, how
   if (seed) live.renewSeed(seed);
 }
 
+/** What came from outside, without a scribble that is no picture. */
+async function withReadableScribble(content) {
+  const isReadable = await open(content.scribble).then(() => true, () => false);
+  return isReadable ? content : { ...content, scribble: null };
+}
+
 /** Restore what came from outside, with a note and the way back. `trace` uses the picture as scribble instead. */
 async function bring(content, text, trace) {
   const before = { prompt: byId("prompt").value, values: settings.values() };
@@ -271,8 +278,9 @@ async function bring(content, text, trace) {
 /** Restore what the receipt in a picture file says. Returns whether there is one. */
 async function restoreFile(file) {
   restored.hide();
-  const made = await receiptOf(file);
-  if (!made) return false;
+  const found = await receiptOf(file);
+  if (!found) return false;
+  const made = await withReadableScribble(found);
   const text = made.prompt === null
     ? "This picture does not say from which prompt it was made. Its settings and scribble are restored."
     : `This picture was made from “${made.prompt}”. Its prompt, settings and scribble are restored.`;
@@ -291,7 +299,7 @@ async function restoreLink() {
   if (!content) return;
   window.history.replaceState(null, "", location.pathname + location.search); // so that a reload keeps what was changed since
   if (content.isNewer) restored.show("A newer version of this page made this link. Enter its prompt yourself.", {});
-  else await bring(content, `Prompt and settings come from the link${content.refused.length ? `, without ${content.refused.join(", ")}` : ""}.`);
+  else await bring(await withReadableScribble(content), `Prompt and settings come from the link${content.refused.length ? `, without ${content.refused.join(", ")}` : ""}.`);
 }
 
 on("lock", "click", () => {
@@ -321,6 +329,7 @@ server.addEventListener("change", () => {
     else if (!wasGone) messages.result.clear();
     else messages.result.noteBriefly("The connection was lost. Press Draw to try again.");
     server.wasDown = false;
+    live.wake(); // what was drawn meanwhile
   }
 });
 settings.addEventListener("change", () => {

@@ -3,7 +3,7 @@
 
 const JSON_ONLY = "loras"; // a list, as JSON
 const TEXTS = new Set(["prompt", "negative_prompt", "preset", "scheduler"]);
-const NUMBER = /^-?\d+(\.\d+)?$/;
+const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?$/; // of JSON: without leading zeros
 
 /** The form, or the same as JSON; and the header that names its type. */
 export async function bodyOf(form) {

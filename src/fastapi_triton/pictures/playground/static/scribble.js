@@ -232,10 +232,13 @@ function storable(action) {
   return rest.kind === "sheet" ? { ...rest, actions: rest.actions.map(storable) } : rest;
 }
 
-function readable(actions) {
+/** Stored actions, to be painted. Without pictures that the browser has lost: the rest of the drawing must not be lost too. */
+async function readable(actions) {
   const read = async (action) => {
     if (action.kind === "sheet") return { ...action, actions: await readable(action.actions) };
-    return action.kind === "picture" ? { ...action, ink: await createImageBitmap(action.png) } : action;
+    if (action.kind !== "picture") return action;
+    const ink = await createImageBitmap(action.png).catch(() => null);
+    return ink && { ...action, ink };
   };
-  return Promise.all(actions.map(read));
+  return (await Promise.all(actions.map(read))).filter(Boolean);
 }

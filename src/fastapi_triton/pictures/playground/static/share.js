@@ -8,7 +8,7 @@ const SCRIBBLE_SIDE = 192; // pixels
 const NUMBER = /^-?\d{1,19}(\.\d{1,6})?$/;
 const NAME = /^[\w.+-]{1,100}$/;
 const FIELDS = {
-  preset: NAME, scheduler: NAME, seed: /^\d{1,19}$/, width: /^\d{1,5}$/, height: /^\d{1,5}$/,
+  preset: NAME, scheduler: NAME, seed: /^\d{1,19}$/, width: /^[1-9]\d{0,4}$/, height: /^[1-9]\d{0,4}$/,
   num_inference_steps: NUMBER, guidance_scale: NUMBER, conditioning_scale: NUMBER, negative_prompt: /^[^]{1,2000}$/,
 };
 const LORA = /^([\w.+-]{1,100}):(-?\d(\.\d{1,2})?)$/;
