@@ -23,6 +23,5 @@ This package owns A1111's field names and formats.
 | `processed` | the response with the pictures |
 | `infotext` | A1111's text with prompts and parameters: written and read |
 | `png_info` | the texts in picture files |
-| `exif_comment` | the text in a JPEG's or WebP's EXIF data |
 | `errors` | errors with A1111's field names |
 """

@@ -3,15 +3,17 @@
 memory."""
 
 import asyncio
+import io
+import struct
 import zlib
 from collections.abc import Iterator
 
 import pybase64
+from PIL import ExifTags, Image
 
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.image_files.png import CHUNK, FIRST_CHUNK, SIGNATURE
 from fastapi_triton.endpoints.image_files.structure import MAX_CHUNKS
-from fastapi_triton.pictures.a1111.exif_comment import user_comment
 
 PARAMETERS = "parameters"
 # The end of a PNG's first chunk.
@@ -106,8 +108,12 @@ _READERS = {b"tEXt": _plain_text, b"zTXt": _compressed_text, b"iTXt": _internati
 
 def _of_exif(data: bytes) -> dict[str, str]:
     """The text of a JPEG or WebP, which A1111 and this server write as EXIF's UserComment."""
-    comment = user_comment(data)
-    if comment[:8] not in _ENCODINGS or len(comment) > _MAX_TEXT_BYTES:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "WEBP")) as picture:
+            comment = picture.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    except (OSError, SyntaxError, ValueError, LookupError, TypeError, OverflowError, struct.error):
+        return {}
+    if not isinstance(comment, bytes) or comment[:8] not in _ENCODINGS or len(comment) > _MAX_TEXT_BYTES:
         return {}
     text = comment[8:].decode(_ENCODINGS[comment[:8]], "replace")
     return {_RECEIPT if text.startswith(_MADE_BY_THIS_SERVER) else PARAMETERS: text}
