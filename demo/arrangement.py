@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from demo.geometry import Part, bend, draw_waves
 
@@ -95,12 +96,14 @@ def place(
     if slot is None:
         unit, middle = anywhere(half, np.array(size), rng)
     else:  # the drawing fills its slot, however large it is in its own units
-        unit, middle = slot.radius * min(size) / float(half.max()), np.array([slot.x, slot.y]) * size
+        unit, middle = slot.radius * min(size) / float(half.max()), np.array([slot.x * size[0], slot.y * size[1]])
     parts = tuple(replace(p, points=(b - (low + high) / 2) * unit + middle) for p, b in zip(drawing, bent, strict=True))
     return parts, float(unit)
 
 
-def anywhere(half: np.ndarray, size: np.ndarray, rng: Rng) -> tuple[float, np.ndarray]:
+def anywhere(
+    half: npt.NDArray[np.float64], size: npt.NDArray[np.int_], rng: Rng
+) -> tuple[float, npt.NDArray[np.float64]]:
     """Pixels per unit, and a middle where a drawing of this half width and height is inside the picture."""
     unit = size.min() * (rng.uniform(0.36, 0.47) if rng.random() < 0.45 else rng.uniform(0.28, 0.46))
     unit = min(unit, float((0.485 * size / half).min()))

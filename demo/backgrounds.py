@@ -13,6 +13,8 @@ from demo.palette import RGB, Colour, draw_colour, draw_contrasting, mix
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from demo.pixels import Values
+
 Rng = np.random.Generator
 Size = tuple[int, int]
 
@@ -60,10 +62,10 @@ class Background:
 
     name: str  # a scene, "plain" or "ground"
     colours: tuple[Colour, ...]
-    picture: np.ndarray  # (H, W, 3) in 0..1
+    picture: Values  # (H, W, 3) in 0..1
 
 
-def vertical(size: Size, *stops: tuple[float, RGB]) -> np.ndarray:
+def vertical(size: Size, *stops: tuple[float, RGB]) -> Values:
     """Blend colours from top to bottom, at the given heights (0 to 1)."""
     width, height = size
     y = np.linspace(0, 1, height)
@@ -72,23 +74,25 @@ def vertical(size: Size, *stops: tuple[float, RGB]) -> np.ndarray:
     return np.repeat(np.stack(columns, axis=1)[:, None, :], width, axis=1).astype(np.float32)
 
 
-def hills(size: Size, rng: Rng, level: float, swing: float) -> np.ndarray:
+def hills(size: Size, rng: Rng, level: float, swing: float) -> Values:
     """A soft-edged mask (H, W) of everything below a wavy line."""
     width, height = size
     x = np.linspace(0, 6.28, width)
-    edge = level + swing * (
+    edge: Values = level + swing * (
         np.sin(x * rng.uniform(0.4, 1.0) + rng.uniform(0, 6.28)) + 0.4 * np.sin(2.3 * x + rng.uniform(0, 6.28))
     )
-    return np.clip((np.linspace(0, 1, height)[:, None] - edge[None, :]) * height + 0.5, 0, 1)
+    return ((np.linspace(0, 1, height)[:, None] - edge[None, :]) * height + 0.5).clip(0, 1)
 
 
-def lay(picture: np.ndarray, mask: np.ndarray, rgb: RGB) -> np.ndarray:
+def lay(picture: Values, mask: Values, rgb: RGB) -> Values:
     colour = np.array(rgb, dtype=np.float32) / 255
-    return picture * (1 - mask[..., None]) + colour * mask[..., None]
+    share = mask[..., None]
+    rest: Values = 1 - share
+    return picture * rest + colour * share
 
 
 def disk(
-    picture: np.ndarray,
+    picture: Values,
     x: float,
     y: float,
     radius: float,
@@ -109,7 +113,7 @@ def disk(
     picture[y0:y1, x0:x1] = lay(picture[y0:y1, x0:x1], mask, rgb)
 
 
-def puff(picture: np.ndarray, rng: Rng, *, rgb: RGB = (255, 255, 255), top: float = 0.3) -> None:
+def puff(picture: Values, rng: Rng, *, rgb: RGB = (255, 255, 255), top: float = 0.3) -> None:
     """Paint one cloud."""
     x, y = rng.uniform(0.05, 0.95), rng.uniform(0.06, top)
     scale = rng.uniform(0.06, 0.1)
@@ -117,12 +121,12 @@ def puff(picture: np.ndarray, rng: Rng, *, rgb: RGB = (255, 255, 255), top: floa
         disk(picture, x + dx, y, scale * r, rgb, flat=0.7, opacity=0.85)
 
 
-def scatter(picture: np.ndarray, rng: Rng, *, count: int, radius: float, rgb: RGB, top: float, bottom: float) -> None:
+def scatter(picture: Values, rng: Rng, *, count: int, radius: float, rgb: RGB, top: float, bottom: float) -> None:
     for _ in range(count):
         disk(picture, rng.uniform(0, 1), rng.uniform(top, bottom), radius * rng.uniform(0.7, 1.3), rgb)
 
 
-def night(size: Size, rng: Rng) -> np.ndarray:
+def night(size: Size, rng: Rng) -> Values:
     picture = vertical(size, (0, (10, 14, 46)), (1, (40, 48, 104)))
     scatter(picture, rng, count=int(rng.integers(8, 13)), radius=0.018, rgb=(250, 246, 214), top=0, bottom=0.8)
     if rng.random() < 0.5:
@@ -132,27 +136,28 @@ def night(size: Size, rng: Rng) -> np.ndarray:
     return lay(picture, hills(size, rng, rng.uniform(0.8, 0.9), 0.03), (16, 30, 40)) if rng.random() < 0.6 else picture
 
 
-def sea(size: Size, rng: Rng) -> np.ndarray:
+def sea(size: Size, rng: Rng) -> Values:
     level = rng.uniform(0.3, 0.5)
     picture = vertical(size, (0, (150, 208, 248)), (level, (220, 240, 252)))
     if rng.random() < 0.6:
         puff(picture, rng, top=level * 0.6)
-    below = vertical(size, (level, (40, 130, 210)), (1, (10, 66, 150)))
+    water = vertical(size, (level, (40, 130, 210)), (1, (10, 66, 150)))
     y, x = np.mgrid[0 : size[1], 0 : size[0]] / min(size)
     waves = np.sin(34 * y + 1.6 * np.sin(9 * x + rng.uniform(0, 6.28)))
-    below = below + 0.10 * np.clip(waves - 0.35, 0, 1)[..., None]
+    below: Values = water + 0.10 * np.clip(waves - 0.35, 0, 1)[..., None]
     mask = hills(size, rng, level, 0.0)[..., None]
-    return picture * (1 - mask) + below * mask
+    rest: Values = 1 - mask
+    return picture * rest + below * mask
 
 
-def snow(size: Size, rng: Rng) -> np.ndarray:
+def snow(size: Size, rng: Rng) -> Values:
     picture = vertical(size, (0, (138, 166, 206)), (1, (206, 220, 238)))
     picture = lay(picture, hills(size, rng, rng.uniform(0.6, 0.76), 0.035), (246, 249, 255))
     scatter(picture, rng, count=int(rng.integers(9, 15)), radius=0.022, rgb=(255, 255, 255), top=0, bottom=0.72)
     return picture
 
 
-def meadow(size: Size, rng: Rng) -> np.ndarray:
+def meadow(size: Size, rng: Rng) -> Values:
     level = rng.uniform(0.55, 0.7)
     picture = vertical(size, (0, (96, 176, 244)), (level, (206, 234, 252)))
     puff(picture, rng, top=0.28)
@@ -163,7 +168,7 @@ def meadow(size: Size, rng: Rng) -> np.ndarray:
     return picture
 
 
-def desert(size: Size, rng: Rng) -> np.ndarray:
+def desert(size: Size, rng: Rng) -> Values:
     level = rng.uniform(0.55, 0.7)
     picture = vertical(size, (0, (120, 190, 232)), (level, (252, 236, 200)))
     disk(picture, rng.uniform(0.12, 0.88), 0.14, 0.07, (255, 242, 170))
@@ -171,21 +176,21 @@ def desert(size: Size, rng: Rng) -> np.ndarray:
     return lay(picture, hills(size, rng, level + 0.1, 0.06), (222, 168, 92))
 
 
-def sunset(size: Size, rng: Rng) -> np.ndarray:
+def sunset(size: Size, rng: Rng) -> Values:
     level = rng.uniform(0.62, 0.74)
     picture = vertical(size, (0, (88, 44, 120)), (level * 0.6, (236, 96, 80)), (level, (255, 204, 96)))
     disk(picture, rng.uniform(0.15, 0.85), level, 0.13, (255, 240, 170))
     return lay(picture, hills(size, rng, level, 0.02), (62, 32, 62))
 
 
-def sky(size: Size, rng: Rng) -> np.ndarray:
+def sky(size: Size, rng: Rng) -> Values:
     picture = vertical(size, (0, (78, 158, 240)), (1, (204, 232, 252)))
     for _ in range(int(rng.integers(2, 4))):
         puff(picture, rng, top=0.9)
     return picture
 
 
-def space(size: Size, rng: Rng) -> np.ndarray:
+def space(size: Size, rng: Rng) -> Values:
     picture = vertical(size, (0, (12, 8, 26)), (1, (28, 14, 50)))
     scatter(picture, rng, count=int(rng.integers(9, 15)), radius=0.017, rgb=(255, 255, 255), top=0, bottom=1)
     x, y = rng.uniform(0.08, 0.92), rng.choice([rng.uniform(0.06, 0.2), rng.uniform(0.8, 0.94)])
@@ -199,7 +204,7 @@ def space(size: Size, rng: Rng) -> np.ndarray:
     return picture
 
 
-def forest(size: Size, rng: Rng) -> np.ndarray:
+def forest(size: Size, rng: Rng) -> Values:
     picture = vertical(size, (0, (150, 200, 150)), (1, (90, 150, 100)))
     for x in np.arange(rng.uniform(0, 0.15), 1.1, rng.uniform(0.17, 0.24)):
         stem = np.clip(0.028 * min(size) - np.abs(np.arange(size[0]) - x * size[0]) + 0.5, 0, 1)
@@ -208,7 +213,7 @@ def forest(size: Size, rng: Rng) -> np.ndarray:
     return lay(picture, hills(size, rng, rng.uniform(0.74, 0.82), 0.02), (52, 104, 50))
 
 
-def beach(size: Size, rng: Rng) -> np.ndarray:
+def beach(size: Size, rng: Rng) -> Values:
     level = rng.uniform(0.4, 0.5)
     picture = vertical(size, (0, (110, 190, 246)), (level, (220, 242, 252)))
     picture = lay(picture, hills(size, rng, level, 0.0), (40, 150, 210))
@@ -216,7 +221,7 @@ def beach(size: Size, rng: Rng) -> np.ndarray:
     return lay(picture, hills(size, rng, level + 0.21, 0.03), (244, 220, 160))
 
 
-def road(size: Size, rng: Rng) -> np.ndarray:
+def road(size: Size, rng: Rng) -> Values:
     level = rng.uniform(0.66, 0.74)
     picture = vertical(size, (0, (150, 200, 240)), (1, (226, 236, 244)))
     x = rng.uniform(-0.05, 0.05)
@@ -235,7 +240,7 @@ def road(size: Size, rng: Rng) -> np.ndarray:
     )
 
 
-SCENES: dict[str, Callable[[Size, Rng], np.ndarray]] = {
+SCENES: dict[str, Callable[[Size, Rng], Values]] = {
     "night": night,
     "sea": sea,
     "snow": snow,

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from demo.bundle import Bundle
+    from demo.latents import Latents
+    from demo.pixels import Mask, Pixels
 
 PIXELS_PER_BATCH = 32 * 128 * 128  # of one team member
 SMALL = 160 * 128  # pixels of a picture, up to which it counts as small
@@ -64,7 +68,7 @@ class Scenes:
         ]
         self.shards = [open_shard(folder, n) for n in numbers]
         self.portraits = [is_portrait(n) for n in numbers]
-        self.latents = [np.load(latents_path(folder, n)) for n in numbers]
+        self.latents: list[Latents] = [np.load(latents_path(folder, n)) for n in numbers]
         self.tokens = [
             bundle.tokenizer(
                 [text for texts in shard.captions for text in texts],
@@ -85,18 +89,18 @@ class Scenes:
         number, rows = self._draw(rng, progress)
         return self._batch(number, rows, rng)
 
-    def batch_with_pictures(self, rng: np.random.Generator) -> tuple[Batch, np.ndarray]:
+    def batch_with_pictures(self, rng: np.random.Generator) -> tuple[Batch, Pixels]:
         number, rows = self._draw(rng, 1.0)
         return self._batch(number, rows, rng), self.shards[number].pictures[rows]
 
-    def _draw(self, rng: np.random.Generator, progress: float) -> tuple[int, np.ndarray]:
+    def _draw(self, rng: np.random.Generator, progress: float) -> tuple[int, npt.NDArray[np.int64]]:
         """A shard and some of its scenes."""
         number = int(rng.choice(len(self.shards), p=self.shard_shares(progress)))
         height, width = self.shards[number].pictures.shape[1:3]
         count = max(1, PIXELS_PER_BATCH // (height * width))
         return number, rng.choice(len(self.latents[number]), count, p=self.shares[number])
 
-    def _batch(self, number: int, rows: np.ndarray, rng: np.random.Generator) -> Batch:
+    def _batch(self, number: int, rows: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
         shard, latents, tokens = self.shards[number], self.latents[number], self.tokens[number]
         height, width = shard.pictures.shape[1:3]
         count = len(rows)
@@ -118,7 +122,7 @@ class Scenes:
             torch.from_numpy(cell_weights(shard.details[rows], control))[:, None],
         )
 
-    def shard_shares(self, progress: float) -> np.ndarray:
+    def shard_shares(self, progress: float) -> npt.NDArray[np.float64]:
         """(shards,) frequencies of the shards."""
         large = float(np.interp(progress, LARGE_AT, LARGE_SHARE)) if self.is_large.any() else 0.0
         large = 1.0 if self.is_large.all() else large
@@ -128,13 +132,15 @@ class Scenes:
         return shares
 
 
-def drawn_shares(shard: Shard) -> np.ndarray:
+def drawn_shares(shard: Shard) -> npt.NDArray[np.float64]:
     """(N,) frequencies of the scenes. Scenes with more drawn details are more frequent."""
     drawn = np.array([cells(shard.scribble(i, 0))[shard.details[i]].sum() for i in range(len(shard.details))])
     shares = BARE_SHARE + np.minimum(drawn / max(drawn.mean(), 1e-6), MOST_SHARE)
-    return shares / shares.sum()
+    frequencies: npt.NDArray[np.float64] = shares / shares.sum()
+    return frequencies
 
 
-def cell_weights(details: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """(B, h, w) float32: the weight of each cell in the loss, for (B, h, w) details and (B, H, W) strokes."""
-    return (1 + DETAIL_WEIGHT * details + DRAWN_WEIGHT * (details & cells(control))).astype(np.float32)
+def cell_weights(details: Mask, control: Pixels) -> npt.NDArray[np.float32]:
+    """(B, h, w): the weight of each cell in the loss, for (B, h, w) details and (B, H, W) strokes."""
+    weights = 1 + DETAIL_WEIGHT * details + DRAWN_WEIGHT * (details & cells(control))
+    return weights.astype(np.float32)

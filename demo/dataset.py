@@ -21,6 +21,8 @@ from demo.styles import STYLES, stylised
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from demo.pixels import Mask, Pixels
+
 logger = logging.getLogger(__name__)
 
 SCRIBBLES_PER_SCENE = 3
@@ -51,12 +53,13 @@ CELL = 4  # pixels of a latent's side
 class Shard:
     """The memory-mapped arrays of a shard, and its captions."""
 
-    pictures: np.ndarray  # (N, H, W, 3) uint8
-    scribbles: np.ndarray  # (N, SCRIBBLES_PER_SCENE, H * W / 8) uint8, packed bits
-    details: np.ndarray  # (N, H / CELL, W / CELL) bool, the latent's cells that hold a detail
+    pictures: Pixels  # (N, H, W, 3)
+    scribbles: Pixels  # (N, SCRIBBLES_PER_SCENE, H * W / 8), packed bits
+    details: Mask  # (N, H / CELL, W / CELL), the latent's cells that hold a detail
     captions: list[list[str]]  # N x CAPTIONS_PER_SCENE
 
-    def scribble(self, index: int, variant: int) -> np.ndarray:
+    def scribble(self, index: int, variant: int) -> Pixels:
+        """(H, W) of 0 and 1."""
         height, width = self.pictures.shape[1:3]
         return np.unpackbits(self.scribbles[index, variant]).reshape(height, width)
 
@@ -74,10 +77,11 @@ def is_portrait(number: int) -> bool:
     return number % len(LAYOUT) in PORTRAITS
 
 
-def cells(pixels: np.ndarray) -> np.ndarray:
+def cells(pixels: Pixels | Mask) -> Mask:
     """(…, H, W) → (…, H / CELL, W / CELL): whether any pixel of a cell is set."""
     *many, height, width = pixels.shape
-    return pixels.reshape(*many, height // CELL, CELL, width // CELL, CELL).any((-3, -1))
+    found: Mask = pixels.reshape(*many, height // CELL, CELL, width // CELL, CELL).any((-3, -1))
+    return found
 
 
 def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None) -> int:
@@ -125,13 +129,16 @@ def draw_shards(folder: Path, *, shards: int, seed: int, processes: int, style: 
 
 
 def open_shard(folder: Path, number: int) -> Shard:
-    arrays = [np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r") for what in ARRAYS]
-    return Shard(*arrays, json.loads(shard_path(folder, number, "captions.json").read_text()))
+    pictures, scribbles, details = (
+        np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r") for what in ARRAYS
+    )
+    return Shard(pictures, scribbles, details, json.loads(shard_path(folder, number, "captions.json").read_text()))
 
 
-def open_styled(folder: Path, number: int) -> np.ndarray:
-    """(N, H, W, 3) uint8 stylised pictures."""
-    return np.load(shard_path(folder, number, "styled.npy"), mmap_mode="r")
+def open_styled(folder: Path, number: int) -> Pixels:
+    """(N, H, W, 3) stylised pictures."""
+    pictures: Pixels = np.load(shard_path(folder, number, "styled.npy"), mmap_mode="r")
+    return pictures
 
 
 def complete_shards(folder: Path) -> list[int]:

@@ -25,7 +25,7 @@ CLEAN = -1  # the "timestep" without noise
 
 def diffusion_loss(bundle: Bundle, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
     """Weighted mean squared error of the velocity, at random timesteps."""
-    alphas = bundle.scheduler.alphas_cumprod
+    alphas: torch.Tensor = bundle.scheduler.alphas_cumprod
     timesteps = torch.from_numpy(rng.integers(0, len(alphas), len(batch.latents)))
     noise = torch.from_numpy(rng.standard_normal(batch.latents.shape, dtype=np.float32))
     alpha = alphas[timesteps][:, None, None, None]
@@ -50,6 +50,7 @@ def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.
         "return_dict": False,
     }
     down, middle = bundle.controlnet(noisy, timesteps, controlnet_cond=batch.control, **shared)
+    velocity: torch.Tensor
     (velocity,) = bundle.unet(
         noisy,
         timesteps,

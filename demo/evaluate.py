@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from demo.evaluation.case import Case
     from demo.evaluation.single_figures import Figures, Pictures
+    from demo.pixels import Pixels
 
 logger = logging.getLogger("demo.evaluate")
 
@@ -98,7 +99,7 @@ def chosen_cases(options: argparse.Namespace, side: int, loras: Sequence[str]) -
     return kept
 
 
-def ideal(case: Case) -> np.ndarray:
+def ideal(case: Case) -> Pixels:
     """The picture that a checkpoint should paint, in the case's style."""
     return stylised(case.scene, case.lora, np.random.default_rng(case.seed)) if case.lora else case.scene.picture
 

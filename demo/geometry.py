@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from demo.palette import RGB
 
-Points = np.ndarray
+Points = npt.NDArray[np.float64]  # (N, 2)
+Wave = npt.NDArray[np.float64]  # (5,): frequencies along x and y, phase, amplitudes along x and y
 Pair = tuple[float, float]
 
 
@@ -21,7 +23,7 @@ Pair = tuple[float, float]
 class Part:
     """One painted area or line. `fill` is "body", "dark", "light", a material's name, a colour, or None."""
 
-    points: Points  # (N, 2)
+    points: Points
     fill: str | RGB | None = "body"
     closed: bool = True
     is_detail: bool = False
@@ -90,7 +92,7 @@ def curve(*corners: Pair) -> Points:
 def _catmull_rom(p0: Points, p1: Points, p2: Points, p3: Points) -> Points:
     t = np.linspace(0, 1, 8, endpoint=False)[None, :, None]
     a, b, c, d = (p[:, None, :] for p in (p0, p1, p2, p3))
-    points = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    points: Points = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     return points.reshape(-1, 2)
 
 
@@ -116,7 +118,7 @@ def blob(rng: np.random.Generator, *, corners: int = 0) -> Points:
     return densify(ring, closed=True) if rng.random() < 0.2 else smooth(*map(tuple, ring))
 
 
-def bend(points: Points, rng_waves: Sequence[Points], amount: float) -> Points:
+def bend(points: Points, rng_waves: Sequence[Wave], amount: float) -> Points:
     """Shift every point along smooth waves, the same for all parts, like an unsteady hand."""
     moved = points.copy()
     for wave in rng_waves:
@@ -125,7 +127,7 @@ def bend(points: Points, rng_waves: Sequence[Points], amount: float) -> Points:
     return moved
 
 
-def draw_waves(rng: np.random.Generator) -> list[Points]:
+def draw_waves(rng: np.random.Generator) -> list[Wave]:
     return [
         np.concatenate([rng.normal(0, frequency, 2), rng.uniform(0, 6.28, 1), rng.normal(0, 1 / frequency, 2)])
         for frequency in (2.0, 4.0, 8.0)

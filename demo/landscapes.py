@@ -10,7 +10,7 @@ import numpy as np
 
 from demo import backgrounds
 from demo.captions import Subject
-from demo.geometry import Part, line
+from demo.geometry import Part, Points, line
 from demo.kind import KINDS
 from demo.palette import distance, draw_colour
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Rng = np.random.Generator
 Size = tuple[int, int]
-Points = np.ndarray
 # The pieces of a landscape, from front to back, which is the order of captions too.
 Piece = tuple[Subject, tuple[Part, ...]]
 
@@ -91,9 +90,9 @@ def draw_landscape(rng: Rng, size: Size) -> tuple[list[Subject], list[tuple[Part
         pieces.append(road(rng, level, size, used))
         pieces.append(area(rng, ridge(rng, level, swing=0.02), "hills", size, used, nouns=("grass", "meadow", "field")))
     spots = rng.permutation([0.2, 0.5, 0.8])[: int(rng.choice([0, 1, 2], p=[0.15, 0.65, 0.2]))]
-    names = rng.permutation(IN_SKY)
-    names = ["sun", *(n for n in names if n != "sun")] if rng.random() < 0.65 else list(names)
-    for x, name in zip(spots, names, strict=False):
+    flying: list[str] = list(rng.permutation(IN_SKY))
+    flying = ["sun", *(n for n in flying if n != "sun")] if rng.random() < 0.65 else flying
+    for x, name in zip(spots, flying, strict=False):
         pieces.append(thing(rng, (name,), (x, rng.uniform(0.14, 0.22)), rng.uniform(0.1, 0.15), size, used))
     background = backgrounds.open_sky(sky, size)
     return [p[0] for p in pieces], [p[1] for p in pieces], background, says_sky
@@ -112,7 +111,8 @@ def tone(rng: Rng, natural: tuple[str, ...], used: list[Colour]) -> tuple[Colour
 
 
 def pixels(points: Points, size: Size) -> Points:
-    return points * np.array(size)
+    width, height = size
+    return points * [width, height]
 
 
 def ridge(rng: Rng, level: float, *, swing: float) -> Points:

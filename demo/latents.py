@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from diffusers import AutoencoderKL
 
+    from demo.pixels import Pixels
     from demo.team import Team
+
+Latents = npt.NDArray[np.float16]  # (N, C, h, w), as stored
 
 PIXELS_AT_ONCE = 16 * 128 * 128
 
@@ -45,8 +49,9 @@ def encode_shards(team: Team, folder: Path, vae_folder: Path) -> None:
         part.replace(latents_path(folder, number))
 
 
-def encode(vae: AutoencoderKL, pictures: np.ndarray) -> torch.Tensor:
+def encode(vae: AutoencoderKL, pictures: Pixels) -> torch.Tensor:
     """The latents (B, C, h, w) of pictures (B, H, W, 3)."""
     wait_for_measurements()
     with mixed_precision():
-        return vae.encode(to_tensor(np.array(pictures))).latent_dist.mean.float()
+        latents: torch.Tensor = vae.encode(to_tensor(np.array(pictures))).latent_dist.mean.float()
+    return latents

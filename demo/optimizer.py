@@ -7,12 +7,12 @@ needs a third of the steps that it needs with AdamW alone. The UNet gains nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import nn
 
@@ -39,17 +39,24 @@ class Optimizer(torch.optim.Optimizer):
         for group in (*self.param_groups, *self.adam.param_groups):
             group["lr"] = rate * group.get("scale", 1.0)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
-        del closure
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        with torch.enable_grad():
+            loss = closure() if closure else None
         self.adam.step()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None and is_matrix(parameter):
-                    self._step(parameter, group["lr"])
+                    self._step(parameter, parameter.grad, group["lr"])
+        return loss
 
-    def _step(self, parameter: nn.Parameter, rate: float) -> None:
-        gradient = parameter.grad
+    def _step(self, parameter: nn.Parameter, gradient: torch.Tensor, rate: float) -> None:
         momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
         momentum.lerp_(gradient, 1 - MOMENTUM)
         rows = len(parameter)
@@ -71,7 +78,7 @@ def is_matrix(parameter: nn.Parameter) -> bool:
 
 def orthogonal(gradient: torch.Tensor) -> torch.Tensor:
     """The nearest matrix with singular values near 1, by Newton-Schulz; a convolution is a matrix of its kernels."""
-    x = gradient.reshape(len(gradient), -1).bfloat16()
+    x: torch.Tensor = gradient.reshape(len(gradient), -1).bfloat16()
     is_tall = x.shape[0] > x.shape[1]
     x = x.T if is_tall else x
     x = x / (x.norm() + 1e-7)

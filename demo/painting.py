@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from demo.geometry import Part, Points
+    from demo.pixels import Mask, Values
 
 OVERSAMPLING = 3
 JOINT = 0.8  # oversampled pixels of a gap that a joint may have
@@ -33,9 +34,9 @@ class Painted:
 
     left: int
     top: int
-    colour: np.ndarray  # (h, w, 3) in 0..1
-    alpha: np.ndarray  # (h, w) in 0..1
-    details: np.ndarray  # (h, w) bool, where eyes, windows, limbs, spokes and similar small parts are visible
+    colour: Values  # (h, w, 3) in 0..1
+    alpha: Values  # (h, w) in 0..1
+    details: Mask  # (h, w), where eyes, windows, limbs, spokes and similar small parts are visible
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -71,8 +72,8 @@ def stroke(draw: ImageDraw.ImageDraw, points: Points, width: float, fill: RGB | 
             draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
 
-def sharp(path: Points, radius: float) -> np.ndarray:
-    """(N,) bool: the ends, and the joints where a line this thick would show a gap."""
+def sharp(path: Points, radius: float) -> Mask:
+    """(N,): the ends, and the joints where a line this thick would show a gap."""
     steps = np.diff(path, axis=0)
     angles = np.arctan2(steps[:, 1], steps[:, 0])
     turns = np.abs((np.diff(angles) + np.pi) % (2 * np.pi) - np.pi)
@@ -130,24 +131,25 @@ def window_of(parts: Sequence[Part], size: tuple[int, int], *, margin: float) ->
     return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
 
 
-def shade(flat: np.ndarray, alpha: np.ndarray, *, unit: float, light: float) -> np.ndarray:
+def shade(flat: Values, alpha: Values, *, unit: float, light: float) -> Values:
     """Shade the flat colours: the blurred mask is a height field lit from `light`."""
     coarse, factor = reduced(alpha, unit * 0.14)
     height = 0.6 * blur(coarse, unit * 0.14 / factor) + 0.4 * blur(coarse, unit * 0.4 / factor)
     slope_y, slope_x = np.gradient(height)
     lit = enlarged(-(np.cos(light) * slope_x + np.sin(light) * slope_y) * (unit / factor), alpha.shape, factor)
-    shaded = flat * np.clip(1.0 + 0.42 * lit, 0.62, 1.16)[..., None]
+    shaded: Values = flat * np.clip(1.0 + 0.42 * lit, 0.62, 1.16)[..., None]
     shaded += 0.55 * np.clip(lit - 0.34, 0, 0.4)[..., None]
-    return np.minimum(shaded, 1, out=shaded)
+    np.minimum(shaded, 1, out=shaded)
+    return shaded
 
 
-def reduced(values: np.ndarray, radius: float) -> tuple[np.ndarray, int]:
+def reduced(values: Values, radius: float) -> tuple[Values, int]:
     """The values at the lowest resolution at which a blur of this radius looks the same, and its factor."""
     factor = max(1, int(radius / COARSE))
     return np.asarray(Image.fromarray(values).reduce(factor)), factor
 
 
-def enlarged(values: np.ndarray, shape: tuple[int, ...], factor: int) -> np.ndarray:
+def enlarged(values: Values, shape: tuple[int, ...], factor: int) -> Values:
     if factor == 1:
         return values
     height, width = shape
@@ -156,7 +158,7 @@ def enlarged(values: np.ndarray, shape: tuple[int, ...], factor: int) -> np.ndar
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
 
 
-def blur(values: np.ndarray, radius: float) -> np.ndarray:
+def blur(values: Values, radius: float) -> Values:
     """Two box blurs along each axis, close to a Gaussian and cheap on floats."""
     half = max(1, round(radius))
     for axis in (0, 0, 1, 1):
@@ -164,7 +166,7 @@ def blur(values: np.ndarray, radius: float) -> np.ndarray:
     return values
 
 
-def _box_blur(values: np.ndarray, half: int, axis: int) -> np.ndarray:
+def _box_blur(values: Values, half: int, axis: int) -> Values:
     pad = [(0, 0), (0, 0)]
     pad[axis] = (half + 1, half)
     total = np.cumsum(np.pad(values, pad, mode="edge"), axis=axis)
@@ -174,7 +176,7 @@ def _box_blur(values: np.ndarray, half: int, axis: int) -> np.ndarray:
     return (total[:, window:] - total[:, :-window]) / window
 
 
-def put_on(picture: np.ndarray, painted: Painted, *, unit: float, light: float) -> None:
+def put_on(picture: Values, painted: Painted, *, unit: float, light: float) -> None:
     """Lay the object over the picture, with a soft shadow away from the light."""
     reach = max(1, round(unit * 0.12))
     coarse, factor = reduced(painted.alpha, unit * 0.1)

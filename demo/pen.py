@@ -15,7 +15,8 @@ from demo.painting import stroke
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from demo.geometry import Part, Points
+    from demo.geometry import Part, Points, Wave
+    from demo.pixels import Pixels
 
 Rng = np.random.Generator
 
@@ -51,7 +52,7 @@ def draw_pen(rng: Rng) -> Pen:
     return Pen(width, float(rng.uniform(0, 0.8)), style, details, bool(rng.random() < 0.65))
 
 
-def scribble(objects: Sequence[Sequence[Part]], pen: Pen, size: tuple[int, int], rng: Rng) -> np.ndarray:
+def scribble(objects: Sequence[Sequence[Part]], pen: Pen, size: tuple[int, int], rng: Rng) -> Pixels:
     """(H, W) of 0 and 255: the objects' lines, drawn with the same pen from back to front."""
     canvas = Image.new("L", size, 0)
     for parts in objects:
@@ -85,7 +86,7 @@ def draw_object(canvas: Image.Image, parts: Sequence[Part], pen: Pen, rng: Rng) 
             stroke(draw, path + rng.normal(0, 0.9 * scale, 2), thin, 255)
 
 
-def unsteady(path: Points, waves: Sequence[Points], pen: Pen, scale: float, rng: Rng) -> Points:
+def unsteady(path: Points, waves: Sequence[Wave], pen: Pen, scale: float, rng: Rng) -> Points:
     """A small error of the hand, which is only in the scribble."""
     if pen.style == "coarse":
         path = path[:: max(1, len(path) // int(rng.integers(14, 24)))] if len(path) > 24 else path

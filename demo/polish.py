@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
@@ -15,7 +16,8 @@ from demo.batches import Scenes
 from demo.bundle import load_vae
 from demo.dataset import CELL, LAYOUT, complete_shards, open_shard, style_folder
 from demo.denoising import CLEAN, descend, noised
-from demo.latents import latents_path
+from demo.latents import Latents, latents_path
+from demo.pixels import Mask, Pixels
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
 from demo.styles import STYLES
 from demo.train_diffusion import finished
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from demo.batches import Batch
     from demo.bundle import Bundle
     from demo.team import Team
+
+Element = TypeVar("Element", bound=np.generic)
+Stored = tuple[Latents, Pixels, Mask]  # latents, their pictures, and the cells that hold a detail
 
 PEAK_RATE = 6e-4
 STRIDE = 83  # timesteps between the 12 steps of the default schedule
@@ -51,7 +56,7 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     bundle = finished(work, init)
     scenes = Scenes(work / "scenes", bundle, only=SIZES)
     rng = np.random.default_rng([seed, 17, team.rank])
-    found: list[tuple[np.ndarray, ...]] = []
+    found: list[Stored] = []
     for _ in tqdm(range(count // 32), desc="latents for the decoder", unit="batch", disable=not team.is_first):
         batch, originals = scenes.batch_with_pictures(rng)
         latents = resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy().transpose(0, 2, 3, 1)
@@ -63,7 +68,7 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     path.with_suffix(".part").replace(path)
 
 
-def tiles(arrays: np.ndarray, side: int) -> np.ndarray:
+def tiles(arrays: npt.NDArray[Element], side: int) -> npt.NDArray[Element]:
     """(B, H, W, …) cut into (N, side, side, …), so that pictures of several sizes fit into one array."""
     rows = [np.split(row, arrays.shape[2] // side, 2) for row in np.split(arrays, arrays.shape[1] // side, 1)]
     return np.concatenate([tile for row in rows for tile in row])
@@ -92,8 +97,7 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
         average.weights = state["average"]
         optimizer.load_state_dict(state["optimizer"])
         clock.spent_s, step = state["spent_s"], state["step"]
-    own = [np.load(path) for path in sorted(work.glob("polish-*.npz"))]
-    own_scenes = tuple(np.concatenate([part[name] for part in own]) for name in ("latents", "pictures", "details"))
+    own_scenes = drawn(work)
     log, errors = LossLog(work / "polish-loss.jsonl"), []
     bar = tqdm(total=100, desc="decoder", unit="%", disable=not team.is_first)
     progress = clock.tick()
@@ -115,7 +119,7 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
             decoded = vae.decode(latents / vae.config.scaling_factor).sample
         loss, error = picture_loss(decoded.float(), pictures, weights)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if (step + 1) % MEET_EVERY == 0:
@@ -137,7 +141,17 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
     bar.close()
 
 
-def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(work: Path) -> Stored:
+    """The latents, pictures and details that all members have drawn."""
+    own = [np.load(path) for path in sorted(work.glob("polish-*.npz"))]
+    latents, pictures, details = (
+        np.concatenate([part[name] for part in own]) for name in ("latents", "pictures", "details")
+    )
+    return latents, pictures, details
+
+
+def stored(folder: Path, rng: np.random.Generator) -> Stored:
+    """The latents, pictures and details of a random shard of the folder."""
     numbers = [
         n for n in complete_shards(folder) if latents_path(folder, n).exists() and LAYOUT[n % len(LAYOUT)][0] in SIZES
     ]
@@ -147,7 +161,7 @@ def stored(folder: Path, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 
 def crops(
-    latents: np.ndarray, pictures: np.ndarray, details: np.ndarray, rng: np.random.Generator
+    latents: Latents, pictures: Pixels, details: Mask, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Crops: latents (B, C, CROP, CROP), pictures (B, 3, CELL CROP, CELL CROP) in -1..1, weights of their pixels."""
     found: list[tuple[Any, Any, Any]] = []

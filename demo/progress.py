@@ -32,7 +32,7 @@ SAVE_EVERY_S, SHEET_EVERY_S = 150.0, 500.0
 class Progress:
     """The state of a run, with everything needed to resume it."""
 
-    networks: nn.ModuleDict
+    networks: nn.Module  # or a LoRA's `ParameterList`
     average: Average
     optimizer: torch.optim.Optimizer
     clock: Clock

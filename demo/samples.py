@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from diffusers import AutoencoderKL, StableDiffusionXLControlNetPipeline
 
+    from demo.pixels import Pixels
+
 UNSEEN = 990_001  # the seed of scenes that training never draws
 
 
@@ -26,13 +28,13 @@ UNSEEN = 990_001  # the seed of scenes that training never draws
 def generate(
     pipe: StableDiffusionXLControlNetPipeline,
     prompts: Sequence[str],
-    scribbles: Sequence[np.ndarray],
+    scribbles: Sequence[Pixels],
     *,
     seeds: Sequence[int],
     steps: int = 12,
     guidance: float = 3.0,
     scale: float = 1.0,
-) -> list[np.ndarray]:
+) -> list[Pixels]:
     """Pictures (H, W, 3) for scribbles (H, W) of one size, each with its own generator."""
     height, width = scribbles[0].shape
     result = pipe(

@@ -23,8 +23,11 @@ from demo.pen import Pen, draw_pen, scribble
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy.typing as npt
+
     from demo.backgrounds import Background
     from demo.geometry import Part
+    from demo.pixels import Mask, Pixels
 
 Rng = np.random.Generator
 Size = tuple[int, int]
@@ -66,12 +69,12 @@ class Scene:
     background: Background
     says_background: bool
     arrangement: str
-    picture: np.ndarray  # (H, W, 3) uint8
-    mask: np.ndarray  # (H, W) bool, where the objects are
-    owner: np.ndarray  # (H, W) int8, the index of the object that is visible, or -1
-    details: np.ndarray  # (H, W) bool, where eyes, windows, limbs, spokes and similar small parts are visible
+    picture: Pixels  # (H, W, 3)
+    mask: Mask  # (H, W), where the objects are
+    owner: npt.NDArray[np.int8]  # (H, W), the index of the object that is visible, or -1
+    details: Mask  # (H, W), where eyes, windows, limbs, spokes and similar small parts are visible
 
-    def scribble(self, rng: Rng, *, pen: Pen | None = None) -> np.ndarray:
+    def scribble(self, rng: Rng, *, pen: Pen | None = None) -> Pixels:
         """The scribble, (H, W) of 0 and 255. All objects are drawn with the same pen."""
         return scribble([o.parts for o in self.objects], pen or draw_pen(rng), self.size, rng)
 

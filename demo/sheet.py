@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image, ImageDraw
+
+from demo.pixels import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Cell = tuple[np.ndarray | None, np.ndarray, str]  # scribble (H, W), picture (H, W, 3), caption
+Cell = tuple[Pixels | None, Pixels, str]  # scribble (H, W), picture (H, W, 3), caption
 
 
 def contact_sheet(cells: Sequence[Cell], path: Path, *, columns: int = 8, side: int = 128) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.common.measurement_lock import training
 
@@ -40,7 +41,7 @@ class Team:
             return
         flat = torch.cat([p.reshape(-1) for p in parameters])
         dist.all_reduce(flat)
-        pieces = (flat / self.size).split([p.numel() for p in parameters])
+        pieces = (flat / self.size).split([p.numel() for p in parameters])  # type: ignore[no-untyped-call]
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.copy_(piece.view_as(parameter))
 
@@ -63,7 +64,8 @@ def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ.update(KEEP_MEMORY)  # read when a process starts
-    torch.multiprocessing.spawn(_member, (size, port, work, args), nprocs=size, daemon=True)  # they end with this one
+    # As daemons, they end with this process.
+    spawn(_member, (size, port, work, args), nprocs=size, daemon=True)  # type: ignore[no-untyped-call]
 
 
 def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:

@@ -116,8 +116,8 @@ def train(options: argparse.Namespace) -> None:
             run_team(train_vae, options.processes, options.work, options.vae_minutes, options.seed)
     run_team(encode_shards, options.processes, scenes, vae_folder)
     train_tokenizer(scenes, options.work / "tokenizer")
-    settings = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
-    run_team(train_diffusion, options.processes, *settings)
+    diffusion = (options.work, options.init, vae_folder, options.minutes, options.rate, options.seed)
+    run_team(train_diffusion, options.processes, *diffusion)
     for style in STYLES:
         draw(style_folder(options.work, style), shards=STYLE_SHARDS, style=style)
         run_team(encode_shards, options.processes, style_folder(options.work, style), vae_folder)
@@ -130,11 +130,10 @@ def train(options: argparse.Namespace) -> None:
     serving = {**json.loads(SERVING.read_text()), "suggestions": suggestions()}
     bundles.save(bundle, vae, options.out, serving=serving)
     loras = options.out / "loras"
-    settings = (options.work, options.init, options.few_step_minutes, options.seed, loras)
-    run_team(train_few_step, options.processes, *settings)
+    starting = (options.work, options.init)
+    run_team(train_few_step, options.processes, *starting, options.few_step_minutes, options.seed, loras)
     for style in STYLES:
-        settings = (options.work, options.init, style, options.style_minutes, options.seed, loras)
-        run_team(train_style, options.processes, *settings)
+        run_team(train_style, options.processes, *starting, style, options.style_minutes, options.seed, loras)
     logger.info(
         "checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", options.out, options.out
     )

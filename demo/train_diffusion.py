@@ -34,7 +34,8 @@ def train_diffusion(
     torch.manual_seed(seed)
     bundle = first_bundle(work, init)
     use_training_attention(bundle)
-    networks = bundle.trained().to(memory_format=torch.channels_last)
+    networks = bundle.trained()
+    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     run = Progress(networks, Average(networks, 0.985), optimizer, Clock(minutes * 60))
@@ -52,7 +53,7 @@ def train_diffusion(
             group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD)
         loss = diffusion_loss(bundle, batch, rng)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         run.step, run.samples = run.step + 1, run.samples + len(batch.latents) * team.size

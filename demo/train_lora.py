@@ -51,7 +51,7 @@ def train_lora(team: Team, work: Path, init: Path | None, scenes: Path, plan: Pl
     bundle = finished(work, init)
     parameters = add_lora(bundle, rank=plan.rank, layers=plan.layers)
     use_training_attention(bundle)
-    bundle.trained().to(memory_format=torch.channels_last)
+    bundle.trained().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(parameters, lr=plan.peak_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     run = Progress(parameters, Average(parameters, 0.98), optimizer, Clock(plan.minutes * 60))
     state = work / f"lora-{plan.name}.pt"
@@ -70,7 +70,7 @@ def train_lora(team: Team, work: Path, init: Path | None, scenes: Path, plan: Pl
         batch = batches.batch(rng, LARGE_AT)
         loss = loss_of(bundle, batch, rng)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         run.step, run.samples = run.step + 1, run.samples + len(batch.latents) * team.size

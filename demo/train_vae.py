@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from diffusers import AutoencoderKL
 
+    from demo.pixels import Pixels
     from demo.team import Team
 
 PEAK_RATE = 2e-3
@@ -58,7 +59,7 @@ def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
         with mixed_precision():
             loss, error = losses(vae, pictures)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         if (step + 1) % MEET_EVERY == 0:
@@ -91,7 +92,7 @@ def draw_batch(folder: Path, rng: np.random.Generator, *, crop: int) -> torch.Te
     return to_tensor(np.stack(crops))
 
 
-def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+def to_tensor(pictures: Pixels) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from demo.geometry import Part
+    from demo.pixels import Pixels
 
 Rng = np.random.Generator
 Size = tuple[int, int]
@@ -31,7 +32,7 @@ WALLS = ("white", "yellow", "gray", "cyan", "pink", "blue", "green")
 class Case:
     group: str
     scene: Scene  # painted by `scenes.py`: the ideal picture
-    scribble: np.ndarray  # (H, W) of 0 and 255
+    scribble: Pixels  # (H, W) of 0 and 255
     prompt: str
     seed: int
     scale: float = 1.0

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from demo.palette import BASE, SHADED, colour
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from demo.geometry import Points
+    from demo.pixels import Mask, Pixels
 
-Mask = np.ndarray  # (H, W) bool
+Colours = npt.NDArray[np.floating[Any]]  # (..., 3), sRGB levels from 0 to 255 or CIE Lab
+Feature = npt.NDArray[np.float64]  # (F,) of a scene
 
 OBJECT_SHARE = 0.25  # of the contrast between background and object, from which on a pixel counts as object
 MOST_LEVELS = 30.0  # pixels that differ more from the background count as object at any contrast
@@ -50,7 +53,7 @@ def outside(mask: Mask) -> Mask:
     return far if far.sum() > 50 else ~dilate(mask, scale)
 
 
-def object_region(picture: np.ndarray, mask: Mask) -> Mask:
+def object_region(picture: Pixels, mask: Mask) -> Mask:
     """The pixels that stand out from a plain background, with holes filled. `mask` is where the object should be."""
     pixels = picture.astype(np.float64)
     height, width = mask.shape
@@ -71,10 +74,11 @@ def object_region(picture: np.ndarray, mask: Mask) -> Mask:
 def fill_holes(region: Mask) -> Mask:
     framed = Image.fromarray(np.pad(region, 1).astype(np.uint8) * 255).copy()
     ImageDraw.floodfill(framed, (0, 0), 128)
-    return np.asarray(framed)[1:-1, 1:-1] != 128
+    is_inside: Mask = np.asarray(framed)[1:-1, 1:-1] != 128
+    return is_inside
 
 
-def lab(rgb: np.ndarray) -> np.ndarray:
+def lab(rgb: Colours) -> Colours:
     """CIE Lab of sRGB levels (..., 3), in which distances match visible differences."""
     linear = np.where(rgb / 255 > 0.04045, ((rgb / 255 + 0.055) / 1.055) ** 2.4, rgb / 255 / 12.92)
     xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
@@ -83,7 +87,7 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
 
 
-def colour_name(rgb: np.ndarray) -> str:
+def colour_name(rgb: Colours) -> str:
     """The name of the nearest base colour. Lightness counts half, because shading changes it."""
     names, values = [], []
     for name in BASE:
@@ -95,7 +99,7 @@ def colour_name(rgb: np.ndarray) -> str:
     return names[int(distances.argmin())]
 
 
-def is_colour(rgb: np.ndarray, name: str, shade: str) -> bool:
+def is_colour(rgb: Colours, name: str, shade: str) -> bool:
     """Whether the wanted colour is the nearest, or nearer than a visible difference."""
     if colour_name(rgb) == name:
         return True
@@ -111,24 +115,27 @@ def core_of(mask: Mask) -> Mask:
     return core if core.sum() > 40 * scale**2 else mask
 
 
-def object_colour(picture: np.ndarray, mask: Mask) -> np.ndarray:
-    return np.median(picture[core_of(mask)], axis=0)
+def object_colour(picture: Pixels, mask: Mask) -> Colours:
+    found: Colours = np.median(picture[core_of(mask)], axis=0)
+    return found
 
 
-def background_colour(picture: np.ndarray, mask: Mask) -> np.ndarray:
-    return np.median(picture[outside(mask)], axis=0)
+def background_colour(picture: Pixels, mask: Mask) -> Colours:
+    found: Colours = np.median(picture[outside(mask)], axis=0)
+    return found
 
 
-def luminance(rgb: np.ndarray) -> float:
+def luminance(rgb: Colours) -> float:
     return float(rgb @ np.array([0.2126, 0.7152, 0.0722]))
 
 
-def edges(picture: np.ndarray) -> np.ndarray:
+def edges(picture: Pixels) -> npt.NDArray[np.float64]:
     """(H, W): differences of neighbouring pixels, in levels per pixel of a picture of 128 px."""
     scale = scale_of(picture.shape)
     smooth = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(0.7 * scale)), dtype=np.float64)
     down, across = np.gradient(smooth, axis=(0, 1))
-    return scale * np.sqrt((down**2 + across**2).sum(-1) / 3)
+    steps: npt.NDArray[np.float64] = scale * np.sqrt((down**2 + across**2).sum(-1) / 3)
+    return steps
 
 
 def line_mask(points: Points, shape: tuple[int, ...], width: int, *, closed: bool) -> Mask:
@@ -138,7 +145,7 @@ def line_mask(points: Points, shape: tuple[int, ...], width: int, *, closed: boo
     return np.asarray(canvas) > 0
 
 
-def shows_line(picture: np.ndarray, line: Mask, calm: Mask) -> bool:
+def shows_line(picture: Pixels, line: Mask, calm: Mask) -> bool:
     """Whether a line is visible: the picture has edges along it that are stronger than where nothing was drawn."""
     strength = edges(picture)
     along = float(strength[line].mean())
@@ -146,7 +153,7 @@ def shows_line(picture: np.ndarray, line: Mask, calm: Mask) -> bool:
     return along > EDGE_LEVELS and along > EDGE_RATIO * around
 
 
-def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
+def grid(picture: Pixels, mask: Mask, cells: int = 5) -> Feature:
     """Mean colour and spread of horizontal bands without the object, which distinguish scenes."""
     keep = ~dilate(mask, 3 * scale_of(mask.shape))
     height = len(mask)
@@ -160,7 +167,7 @@ def grid(picture: np.ndarray, mask: Mask, cells: int = 5) -> np.ndarray:
     return np.concatenate(values)
 
 
-def nearest(feature: np.ndarray, examples: dict[str, Sequence[np.ndarray]], neighbours: int = 5) -> str:
+def nearest(feature: Feature, examples: Mapping[str, Sequence[Feature]], neighbours: int = 5) -> str:
     """The most frequent name of the nearest examples."""
     found = sorted(
         (float(np.linalg.norm(feature - other)), name) for name, others in examples.items() for other in others
@@ -169,13 +176,13 @@ def nearest(feature: np.ndarray, examples: dict[str, Sequence[np.ndarray]], neig
     return max(set(names), key=names.count)
 
 
-def difference(first: np.ndarray, second: np.ndarray, where: Mask | None = None) -> float:
+def difference(first: Pixels, second: Pixels, where: Mask | None = None) -> float:
     """Mean absolute difference in levels."""
     levels = np.abs(first.astype(float) - second.astype(float)).mean(-1)
     return float(levels[where].mean() if where is not None else levels.mean())
 
 
-def contrast(first: np.ndarray, second: np.ndarray) -> float:
+def contrast(first: Colours, second: Colours) -> float:
     """The visible difference of two colours. Lightness counts half, because shading changes it."""
     weights = np.array([0.5, 1, 1])
     one, other = (lab(np.asarray(value, dtype=float)) * weights for value in (first, second))

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
-
     from demo.evaluation.case import Case
     from demo.evaluation.single_figures import Pictures
+    from demo.pixels import Pixels
 
 BATCH_PIXELS = 8 * 128 * 128
 SCHEDULERS = {
@@ -121,7 +120,7 @@ def batches(cases: Sequence[Case]) -> Iterator[list[int]]:
 
 def draw(painter: Painter, cases: Sequence[Case], *, preset: Preset | None) -> Pictures:
     """The cases' pictures, with their own presets or with this one."""
-    pictures: dict[int, np.ndarray] = {}
+    pictures: dict[int, Pixels] = {}
     with tqdm(total=len(cases), desc="pictures") as bar:
         for members in batches(cases):
             chosen = [cases[i] for i in members]

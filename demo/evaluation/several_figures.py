@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from demo.evaluation.case import Case
+    from demo.pixels import Mask, Pixels
 
 NAMES = {rgb: name for name, rgb in BASE.items()}
 
@@ -44,7 +45,7 @@ def measure_several(cases: list[Case], pictures: Pictures) -> Figures:
     return figures | {f"all_colours_right_{name}": share(v) for name, v in by_arrangement.items() if name}
 
 
-def colours_right(case: Case, picture: np.ndarray) -> Iterator[bool]:
+def colours_right(case: Case, picture: Pixels) -> Iterator[bool]:
     """For each visible object whose colour the prompt names, whether it has that colour."""
     for index, placed in enumerate(case.scene.objects):
         tone, body = placed.subject.colour, own_colour_pixels(case, index)
@@ -52,14 +53,15 @@ def colours_right(case: Case, picture: np.ndarray) -> Iterator[bool]:
             yield measures.is_colour(measures.object_colour(picture, body), tone.name, tone.shade)
 
 
-def own_colour_pixels(case: Case, index: int) -> measures.Mask:
+def own_colour_pixels(case: Case, index: int) -> Mask:
     """Where the object shows its own colour, not that of a trunk or a window."""
     placed = case.scene.objects[index]
     near = np.linalg.norm(
         measures.lab(case.scene.picture.astype(float)) - measures.lab(np.array(placed.subject.colour.rgb, dtype=float)),
         axis=-1,
     )
-    return (case.scene.owner == index) & (near < 25)
+    pixels: Mask = (case.scene.owner == index) & (near < 25)
+    return pixels
 
 
 def measure_parts(cases: list[Case], pictures: Pictures) -> Figures:

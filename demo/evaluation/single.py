@@ -206,7 +206,7 @@ def free_of_control_cases(count: int, size: Size) -> list[Case]:
 
 def seed_cases(count: int, size: Size) -> list[Case]:
     """One scribble, a full prompt and a short one, four seeds each."""
-    cases = []
+    cases: list[Case] = []
     for index in range(count):
         rng = rng_of(8, index, size)
         noun = ("house", "cat", "flower", "car")[index % 4]

@@ -12,13 +12,15 @@ import numpy as np
 from demo.backgrounds import scene as paint_scene
 from demo.evaluation import measures
 from demo.evaluation.single import SEVEN_SCENES
+from demo.pixels import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from demo.evaluation.case import Case
+    from demo.pixels import Mask
 
-Pictures = list[np.ndarray]
+Pictures = list[Pixels]
 Figures = dict[str, Any]
 
 
@@ -67,7 +69,7 @@ def measure_details(cases: list[Case], pictures: Pictures) -> Figures:
     return {"details": len(every), "visible": share(every), "visible_by_chance": share(chance)} | by_noun
 
 
-def detail_lines(case: Case) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def detail_lines(case: Case) -> Iterator[tuple[Mask, Mask]]:
     """For each drawn detail, the pixels of its line, and a plain part of the object to compare with."""
     shape, scale = case.scribble.shape, measures.scale_of(case.scribble.shape)
     drawn = measures.dilate(case.scribble > 0, 4 * scale)

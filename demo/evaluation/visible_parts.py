@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from demo.geometry import Part
+    from demo.pixels import Mask, Pixels
     from demo.scenes import Placed, Scene
 
 SMALLEST = 14  # pixels at 128 px of a part that can be judged
@@ -28,8 +29,8 @@ CLEARLY = 0.6  # a part shows if its colour is this much nearer to the ideal par
 class VisiblePart:
     part: Part
     placed: Placed
-    pixels: measures.Mask  # where the part is in front
-    around: measures.Mask  # pixels next to it
+    pixels: Mask  # where the part is in front
+    around: Mask  # pixels next to it
 
     @property
     def role(self) -> str:
@@ -54,7 +55,7 @@ def visible_parts(scene: Scene) -> Iterator[VisiblePart]:
                 yield VisiblePart(part, placed, pixels, around)
 
 
-def part_numbers(placed: Placed, size: tuple[int, int]) -> np.ndarray:
+def part_numbers(placed: Placed, size: tuple[int, int]) -> Pixels:
     """(H, W): one more than the index of the part in front, or 0."""
     canvas = Image.new("L", size, 0)
     draw = ImageDraw.Draw(canvas)
@@ -68,7 +69,7 @@ def part_numbers(placed: Placed, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def shows(picture: np.ndarray, ideal: np.ndarray, seen: VisiblePart) -> bool:
+def shows(picture: Pixels, ideal: Pixels, seen: VisiblePart) -> bool:
     """Whether the part's pixels are nearer in colour to the ideal part than to its surroundings."""
     core = inner(seen.pixels)
     wanted, other = np.median(ideal[core], axis=0), np.median(ideal[seen.around], axis=0)
@@ -79,7 +80,7 @@ def shows(picture: np.ndarray, ideal: np.ndarray, seen: VisiblePart) -> bool:
     return measures.shows_line(picture, outline, core)
 
 
-def inner(pixels: measures.Mask) -> measures.Mask:
+def inner(pixels: Mask) -> Mask:
     """The pixels without the ink at the edge, if the part is wide enough."""
     core = measures.erode(pixels, measures.scale_of(pixels.shape))
     return core if core.sum() >= SMALLEST else pixels

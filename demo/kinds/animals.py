@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from demo.geometry import Part, arc, blob, box, curve, ellipse, flipped, line, polygon, smooth
+from demo.geometry import Pair, Part, arc, blob, box, curve, ellipse, flipped, line, polygon, smooth
 from demo.kind import eyes, kind, smile
 
 Rng = np.random.Generator
@@ -252,7 +252,8 @@ def spider(rng: Rng) -> list[Part]:
 
 @kind("monster", "alien", "creature", weight=1.8, turn=8)
 def monster(rng: Rng) -> list[Part]:
-    places = [[(0, -0.2)], [(-0.27, -0.2), (0.27, -0.2)], [(-0.4, -0.1), (0, -0.35), (0.4, -0.1)]][rng.integers(3)]
+    rows: list[list[Pair]] = [[(0, -0.2)], [(-0.27, -0.2), (0.27, -0.2)], [(-0.4, -0.1), (0, -0.35), (0.4, -0.1)]]
+    places = rows[rng.integers(3)]
     return [
         Part(blob(rng) * 1.05),
         *eyes(rng, *places, size=rng.uniform(0.17, 0.24)),

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from demo.geometry import Part, arc, ellipse, line, petals, polygon, smooth
+from demo.geometry import Part, Points, arc, ellipse, line, petals, polygon, smooth
 from demo.kind import kind
 from demo.palette import BASE, EYES, HAIRS, RGB, SKINS, draw_name, mix
 
@@ -87,7 +88,7 @@ def portrait(rng: Rng, skin: RGB | str, said_skin: str, *, hair: str, beard: boo
     return [*parts, *features(rng, skin, brows=hair_rgb)]
 
 
-def haircut(rng: Rng, name: str, wide: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def haircut(rng: Rng, name: str, wide: float) -> tuple[list[Points], list[Points]]:
     """Outlines behind the head, and outlines over its top."""
     fringe = rng.uniform(-0.48, -0.4)
     w = wide + 0.05
@@ -175,11 +176,11 @@ def features(rng: Rng, skin: RGB | str, *, brows: RGB) -> list[Part]:
     parts += mouth(rng)
     if rng.random() < 0.25:
         name = draw_name(rng, BASE)
-        frame = {"fill": BASE[name], "is_detail": True, "said": f"{name} glasses"}
+        frame = partial(Part, fill=BASE[name], closed=False, is_detail=True, width=0.07, said=f"{name} glasses")
         for s in (-1, 1):
             ring = ellipse(s * apart, y, size * 1.55, size * 1.4)
-            parts.append(Part(np.concatenate([ring, ring[:2]]), closed=False, width=0.07, **frame))
-        parts.append(Part(line((-0.1, y), (0.1, y)), closed=False, width=0.07, **frame))
+            parts.append(frame(np.concatenate([ring, ring[:2]])))
+        parts.append(frame(line((-0.1, y), (0.1, y))))
     elif rng.random() < 0.3:
         parts += [
             Part(ellipse(s * 0.5, 0.26, 0.13), (244, 140, 140), is_detail=True, has_ink=False, said="red cheeks")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -106,12 +107,12 @@ def frame(rng: Rng) -> list[Part]:
 
 @kind("moon", "sun", "planet", name="moon with a face", colours=("yellow", "white"), home=("night",), turn=8)
 def faced(_rng: Rng) -> list[Part]:
-    shown = {"is_detail": True, "said": "a face"}
+    feature = partial(Part, is_detail=True, said="a face")
     return [
         Part(ellipse(0, 0, 1)),
-        *(Part(ellipse(s * 0.36, -0.22, 0.15, 0.18), "ink", **shown) for s in (-1, 1)),
-        Part(arc(0, 0.16, 0.46, 0.38, 15, 165), "tomato", False, width=0.09, **shown),
-        *(Part(ellipse(s * 0.58, 0.16, 0.14), "rose", has_ink=False, is_drawn=False, **shown) for s in (-1, 1)),
+        *(feature(ellipse(s * 0.36, -0.22, 0.15, 0.18), "ink") for s in (-1, 1)),
+        feature(arc(0, 0.16, 0.46, 0.38, 15, 165), "tomato", False, width=0.09),
+        *(feature(ellipse(s * 0.58, 0.16, 0.14), "rose", has_ink=False, is_drawn=False) for s in (-1, 1)),
     ]
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from demo.geometry import Part, arc, ellipse, line, polygon, smooth
@@ -73,18 +75,16 @@ def head(rng: Rng, *, hair: float, is_long: bool = False) -> list[Part]:
     parts: list[Part] = []
     name = draw_name(rng, HAIRS)
     has_hair, says = rng.random() < hair, rng.random() < 0.6
-    locks = {"fill": HAIRS[name if says else "brown"], "said": f"{name} hair" if says else ""}
+    lock = partial(Part, fill=HAIRS[name if says else "brown"], said=f"{name} hair" if says else "")
     if has_hair and is_long:
         side = r + 0.1
-        parts.append(
-            Part(smooth((-side, -0.35), (-side, -0.8), (0, -1.14), (side, -0.8), (side, -0.35), (0, -0.4)), **locks)
-        )
+        parts.append(lock(smooth((-side, -0.35), (-side, -0.8), (0, -1.14), (side, -0.8), (side, -0.35), (0, -0.4))))
     parts.append(Part(ellipse(0, y, r, r * 1.04), skin))
     if has_hair:
         top = smooth(
             (-r, y - 0.04), (-r * 0.8, y - 0.3), (0, y - 0.4), (r * 0.8, y - 0.3), (r, y - 0.04), (0, y - 0.16)
         )
-        parts.append(Part(top, **locks))
+        parts.append(lock(top))
     if rng.random() < 0.15:
         hat = draw_name(rng, BASE)
         said = f"{'an' if hat[0] in 'aeiou' else 'a'} {hat} hat"

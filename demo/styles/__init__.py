@@ -24,16 +24,17 @@ from demo.styles.watercolour import paint_watercolour
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from demo.pixels import Pixels, Values
     from demo.scenes import Scene
 
-STYLES: dict[str, Callable[[Scene, np.random.Generator], np.ndarray]] = {
+STYLES: dict[str, Callable[[Scene, np.random.Generator], Values]] = {
     "watercolour": paint_watercolour,
     "crayon": paint_crayon,
     "neon": paint_neon,
 }
 
 
-def stylised(scene: Scene, style: str, rng: np.random.Generator) -> np.ndarray:
-    """The scene's picture in a style, (H, W, 3) uint8. Objects, their positions and colours are the same."""
+def stylised(scene: Scene, style: str, rng: np.random.Generator) -> Pixels:
+    """The scene's picture in a style, (H, W, 3). Objects, their positions and colours are the same."""
     picture = STYLES[style](scene, rng)
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -12,6 +12,7 @@ from demo.styles.layers import draw_layer, over
 from demo.styles.texture import clouds, hatching, shift, soften
 
 if TYPE_CHECKING:
+    from demo.pixels import Values
     from demo.scenes import Scene
 
 PAPER = np.array([0.955, 0.918, 0.845], dtype=np.float32)
@@ -19,7 +20,7 @@ FILL_ANGLE, WALL_ANGLE = 52.0, -14.0
 PERIOD = 9.5  # pixels between strokes
 
 
-def paint_crayon(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+def paint_crayon(scene: Scene, rng: np.random.Generator) -> Values:
     """The scene drawn with wax crayons, (H, W, 3) in about 0..1."""
     size = scene.size
     scale = (min(size) / 256) ** 0.6
@@ -47,11 +48,11 @@ def outline_of(rgb: RGB) -> RGB:
     return mix(rgb, (40, 20, 50), 0.5) if sum(rgb) > 210 else mix(rgb, (0, 0, 0), 0.55)
 
 
-def waxen(rgb: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+def waxen(rgb: Values, strokes: Values) -> Values:
     """The wax's colour: a little darker where strokes lie over each other."""
     return rgb * (0.98 + 0.10 * strokes[..., None])
 
 
-def coverage(strokes: np.ndarray, tooth: np.ndarray, *, pressure: float) -> np.ndarray:
+def coverage(strokes: Values, tooth: Values, *, pressure: float) -> Values:
     """(H, W) in 0..1: how much of the paper the wax covers."""
-    return np.clip(pressure + 0.12 + 0.5 * strokes + 0.34 * tooth, 0.12, 0.97)
+    return (pressure + 0.12 + 0.5 * strokes + 0.34 * tooth).clip(0.12, 0.97)

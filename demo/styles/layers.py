@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from demo.geometry import Part
     from demo.palette import RGB
+    from demo.pixels import Values
     from demo.scenes import Placed
 
 OVERSAMPLING = 2
@@ -26,10 +27,10 @@ THINNEST_TUBE = 4.5 / 128  # of the shorter side, as in `painting`
 class Layer:
     """One object without light and shadow. Parts in front hide fills and lines of those behind them."""
 
-    fill: np.ndarray  # (H, W, 3) in 0..1
-    alpha: np.ndarray  # (H, W) in 0..1
-    lines: np.ndarray  # (H, W) in 0..1, the coverage by outlines and drawn lines
-    inks: np.ndarray  # (H, W, 3) in 0..1, the colour of the lines where there are any
+    fill: Values  # (H, W, 3) in 0..1
+    alpha: Values  # (H, W) in 0..1
+    lines: Values  # (H, W) in 0..1, the coverage by outlines and drawn lines
+    inks: Values  # (H, W, 3) in 0..1, the colour of the lines where there are any
 
 
 def draw_layer(placed: Placed, size: tuple[int, int], *, line_width: float, ink: Callable[[RGB], RGB]) -> Layer:
@@ -82,10 +83,10 @@ def _draw_part(
         stroke(lines, points, width, 255, closed=True)
 
 
-def _reduced(image: Image.Image) -> np.ndarray:
+def _reduced(image: Image.Image) -> Values:
     return np.asarray(image.reduce(OVERSAMPLING), dtype=np.float32) / 255
 
 
-def over(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def over(below: Values, above: Values, alpha: Values) -> Values:
     """`above` over `below`, (H, W, 3), with (H, W) alpha."""
     return below + (above - below) * alpha[..., None]

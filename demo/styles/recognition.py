@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from demo.painting import blur
 from demo.scenes import draw_scene
@@ -17,9 +18,13 @@ from demo.styles.watercolour import PAPER
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from demo.pixels import Pixels
+
 PLAIN = "plain"
 EXAMPLES = 160  # painted pictures of each style
 ROUNDS, RATE, DECAY = 1500, 0.5, 1e-3
+Features = npt.NDArray[np.float64]  # (F,)
+
 SEED = 660_001  # of scenes that neither training nor evaluation draws
 
 
@@ -28,12 +33,12 @@ class StyleClassifier:
     """Logistic regression on the features of pictures."""
 
     styles: tuple[str, ...]
-    mean: np.ndarray  # (F,)
-    spread: np.ndarray  # (F,)
-    weights: np.ndarray  # (F + 1, S), with the bias last
+    mean: Features
+    spread: Features
+    weights: npt.NDArray[np.float64]  # (F + 1, S), with the bias last
 
     @classmethod
-    def of_pictures(cls, pictures: Mapping[str, Sequence[np.ndarray]]) -> Self:
+    def of_pictures(cls, pictures: Mapping[str, Sequence[Pixels]]) -> Self:
         rows = np.stack([features(picture) for each in pictures.values() for picture in each])
         numbers = np.repeat(range(len(pictures)), [len(each) for each in pictures.values()])
         targets = np.eye(len(pictures))[numbers]
@@ -49,7 +54,7 @@ class StyleClassifier:
     @classmethod
     def of_painted(cls, size: tuple[int, int], *, examples: int = EXAMPLES) -> Self:
         """Learnt from pictures of one size that the painters make."""
-        pictures: dict[str, list[np.ndarray]] = {style: [] for style in (PLAIN, *STYLES)}
+        pictures: dict[str, list[Pixels]] = {style: [] for style in (PLAIN, *STYLES)}
         for index in range(examples):
             scene = draw_scene(np.random.default_rng([SEED, index]), size)
             pictures[PLAIN].append(scene.picture)
@@ -57,13 +62,13 @@ class StyleClassifier:
                 pictures[style].append(stylised(scene, style, np.random.default_rng([SEED, index])))
         return cls.of_pictures(pictures)
 
-    def style(self, picture: np.ndarray) -> str:
+    def style(self, picture: Pixels) -> str:
         scores = np.append((features(picture) - self.mean) / self.spread, 1.0) @ self.weights
         return self.styles[int(scores.argmax())]
 
 
-def features(picture: np.ndarray) -> np.ndarray:
-    """(F,) of (H, W, 3) uint8: the border's colour, fine contrast where nothing is drawn, and its direction."""
+def features(picture: Pixels) -> Features:
+    """Features of a picture (H, W, 3): the border's colour, fine contrast where nothing is drawn, and its direction."""
     rgb = picture.astype(np.float32) / 255
     brightness, short = rgb.mean(-1), min(picture.shape[:2])
     edge = max(2, short // 50)

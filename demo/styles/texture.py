@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image, ImageFilter
+
+if TYPE_CHECKING:
+    from demo.pixels import Values
 
 Rng = np.random.Generator
 Size = tuple[int, int]
 
 
-def clouds(rng: Rng, size: Size, cell: float) -> np.ndarray:
+def clouds(rng: Rng, size: Size, cell: float) -> Values:
     """Smooth noise (H, W) of mean 0 and about -1..1, with features of `cell` pixels."""
     width, height = size
     grid = rng.uniform(-1, 1, (max(2, round(height / cell) + 1), max(2, round(width / cell) + 1)))
@@ -18,21 +23,22 @@ def clouds(rng: Rng, size: Size, cell: float) -> np.ndarray:
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
 
 
-def soften(values: np.ndarray, radius: float) -> np.ndarray:
+def soften(values: Values, radius: float) -> Values:
     """Blur (H, W) values in 0..1."""
     image = Image.fromarray((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
 
 
-def shift(values: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+def shift(values: Values, dx: Values, dy: Values) -> Values:
     """Move the pixels of (H, W, …) values by (H, W) distances, like an unsteady hand."""
     height, width = values.shape[:2]
     y = np.clip(np.arange(height)[:, None] + np.rint(dy).astype(int), 0, height - 1)
     x = np.clip(np.arange(width)[None, :] + np.rint(dx).astype(int), 0, width - 1)
-    return values[y, x]
+    moved: Values = values[y, x]
+    return moved
 
 
-def hatching(rng: Rng, size: Size, *, angle: float, period: float) -> np.ndarray:
+def hatching(rng: Rng, size: Size, *, angle: float, period: float) -> Values:
     """Strokes (H, W) in one direction, of mean 0 and about -1..1: `period` pixels apart, uneven, with grain."""
     width, height = size
     side = int(np.hypot(width, height)) + 2

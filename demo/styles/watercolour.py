@@ -12,13 +12,14 @@ from demo.styles.layers import draw_layer
 from demo.styles.texture import clouds, shift, soften
 
 if TYPE_CHECKING:
+    from demo.pixels import Values
     from demo.scenes import Scene
 
 PAPER = np.array([0.985, 0.972, 0.945], dtype=np.float32)
 DEEPEST = 0.03  # pigments let some light through, so that a density is finite
 
 
-def paint_watercolour(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+def paint_watercolour(scene: Scene, rng: np.random.Generator) -> Values:
     """The scene as a watercolour, (H, W, 3) in about 0..1."""
     size, short = scene.size, min(scene.size)
     scale = (short / 256) ** 0.6
@@ -44,7 +45,7 @@ def paint_watercolour(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         pigment = pigment + (inks - pigment) * (0.75 * lines)[..., None]
         density = np.maximum(density, 0.95 * lines)
     density = np.clip(density, 0, 2) * (1 + 0.13 * tooth)
-    absorbed = np.maximum(pigment, DEEPEST) ** density[..., None]
+    absorbed: Values = np.maximum(pigment, DEEPEST) ** density[..., None]
     return PAPER * (1 + 0.012 * tooth[..., None]) * absorbed
 
 
@@ -53,22 +54,24 @@ def watered(rgb: RGB) -> RGB:
     return mix(rgb, (30, 30, 60), 0.5)
 
 
-def wash_area(scene: Scene, rng: np.random.Generator, scale: float) -> np.ndarray:
+def wash_area(scene: Scene, rng: np.random.Generator, scale: float) -> Values:
     """(H, W): the background's wash ends with an uneven, darker edge before the paper does."""
     width, height = scene.size
     x, y = np.arange(width)[None, :], np.arange(height)[:, None]
-    margin = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) / scale
-    margin = margin - 9 + 6 * clouds(rng, scene.size, 70 * scale) + 1.5 * clouds(rng, scene.size, 12 * scale)
-    return np.clip(margin / 2.5, 0, 1) * (1 + 0.5 * np.exp(-np.maximum(margin, 0) / 3))
+    edge: Values = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) / scale
+    margin: Values = edge - 9 + 6 * clouds(rng, scene.size, 70 * scale) + 1.5 * clouds(rng, scene.size, 12 * scale)
+    pooled: Values = 1 + 0.5 * np.exp(-np.maximum(margin, 0) / 3)
+    return (margin / 2.5).clip(0, 1) * pooled
 
 
-def pooling(alpha: np.ndarray, radius: float) -> np.ndarray:
+def pooling(alpha: Values, radius: float) -> Values:
     """(H, W): 1 at the edges of a wash, falling inwards."""
-    return np.clip(2.4 * (0.92 - soften(alpha, radius)), 0, 1) * alpha
+    return (2.4 * (0.92 - soften(alpha, radius))).clip(0, 1) * alpha
 
 
-def light(alpha: np.ndarray, short: int) -> np.ndarray:
+def light(alpha: Values, short: int) -> Values:
     """(H, W): the upper left of the object is painted with more water."""
     height = soften(alpha, short * 0.06)
     slope_y, slope_x = np.gradient(height)
-    return np.clip((slope_x + slope_y) * short * 0.16, -0.6, 1)
+    slope: Values = slope_x + slope_y
+    return (slope * short * 0.16).clip(-0.6, 1)

@@ -44,3 +44,19 @@ def test_resumed_optimizer_makes_same_step_as_uninterrupted_one() -> None:
     train(resumed, again)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_step_evaluates_closure_with_gradients_and_returns_its_loss() -> None:
+    from demo.optimizer import Optimizer
+
+    weight = torch.nn.Parameter(torch.ones(SIDE, SIDE))
+    optimizer = Optimizer([weight, torch.nn.Parameter(torch.ones(SIDE))], weight_decay=0.0)
+    optimizer.set_rate(1e-3)
+
+    def closure() -> float:
+        loss = weight.square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    assert optimizer.step(closure) == SIDE * SIDE
+    assert (weight < 1).all()
