@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from demo.latents import Latents
     from demo.pixels import Mask, Pixels
 
-PIXELS_PER_BATCH = 32 * 128 * 128  # of one team member
+PIXELS_PER_BATCH = 16 * 128 * 128  # of one team member
 SMALL = 160 * 128  # pixels of a picture, up to which it counts as small
 # The share of batches with large pictures, at these shares of the training. Small ones are learned four times as fast.
-LARGE_AT, LARGE_SHARE = (0.3, 0.6), (0.1, 0.75)
+LARGE_AT, LARGE_SHARE = (0.3, 0.6, 0.85, 0.92), (0.1, 0.4, 0.4, 0.8)
 DROPPED_PROMPTS = 0.10  # half as "", half as the zeros of SDXL's pipeline for a missing negative prompt
 WITHOUT_CONTROL, WEAK_CONTROL = 0.02, 0.10
 PORTRAITS_WITHOUT = 0.45  # share of portraits with control scale 0, and share with an empty canvas

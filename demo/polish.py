@@ -57,11 +57,13 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     scenes = Scenes(work / "scenes", bundle, only=SIZES)
     rng = np.random.default_rng([seed, 17, team.rank])
     found: list[Stored] = []
-    for _ in tqdm(range(count // 32), desc="latents for the decoder", unit="batch", disable=not team.is_first):
+    drawn = 0
+    while drawn < count:
         batch, originals = scenes.batch_with_pictures(rng)
         latents = resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy().transpose(0, 2, 3, 1)
         details = batch.weights[:, 0].numpy() > 1
         found.append((tiles(latents, CROP), tiles(originals, CELL * CROP), tiles(details, CROP)))
+        drawn += len(originals)
     latents, pictures, details = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     with path.with_suffix(".part").open("wb") as file:
         np.savez(file, latents=latents.transpose(0, 3, 1, 2), pictures=pictures, details=details)
