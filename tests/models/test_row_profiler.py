@@ -43,6 +43,17 @@ def test_default_size_is_measured_first_and_kept(
     assert measured == []
 
 
+def test_other_weights_in_the_checkpoint_are_measured_again(
+    networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, profile_folder=str(tmp_path))
+    for revision, num_files in (("one", 1), ("one", 1), ("other", 2)):
+        measured.clear()
+        choose_row_limits(config, networks, replace(capabilities, revision=revision))
+        assert len(list(tmp_path.glob("rows-*.json"))) == num_files
+    assert measured
+
+
 def test_without_a_folder_nothing_is_kept(
     networks: Networks, capabilities: Capabilities, measured: list[tuple[BatchKey, int]], tmp_path: Path
 ) -> None:

@@ -90,7 +90,7 @@ def _name(size: tuple[int, int]) -> str:
 
 
 def cache_path(folder: Path, *facts: object) -> Path:
-    """The cache file for a checkpoint, device, dtype, number of threads, version of torch and so on."""
+    """The cache file for a checkpoint and its weights, device, dtype, number of threads, version of torch and so on."""
     digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode()).hexdigest()[:16]
     return folder / f"rows-{digest}.json"
 

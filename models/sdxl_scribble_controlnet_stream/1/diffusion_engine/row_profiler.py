@@ -42,7 +42,7 @@ def choose_row_limits(config: EngineConfig, networks: Networks, capabilities: Ca
         config.is_traced,
         config.is_compiled,
     )
-    facts = (config.checkpoint, device, networks.dtype, *how, torch.__version__)
+    facts = (config.checkpoint, capabilities.revision, device, networks.dtype, *how, torch.__version__)
     folder = profile_folder(config.profile_folder)
     cache_file = None if folder is None else cache_path(folder, *facts)
     default = (capabilities.defaults.width, capabilities.defaults.height)
