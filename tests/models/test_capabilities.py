@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
 from diffusion_engine.request_parser import check_presets
+from drawings import CHECKPOINT
 
 
-def test_demo_checkpoint_describes_itself(capabilities: Capabilities) -> None:
-    assert (capabilities.defaults.width, capabilities.defaults.height) == (128, 128)
+def test_demo_checkpoint_describes_itself() -> None:
+    capabilities = Capabilities.of_checkpoint(str(CHECKPOINT))
+    assert (capabilities.defaults.width, capabilities.defaults.height) == (256, 256)
     assert capabilities.defaults.num_inference_steps == 12
-    assert (160, 96) in capabilities.sizes
+    assert {(128, 128), (160, 96), (96, 160), (96, 96)} <= set(capabilities.sizes)  # for tests
+    assert set(capabilities.presets) == {"draft", "fast", "quality"}
 
 
 def test_checkpoint_without_serving_json_has_the_capabilities_of_sdxl(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from diffusion_engine.capabilities import Capabilities, KnownLoRA
+from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine_builder import check_presets
 from diffusion_engine.errors import RequestError
+from diffusion_engine.loras.library import lora_paths
 from diffusion_engine.request_parser import parse_request
 from drawings import CHECKPOINT
 from listening import Driver
@@ -109,7 +111,8 @@ def test_operator_adds_presets_to_those_of_the_checkpoint(tmp_path: Path) -> Non
 
 
 def test_demo_checkpoint_has_valid_presets() -> None:
-    capabilities = Capabilities.of_checkpoint(str(CHECKPOINT))
+    loras = tuple(KnownLoRA(name=name) for name in lora_paths(EngineConfig(checkpoint=str(CHECKPOINT))))
+    capabilities = replace(Capabilities.of_checkpoint(str(CHECKPOINT)), loras=loras)
     assert set(capabilities.presets) == {"draft", "fast", "quality"}
     check_presets(capabilities)
 
