@@ -84,6 +84,11 @@ class Player:
         else:
             control.fill(value)
 
+    def make_it_quick(self) -> None:
+        """Make the next picture small, in two steps."""
+        self.set("num_inference_steps", "2")
+        self.set("size", "128x128")
+
     def make_it_slow(self) -> None:
         """Make the next picture take as long as possible."""
         self.set("num_inference_steps", "50")

@@ -31,6 +31,7 @@ def test_a_scribble_becomes_a_picture_that_survives_a_reload(visit: Visit) -> No
     player = visit().wait_until_ready().scribble()
     page = player.page
     player.set("num_inference_steps", "50")  # so that previews last for seconds
+    player.set("size", "128x128")
     player.press_draw()
     player.until("#frame", "preview")
     assert page.evaluate("document.getElementById('picture').naturalWidth") < 128
@@ -73,8 +74,7 @@ def test_stop_cancels_the_request_and_another_picture_can_be_drawn(visit: Visit,
     assert re.match(r"Stopped at step \d+ of 50", player.caption)
     while scribble_server.counted(cancelled) == before:
         pass
-    player.set("num_inference_steps", "2")
-    player.set("size", "128x128")
+    player.make_it_quick()
     player.finish()
 
 
@@ -185,7 +185,7 @@ def test_a_drawing_stays_whole_when_the_size_changes_and_changes_back(visit: Vis
 
 def test_the_keyboard_alone_draws_a_picture(visit: Visit) -> None:
     player = visit().wait_until_ready()
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.page.focus("#scribble")
     for key in ["Space", *["ArrowRight"] * 12, *["ArrowDown"] * 12, *["Shift+ArrowLeft"] * 12, "Space"]:
         player.page.keyboard.press(key)
@@ -222,7 +222,7 @@ def test_pen_pressure_makes_strokes_wider_and_a_finger_draws(visit: Visit) -> No
 def test_another_seed_a_download_and_the_picture_as_the_next_scribble(visit: Visit, tmp_path: Path) -> None:
     player = visit().wait_until_ready().scribble(prompt="A red house!")
     page = player.page
-    player.set("num_inference_steps", "4")
+    player.make_it_quick()
     player.set("seed", "9007199254740993")  # a number that JavaScript cannot hold
     player.finish()
     assert player.caption.startswith("Seed 9007199254740993 ")
@@ -278,7 +278,7 @@ def test_a_preset_shows_its_values_and_is_sent(visit: Visit) -> None:
     page.select_option("#setting-preset", "draft")
     assert int(page.input_value("#setting-num_inference_steps")) < int(default)
     expect(page.locator("#in-short")).to_contain_text("draft")
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.finish()
     page.select_option("#setting-preset", "quality")  # chosen at first
     assert page.input_value("#setting-num_inference_steps") == default

@@ -90,8 +90,7 @@ def test_a_lost_connection_is_reported_and_the_page_reconnects(
     with serving(*triton, folder=folder, port=port) as server:
         player.says("#result-error", "The server is back")
         player.wait_until_ready()
-        player.set("num_inference_steps", "2")
-        player.set("size", "128x128")
+        player.make_it_quick()
         player.finish()
         assert player.page.inner_text("#result-error") == ""
 
@@ -108,7 +107,7 @@ def test_the_page_waits_for_a_model_that_is_not_ready(visit: Visit, scribble_ser
         with forwarding(port, scribble_server.triton_url):
             player.wait_until_ready()
             assert player.page.inner_text("#result-error") == ""
-            player.set("num_inference_steps", "2")
+            player.make_it_quick()
             player.finish()
 
 
@@ -139,8 +138,7 @@ def test_a_waiting_request_shows_its_position_in_the_queue(visit: Visit, scribbl
     with serving(*triton, folder=folder) as server:
         server.wait_until_ready()
         player = visit(server, may_complain=True).wait_until_ready().scribble()
-        player.set("num_inference_steps", "2")
-        player.set("size", "128x128")
+        player.make_it_quick()
         form = {"prompt": "a red house", "num_inference_steps": "50", "width": "256", "height": "256"}
         headers = {"Accept": "text/event-stream"}
         with httpx2.stream(

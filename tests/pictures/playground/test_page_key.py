@@ -51,6 +51,7 @@ def test_the_page_asks_for_a_key_and_draws_with_it(visit: Visit, locked_server: 
     expect(player.page.locator("#unlock")).to_be_hidden()
     expect(player.page.locator("#prompt")).to_be_focused()
     player.scribble()
+    player.make_it_quick()
     player.finish()
     assert player.requests_to(PATH)[-1].headers["authorization"] == f"Bearer {DRAWS}"
 

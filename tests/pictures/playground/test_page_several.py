@@ -16,7 +16,7 @@ Visit = Callable[..., Player]
 def test_four_pictures_have_seeds_of_their_own_and_one_is_chosen_by_keyboard(visit: Visit) -> None:
     player = visit().wait_until_ready()
     page = player.page
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.set("seed", "9223372036854775806")  # the last but one: seeds begin again after the last
     page.select_option("#count", "4")
     player.scribble().press_draw()
@@ -62,7 +62,7 @@ def test_stop_ends_all_pictures_and_refused_ones_wait_for_the_others(visit: Visi
 def test_only_the_marked_region_is_painted_anew(visit: Visit) -> None:
     player = visit().wait_until_ready()
     page = player.page
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.scribble().finish()
     page.click("#mask-open")
     expect(page.locator("#mask-canvas")).to_be_focused()

@@ -10,7 +10,7 @@ from player import HOUSE, Player
 from playwright.sync_api import expect
 
 from support.paths import ROOT
-from support.scribble_app import PATH
+from support.scribble_app import PATH, SMALL
 from support.serving import Server
 
 pytestmark = pytest.mark.integration
@@ -68,9 +68,10 @@ def test_a_picture_with_a_receipt_restores_what_made_it(
     visit: Visit, scribble_server: Server, tmp_path: Path, output_format: str
 ) -> None:
     seed = 2**53 + 1  # a number that JavaScript cannot hold
+    fields = {"prompt": "an orange fish", "num_inference_steps": 2, "seed": seed, "output_format": output_format}
     made = scribble_server.post(
         PATH,
-        data={"prompt": "an orange fish", "num_inference_steps": 2, "seed": seed, "output_format": output_format},
+        data={**fields, **SMALL},
         files={"image": (ROOT / "demo" / "examples" / "fish.png").read_bytes()},
         headers={"Accept": f"image/{output_format}"},
     )
@@ -198,7 +199,7 @@ def test_a_long_word_does_not_stop_the_page(visit: Visit) -> None:
 
 def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Visit) -> None:
     player = visit(permissions=["clipboard-read", "clipboard-write"]).wait_until_ready()
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.scribble().finish()
     page = player.page
     page.click("#copy")
@@ -217,7 +218,7 @@ def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Vis
 
 def test_the_scribble_is_compared_with_its_picture_by_keyboard_and_pointer(visit: Visit) -> None:
     player = visit().wait_until_ready()
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.scribble().finish()
     page = player.page
     page.click("#compare-open")

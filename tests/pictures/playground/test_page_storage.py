@@ -68,13 +68,13 @@ def test_a_reload_keeps_drawing_prompt_and_settings_and_what_can_be_undone(visit
 
 def test_tabs_share_the_history_and_each_has_its_own_drawing(visit: Visit) -> None:
     first = visit().wait_until_ready().scribble(prompt="a cat")
-    first.set("num_inference_steps", "2")
+    first.make_it_quick()
     first.finish()
     second = first.open_tab().wait_until_ready()
     expect(second.page.locator("#history .kept")).to_have_count(1)
     assert (second.ink, second.page.input_value("#prompt")) == (0, "")
     second.scribble(prompt="a dog")
-    second.set("num_inference_steps", "2")
+    second.make_it_quick()
     second.finish()
     expect(first.page.locator("#history .kept")).to_have_count(2)
     first.finish()
@@ -89,7 +89,7 @@ def test_tabs_share_the_history_and_each_has_its_own_drawing(visit: Visit) -> No
 def test_an_entry_restores_all_of_it_and_removing_can_be_undone(visit: Visit) -> None:
     player = visit().wait_until_ready().scribble(prompt="a cat")
     page = player.page
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.finish()
     drawn, settings = player.ink, settings_of(player)
     player.stroke(((0.1, 0.9), (0.9, 0.9)))
@@ -186,6 +186,6 @@ def test_a_browser_that_cannot_store_says_so_and_works(visit: Visit, failure: st
     player.page.reload()
     player.wait_until_ready().scribble()
     player.says("#storage-note", "cannot store your drawing")
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.finish()
     player.says("#history-note", note)

@@ -65,7 +65,7 @@ def test_styles_are_loras_that_no_preset_names_and_are_sent_with_their_strength(
 
 def test_the_seed_can_be_kept_and_released(visit: Visit) -> None:
     player = visit().wait_until_ready()
-    player.set("num_inference_steps", "2")
+    player.make_it_quick()
     player.scribble().finish()
     lock = player.page.get_by_role("button", name="Keep seed")
     lock.click()
