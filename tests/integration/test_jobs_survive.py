@@ -18,7 +18,7 @@ from test_scribble import levels
 from support.paths import ROOT
 from support.postgres import running_postgres
 from support.received_events import events_in
-from support.scribble_app import PATH
+from support.scribble_app import PATH, SMALL
 from support.serving import Server, serving
 
 pytestmark = pytest.mark.integration
@@ -27,7 +27,7 @@ HOUSE = base64.b64encode((ROOT / "demo" / "examples" / "house.png").read_bytes()
 
 
 def body(**fields: Any) -> dict[str, Any]:
-    return {"prompt": "a red house", "image": HOUSE, "output_format": "png", **fields}
+    return {"prompt": "a red house", "image": HOUSE, "output_format": "png", **SMALL, **fields}
 
 
 def accepted(server: Server, **fields: Any) -> str:

@@ -16,7 +16,7 @@ import webuiapi
 from PIL import Image, ImageChops
 
 from support.paths import ROOT
-from support.scribble_app import PATH
+from support.scribble_app import PATH, SMALL
 from support.serving import Server
 
 pytestmark = pytest.mark.integration
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.integration
 HOUSE = ROOT / "demo" / "examples" / "house.png"
 MODEL = "sdxl_scribble_controlnet"
 QUICK = {"num_inference_steps": 4}
+SIZE = f"{SMALL['width']}x{SMALL['height']}"
 LONG = {"num_inference_steps": 50, "guidance_scale": 5}
 
 
@@ -71,17 +72,17 @@ def one_more_cancelled(server: Server) -> Iterator[None]:
 def test_edit_returns_the_picture_of_the_declared_endpoint(scribble_server: Server, client: openai.OpenAI) -> None:
     extra = {"seed": 5, "conditioning_scale": 0.8, "negative_prompt": "blurry", **QUICK}
     with HOUSE.open("rb") as file:
-        edited = client.images.edit(image=[file], prompt="a red house", extra_body=extra)
-    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), **extra}
+        edited = client.images.edit(image=[file], prompt="a red house", size=SIZE, extra_body=extra)
+    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), **SMALL, **extra}
     plain = scribble_server.post(PATH, json={**body, "output_format": "png"}).json()
     picture, same = opened(bytes_of((edited.data or [])[0])), opened(base64.b64decode(plain["generated_image"]))
     assert difference(picture, same) <= 1
-    assert (picture.format, edited.size, edited.output_format) == ("PNG", "128x128", "png")
+    assert (picture.format, edited.size, edited.output_format) == ("PNG", SIZE, "png")
 
 
-def painting(size: tuple[int, int] = (128, 128)) -> Image.Image:
+def painting() -> Image.Image:
     """A picture to change."""
-    return Image.linear_gradient("L").resize(size).convert("RGB")
+    return Image.linear_gradient("L").resize((128, 128)).convert("RGB")
 
 
 def as_png(picture: Image.Image) -> bytes:
@@ -100,7 +101,7 @@ def test_edit_with_a_mask_changes_only_the_transparent_part(scribble_server: Ser
     mask = painting().convert("RGBA")
     mask.paste((0, 0, 0, 0), (64, 0, 128, 128))
     files = {"image": as_png(painting()), "mask": as_png(mask)}
-    edited = client.images.edit(**files, prompt="a red house", size="128x128", extra_body={"seed": 5, **QUICK})
+    edited = client.images.edit(**files, prompt="a red house", size=SIZE, extra_body={"seed": 5, **QUICK})
     picture = opened(bytes_of((edited.data or [])[0]))
     assert_only_right_half_changed(picture)
     encoded = {name: base64.b64encode(each).decode() for name, each in files.items()}
@@ -116,6 +117,7 @@ def test_edit_with_a_mask_changes_only_the_transparent_part(scribble_server: Ser
             "strength": 0.7,
             "seed": 5,
             "num_inference_steps": 10,
+            **SMALL,
         },
     ).json()
     assert with_scribble["info"]["strength"] == 0.7
@@ -125,8 +127,8 @@ def test_edit_with_a_mask_changes_only_the_transparent_part(scribble_server: Ser
 
 
 def test_several_pictures_have_consecutive_seeds(client: openai.OpenAI) -> None:
-    both = client.images.generate(prompt="a red house", n=2, extra_body={"seed": 8, **QUICK}).data or []
-    alone = client.images.generate(prompt="a red house", extra_body={"seed": 9, **QUICK}).data or []
+    both = client.images.generate(prompt="a red house", n=2, size=SIZE, extra_body={"seed": 8, **QUICK}).data or []
+    alone = client.images.generate(prompt="a red house", size=SIZE, extra_body={"seed": 9, **QUICK}).data or []
     assert [opened(bytes_of(each)).format for each in both] == ["PNG", "PNG"]
     first, second, again = (opened(bytes_of(each)) for each in (*both, *alone))
     assert difference(second, again) <= 1 < difference(first, again)
@@ -134,8 +136,8 @@ def test_several_pictures_have_consecutive_seeds(client: openai.OpenAI) -> None:
 
 def test_openai_client_reads_the_events_and_the_last_equals_the_plain_response(client: openai.OpenAI) -> None:
     extra = {"seed": 8, "num_inference_steps": 8}
-    plain = client.images.generate(prompt="a red house", extra_body=extra).data or []
-    stream = client.images.generate(prompt="a red house", stream=True, partial_images=2, extra_body=extra)
+    plain = client.images.generate(prompt="a red house", size=SIZE, extra_body=extra).data or []
+    stream = client.images.generate(prompt="a red house", size=SIZE, stream=True, partial_images=2, extra_body=extra)
     *partial, completed = list(stream)
     assert isinstance(completed, openai.types.ImageGenCompletedEvent)
     assert difference(opened(base64.b64decode(completed.b64_json)), opened(bytes_of(plain[0]))) <= 1
@@ -200,8 +202,8 @@ async def test_async_openai_client_works_and_can_be_cancelled(scribble_server: S
     url = f"{scribble_server.url}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         pictures = await asyncio.gather(
-            client.images.generate(prompt="a red house", extra_body={"seed": 1, **QUICK}),
-            client.images.edit(image=HOUSE, prompt="a red house", extra_body={"seed": 1, **QUICK}),
+            client.images.generate(prompt="a red house", size=SIZE, extra_body={"seed": 1, **QUICK}),
+            client.images.edit(image=HOUSE, prompt="a red house", size=SIZE, extra_body={"seed": 1, **QUICK}),
         )
         assert len({(each.data or [])[0].b64_json for each in pictures}) == 2
         with one_more_cancelled(scribble_server):
@@ -251,9 +253,7 @@ def test_first_requests_of_an_a1111_client_succeed(a1111: webuiapi.WebUIApi) -> 
 
 
 def test_a1111_client_draws_with_a_scribble(scribble_server: Server, a1111: webuiapi.WebUIApi) -> None:
-    made = a1111.txt2img(
-        prompt="a red house", seed=3, cfg_scale=2.5, width=128, height=128, batch_size=2, controlnet_units=[unit()]
-    )
+    made = a1111.txt2img(prompt="a red house", seed=3, cfg_scale=2.5, **SMALL, batch_size=2, controlnet_units=[unit()])
     assert [each.size for each in made.images] == [(128, 128)] * 2
     assert (made.info["all_seeds"], made.info["sampler_name"]) == ([3, 4], "Euler a")
     body = {
@@ -264,6 +264,7 @@ def test_a1111_client_draws_with_a_scribble(scribble_server: Server, a1111: webu
         "num_inference_steps": 4,
         "scheduler": "euler_ancestral",
         "output_format": "png",
+        **SMALL,
     }
     plain = opened(base64.b64decode(scribble_server.post(PATH, json=body).json()["generated_image"]))
     first, second = made.images
@@ -282,8 +283,7 @@ def test_a1111_client_changes_a_region(a1111: webuiapi.WebUIApi) -> None:
         seed=3,
         controlnet_units=[unit()],
         denoising_strength=1.0,
-        width=128,
-        height=128,
+        **SMALL,
         inpainting_fill=1,
         inpaint_full_res=False,
     )

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import tritonclient.http as tritonclient
 from PIL import Image, ImageChops
+from tritonclient.utils import np_to_triton_dtype
 
 from support.paths import ROOT
 from support.received_events import events_in
-from support.scribble_app import MODEL, PATH
+from support.scribble_app import MODEL, PATH, SMALL
 from support.serving import Server, free_port, running_uvicorn, serving
 
 pytestmark = pytest.mark.integration
@@ -30,7 +31,8 @@ SCRIBBLES = sorted(path for path in (ROOT / "tests" / "data" / "scribbles").iter
 
 
 def draw(server: Server, *, accept: str = "application/json", **fields: Any) -> httpx2.Response:
-    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), "seed": 1, **fields}
+    image = base64.b64encode(HOUSE.read_bytes()).decode()
+    body = {"prompt": "a red house", "image": image, "seed": 1, **SMALL, **fields}
     return server.post(PATH, json=body, headers={"Accept": accept})
 
 
@@ -99,7 +101,7 @@ def test_reproducible_picture_is_the_same_beside_other_requests(scribble_server:
 def generated_by_facade(server: Server, **fields: Any) -> bytes:
     """A picture of the public model, which the frontend does not use if there is a stream model."""
     image = base64.b64encode(HOUSE.read_bytes()).decode()
-    body = {"prompt": "a red house", "image": image, "seed": 1, "conditioning_scale": 1.0, **fields}
+    body = {"prompt": "a red house", "image": image, "seed": 1, "conditioning_scale": 1.0, **SMALL, **fields}
     response = httpx2.post(f"http://{server.triton_url}/v2/models/{MODEL}/generate", json=body, timeout=120)
     assert response.status_code == 200, response.text
     return base64.b64decode(response.json()["generated_image"])
@@ -136,7 +138,7 @@ def test_every_kind_of_scribble_gives_a_picture(scribble_server: Server, scribbl
     with scribble.open("rb") as file:
         response = scribble_server.post(
             PATH,
-            data={"prompt": "a red heart", "num_inference_steps": "2"},
+            data={"prompt": "a red heart", "num_inference_steps": "1"},
             files={"image": (scribble.name, file)},
             headers={"Accept": "image/png"},
         )
@@ -191,6 +193,7 @@ def test_curl_command_printed_at_start_writes_a_picture(scribble_server: Server,
 def test_uvicorn_serves_with_an_external_triton(scribble_server: Server) -> None:
     with running_uvicorn(ROOT, port=free_port(), triton_url=f"http://{scribble_server.triton_url}") as url:
         fields = {"prompt": (None, "a red house"), "image": ("house.png", HOUSE.read_bytes())}
+        fields |= {name: (None, str(side)) for name, side in SMALL.items()}
         response = httpx2.post(url + PATH, files=fields, headers={"Accept": "image/png"}, timeout=60)
     assert opened(response.content).size == (128, 128)
 
@@ -208,7 +211,8 @@ def test_frontend_serves_with_an_external_triton(scribble_server: Server, tmp_pa
 
 def events_of(server: Server, **fields: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """The events of one request, by name. Closing the iterator disconnects."""
-    body = {"prompt": "a red house", "image": base64.b64encode(HOUSE.read_bytes()).decode(), "seed": 1, **fields}
+    image = base64.b64encode(HOUSE.read_bytes()).decode()
+    body = {"prompt": "a red house", "image": image, "seed": 1, **SMALL, **fields}
     headers = {"Accept": "text/event-stream"}
     with httpx2.stream("POST", server.url + PATH, json=body, headers=headers, timeout=120) as response:
         assert response.status_code == 200
@@ -258,7 +262,10 @@ def test_describe_returns_sizes_defaults_and_limits(scribble_server: Server) -> 
     defaults = description["defaults"]
     assert [defaults["width"], defaults["height"]] in description["sizes"]
     assert "euler" in description["schedulers"]
-    assert draw(scribble_server, seed=2).json()["info"]["num_inference_steps"] == defaults["num_inference_steps"]
+    image = base64.b64encode(HOUSE.read_bytes()).decode()
+    info = scribble_server.post(PATH, json={"prompt": "a red house", "image": image}).json()["info"]
+    taken = ("num_inference_steps", "guidance_scale", "scheduler", "width", "height")
+    assert {name: info[name] for name in taken} == {name: defaults[name] for name in taken}
 
 
 # ---- tritonclient, without the frontend
@@ -266,10 +273,10 @@ def test_describe_returns_sizes_defaults_and_limits(scribble_server: Server) -> 
 
 def infer(server: Server, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
     """Send a request with `tritonclient.http`. The first dimension of the inputs is the batch."""
-    kinds = {"O": "BYTES", "f": "FP32", "i": "INT64"}
+    sides = {name: column(*[side] * len(inputs["prompt"]), dtype=np.int32) for name, side in SMALL.items()}
     tensors = []
-    for name, array in inputs.items():
-        tensor = tritonclient.InferInput(name, list(array.shape), kinds[array.dtype.kind])
+    for name, array in {**inputs, **sides}.items():
+        tensor = tritonclient.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
         tensor.set_data_from_numpy(array)
         tensors.append(tensor)
     client = tritonclient.InferenceServerClient(server.triton_url, network_timeout=120)
@@ -332,15 +339,11 @@ def test_invalid_scribble_fails_only_its_own_request(scribble_server: Server) ->
 
     def send(number: int) -> None:
         image = "aGVsbG8=" if number == 1 else base64.b64encode(HOUSE.read_bytes()).decode()
-        tensors = {"prompt": ["a red house"], "image": [image], "conditioning_scale": [1.0]}
+        tensors = {"prompt": "a red house", "image": image, "conditioning_scale": 1.0, **SMALL}
+        datatypes = {str: "BYTES", float: "FP32", int: "INT32"}
         inputs = [
-            {
-                "name": name,
-                "shape": [1, 1],
-                "datatype": "FP32" if name == "conditioning_scale" else "BYTES",
-                "data": data,
-            }
-            for name, data in tensors.items()
+            {"name": name, "shape": [1, 1], "datatype": datatypes[type(value)], "data": [value]}
+            for name, value in tensors.items()
         ]
         url = f"http://{scribble_server.triton_url}/v2/models/{MODEL}/infer"
         responses[number] = httpx2.post(url, json={"inputs": inputs}, timeout=120)
@@ -357,7 +360,7 @@ def test_invalid_scribble_fails_only_its_own_request(scribble_server: Server) ->
 def test_generated_endpoint_makes_the_same_picture_from_a_list_of_rows(scribble_server: Server) -> None:
     house = base64.b64encode(HOUSE.read_bytes()).decode()
     row = {"prompt": "a red house", "image": house, "conditioning_scale": 1, "seed": 7, "num_inference_steps": 2}
-    row["output_format"] = "png"
+    row |= {**SMALL, "output_format": "png"}
     response = scribble_server.post(f"/models/{MODEL}/infer", json=[row, row])
     assert response.status_code == 200, response.text
     one, other = response.json()
