@@ -18,7 +18,7 @@ from diffusion_engine.loras.files import LoRAFile, examine
 from diffusion_engine.loras.library import LoRALibrary, lora_paths
 from diffusion_engine.request import LoRA
 from diffusion_engine.request_parser import parse_request
-from lora_files import ATTENTION, Tensors, prefixed, random_changes, save_diffusers, save_kohya, save_peft
+from lora_files import ATTENTION, CONVOLUTIONS, Tensors, prefixed, random_changes, save_diffusers, save_kohya, save_peft
 from safetensors.torch import save_file
 
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -50,6 +50,21 @@ def test_scale_of_0_is_no_lora(tmp_path: Path, pipeline: Any, changes: Tensors) 
     found = library(examine("own", tmp_path / "own.safetensors", pipeline), pipeline=pipeline)
     assert found.adapters((LoRA(name="own", scale=0.0),)) == ()
     assert len(found.prepare((LoRA(name="own", scale=0.0),))) == 1  # the receipt has it
+
+
+def test_passes_warm_up_with_each_kind_of_adapter_that_the_files_have(tmp_path: Path, pipeline: Any) -> None:
+    for name, suffixes in (("linear", ATTENTION), ("all", (*ATTENTION, *CONVOLUTIONS)), ("more", CONVOLUTIONS)):
+        tensors = random_changes(pipeline.unet, suffixes, rank=1, seed=1, size=0.1)
+        save_peft(tmp_path / f"{name}.safetensors", prefixed(tensors, "unet"))
+    linear, *others = (examine(name, tmp_path / f"{name}.safetensors", pipeline) for name in ("linear", "all", "more"))
+
+    def kinds(*files: LoRAFile) -> list[bool]:
+        return [adapter.has_convolutions for ((adapter, _),) in library(*files, pipeline=pipeline).without_effect()]
+
+    assert kinds(*others) == [True]
+    assert kinds(linear, *others) == [False, True]
+    assert kinds(linear, replace(others[0], unusable="It is broken.")) == [False]
+    assert kinds() == []
 
 
 def test_formats_give_the_same_changes(tmp_path: Path, pipeline: Any, changes: Tensors) -> None:

@@ -106,12 +106,12 @@ def load(file: LoRAFile, pipeline: Any, layout: Layout, device: torch.device) ->
     changes = checked(tensors, metadata, pipeline)
     if unexpected := changes["unet"].keys() - layout.inputs.keys():
         raise UnusableLoRAError(f"It was replaced after the engine started, and changes {min(unexpected)} now.")
-    has_convolutions = any(layout.inputs[name].start >= layout.num_linear_inputs for name in changes["unet"])
+    num_inputs, num_outputs = layout.widths(changes["unet"])
     rank = rank_of(changes)
     if rank > file.rank:
         raise UnusableLoRAError(f"It was replaced after the engine started, and has the rank {rank} now.")
-    down = torch.zeros(rank, layout.num_inputs if has_convolutions else layout.num_linear_inputs)
-    up = torch.zeros(rank, layout.num_outputs if has_convolutions else layout.num_linear_outputs)
+    down = torch.zeros(rank, num_inputs)
+    up = torch.zeros(rank, num_outputs)
     for name, change in changes["unet"].items():
         own_down, own_up = _matrices(change)
         down[: len(own_down), layout.inputs[name]] = own_down
@@ -121,7 +121,7 @@ def load(file: LoRAFile, pipeline: Any, layout: Layout, device: torch.device) ->
         sha256=hashlib.sha256(content).hexdigest(),
         down=down.to(**to),
         up=up.to(**to),
-        has_convolutions=has_convolutions,
+        has_convolutions=num_inputs > layout.num_linear_inputs,
         text=tuple(
             {name: _moved(_matrices(change), **to) for name, change in changes[part].items()} for part in PARTS[1:]
         ),

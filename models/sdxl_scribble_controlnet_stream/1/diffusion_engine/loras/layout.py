@@ -40,11 +40,11 @@ class Layout:
                 widths = (num_inputs, num_outputs)
         return cls(inputs, outputs, *widths, num_inputs, num_outputs)
 
-    def num_values(self, names: Iterable[str], rank: int) -> int:
-        """The size of the tensors of an adapter that changes these layers."""
+    def widths(self, names: Iterable[str]) -> tuple[int, int]:
+        """The columns, of inputs and of outputs, in the tensors of an adapter that changes these layers."""
         if all(self.inputs[name].stop <= self.num_linear_inputs for name in names):
-            return rank * (self.num_linear_inputs + self.num_linear_outputs)
-        return rank * (self.num_inputs + self.num_outputs)
+            return self.num_linear_inputs, self.num_linear_outputs
+        return self.num_inputs, self.num_outputs
 
 
 def width(layer: Any) -> tuple[int, int]:

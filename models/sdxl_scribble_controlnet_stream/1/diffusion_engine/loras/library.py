@@ -68,9 +68,9 @@ class LoRALibrary:
         return tuple((self._cache.get(lora.name), lora.scale) for lora in loras if lora.scale)
 
     def without_effect(self) -> list[ScaledAdapters]:
-        """Adapters that change nothing, of each kind that the engine has. For passes that warm up."""
+        """Adapters that change nothing, of each kind that the files have. For passes that warm up."""
         layout = self.layout
-        widths = {(layout.num_linear_inputs, layout.num_linear_outputs), (layout.num_inputs, layout.num_outputs)}
+        widths = {layout.widths(file.layers) for file in self._files.values() if not file.unusable}
         to: dict[str, Any] = {"device": self._device, "dtype": self._pipeline.unet.dtype}
         return [
             (
@@ -91,7 +91,7 @@ class LoRALibrary:
 
     def _fitting(self, file: LoRAFile) -> LoRAFile:
         """The file, with the reason if its adapter is too large to be kept: one layer of a high rank suffices."""
-        num_bytes = self.layout.num_values(file.layers, file.rank) * self._pipeline.unet.dtype.itemsize
+        num_bytes = file.rank * sum(self.layout.widths(file.layers)) * self._pipeline.unet.dtype.itemsize
         if file.unusable or num_bytes <= self.max_bytes:
             return file
         needed, most = math.ceil(num_bytes / 2**20), self.max_bytes // 2**20
