@@ -22,6 +22,7 @@ app = typer.Typer(add_completion=False)
 
 _BEFORE_THE_FIRST_PREVIEW = ("read", "wait", "encode", "denoise")
 _PROMPT = "a red house in the snow"
+_SIDE = 128  # of the picture
 _MOST_MS = 300.0
 # From the click on Draw until the first preview is decoded and its frame is about to be shown.
 _STOPWATCH = """() => {
@@ -46,7 +47,7 @@ def engine_ms(url: str) -> float:
     drawing.save(file, "PNG")
     page = httpx2.get(url).text
     path = page.split('"endpoint": "')[1].split('"')[0]
-    form = {"prompt": _PROMPT, "num_inference_steps": "2"}
+    form = {"prompt": _PROMPT, "num_inference_steps": "2", "width": _SIDE, "height": _SIDE}
     response = httpx2.post(f"{url}/{path}", data=form, files={"image": file.getvalue()}, timeout=300)
     response.raise_for_status()
     timings: dict[str, float] = response.json()["info"]["timings_s"]
@@ -73,8 +74,12 @@ def main(url: str = "http://localhost:8080", rounds: int = 15) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.add_init_script("localStorage.live = 'off'")  # or each stroke would start a draft
         page.goto(url)
         page.wait_for_selector("#status[data-state=ready]", timeout=300_000)
+        page.click("#fold summary")
+        page.select_option("#setting-size", f"{_SIDE}x{_SIDE}")
+        page.click("#fold summary")
         page.evaluate(_STOPWATCH)
         page.fill("#prompt", _PROMPT)
         for _ in range(rounds):
