@@ -85,6 +85,17 @@ def test_syntax_of_the_prompt(scribble_server: Server) -> None:
     assert refused.json()["errors"][0]["pointer"] == "#/prompt"
 
 
+def test_presets_and_loras_of_the_demo_checkpoint(scribble_server: Server) -> None:
+    description = scribble_server.get(f"{PATH}/describe").json()
+    assert [each["name"] for each in description["loras"]] == ["crayon", "few_step", "neon", "watercolour"]
+    draft, styled = (draw(scribble_server, preset="draft", loras=loras) for loras in ([], [{"name": "neon"}]))
+    for response, names in ((draft, {"few_step"}), (styled, {"few_step", "neon"})):
+        info = response.json()["info"]
+        assert {each["name"] for each in info["loras"]} == names
+        assert info["num_inference_steps"] == description["presets"]["draft"]["num_inference_steps"]
+    assert difference(picture_of(draft), picture_of(styled)) > 0
+
+
 def test_reproducible_picture_is_the_same_beside_other_requests(scribble_server: Server) -> None:
     fields = {"scheduler": "lcm", "num_inference_steps": 8, "guidance_scale": 12.0, "reproducible": True}
     alone = draw(scribble_server, **fields)
