@@ -20,7 +20,7 @@ from fastapi_triton.triton.tensor import Tensor
 
 PATH = main.path
 MODEL = main.model
-# Of real pictures whose size does not matter: those of the demo checkpoint's own size take four times as long.
+# Of real pictures whose size does not matter, whatever the demo checkpoint's own size is.
 SMALL = {"width": 128, "height": 128}
 
 

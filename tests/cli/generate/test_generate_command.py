@@ -23,14 +23,12 @@ from typer.testing import CliRunner
 
 from fastapi_triton.cli.main import app
 from support.paths import ROOT
-from support.scribble_app import SMALL
 from support.serving import COUNT_APP, Server, assert_gone, free_port
 
 pytestmark = pytest.mark.integration
 
 HOUSE = ROOT / "demo" / "examples" / "house.png"
-SIZE = ("--width", "128", "--height", "128")
-FEW = ("--steps", "2", *SIZE)
+FEW = ("--steps", "2")
 Generate = Callable[..., Result]
 
 
@@ -88,7 +86,7 @@ def test_a_picture_is_made_again_in_another_format_with_the_same_pixels(generate
 def test_a_picture_from_the_api_is_made_again(generate: Generate, scribble_server: Server) -> None:
     response = scribble_server.post(
         "/sdxl/scribble-controlnet/infer",
-        data={"prompt": "a red house", "num_inference_steps": "2", **SMALL},
+        data={"prompt": "a red house", "num_inference_steps": "2"},
         files={"image": HOUSE.read_bytes()},
         headers={"Accept": "image/png"},
     )
@@ -149,7 +147,7 @@ def test_standard_output_contains_only_the_picture(generate: Generate) -> None:
 
 
 def test_progress_is_shown_only_in_a_terminal(generate: Generate, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--example", "cat", "--steps", "6", *SIZE, "--n", "2", "-o", "cat.png", "--force")
+    options = ("--example", "cat", "--steps", "6", "--n", "2", "-o", "cat.png", "--force")
     assert "steps" not in generate(*options).stderr
     monkeypatch.setenv("TTY_COMPATIBLE", "1")  # so that Rich assumes a terminal
     shown = generate(*options, "--json").stderr
@@ -287,5 +285,5 @@ app(["generate", "--example", "house", "-o", "house.png", "--json"])
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["started_server"] is True
-    assert pixels(tmp_path / "house.png").shape == (256, 256, 3)
+    assert pixels(tmp_path / "house.png").shape == (128, 128, 3)
     assert not [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(tmp_path)]
