@@ -36,3 +36,4 @@ def save_lora(bundle: Bundle, path: Path, metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {f"unet.{name}": tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
     save_file(half, path, metadata={"format": "pt", **metadata})
+    path.chmod(0o644)  # safetensors leaves it to its owner
