@@ -121,8 +121,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, Figures]:
     preset = replace(usual, steps=options.steps or usual.steps, guidance=options.guidance or usual.guidance)
     pictures = draw(painter, cases, preset=preset)
     figures = report(cases, pictures, options.out)
-    plain = next(c for c in cases if not c.lora)
-    figures["speed"] = time_pictures(painter, plain, preset)
+    if plain := [c for c in cases if not c.lora]:
+        figures["speed"] = time_pictures(painter, plain[0], preset)
     if few := [c for c in cases if c.lora == FEW_STEP]:
         figures["speed of few steps"] = time_pictures(painter, few[0], painter.preset(FEW_STEP))
     figures["run"] = {"cases": len(cases), "steps": preset.steps, "guidance_scale": preset.guidance}

@@ -58,7 +58,7 @@ def test_all_styles_can_be_used(driver: Driver) -> None:
 
 
 def test_neon_makes_a_dark_wall(pictures: dict[str, npt.NDArray[Any]]) -> None:
-    assert border(pictures["neon"]).mean() < 0.6 * border(pictures[""]).mean()
+    assert border(pictures["neon"]).mean() < 0.7 * border(pictures[""]).mean()
 
 
 def test_watercolour_leaves_paper_at_the_border(pictures: dict[str, npt.NDArray[Any]]) -> None:
@@ -67,4 +67,4 @@ def test_watercolour_leaves_paper_at_the_border(pictures: dict[str, npt.NDArray[
 
 
 def test_crayon_leaves_strokes(pictures: dict[str, npt.NDArray[Any]]) -> None:
-    assert grain(pictures["crayon"]) > 3 * grain(pictures[""])
+    assert grain(pictures["crayon"]) > 2 * grain(pictures[""])
