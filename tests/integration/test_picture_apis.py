@@ -150,7 +150,8 @@ def test_openai_client_reads_the_events_and_the_last_equals_the_plain_response(c
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
-    assert [each.id for each in client.models.list()] == [MODEL]
+    loras = [f"{MODEL}:{name}" for name in ("crayon", "few_step", "neon", "watercolour")]
+    assert [each.id for each in client.models.list()] == [MODEL, *loras]
     assert client.models.retrieve(MODEL).object == "model"
 
 

@@ -44,13 +44,13 @@ def test_suggestions_complete_the_prompt(visit: Visit) -> None:
 
 def test_styles_are_loras_that_no_preset_names_and_are_sent_with_their_strength(visit: Visit) -> None:
     player = visit(may_complain=True)  # the server has no such LoRA
-    loras = [{"name": name, "unusable": ""} for name in ("few_step", "water_colour", "neon")]
+    loras = [{"name": name, "unusable": ""} for name in ("few_step", "water_colour", "chalk")]
     presets = {"draft": {"num_inference_steps": 2, "loras": [{"name": "few_step"}]}}
     describe(player, loras=[*loras, {"name": "torn", "unusable": "It is broken."}], presets=presets)
     page = player.page
-    expect(page.locator("#styles button")).to_have_text(["water colour", "neon"])
-    page.get_by_role("button", name="neon").click()
-    page.get_by_label("Strength of neon").fill("0.8")
+    expect(page.locator("#styles button")).to_have_text(["water colour", "chalk"])
+    page.get_by_role("button", name="chalk").click()
+    page.get_by_label("Strength of chalk").fill("0.8")
     page.select_option("#setting-preset", "draft")  # changes no style
     player.set("seed", "9007199254740993")
     player.scribble().press_draw()
@@ -59,7 +59,7 @@ def test_styles_are_loras_that_no_preset_names_and_are_sent_with_their_strength(
     assert request.post_data is not None
     assert '"seed":9007199254740993' in request.post_data  # a number that JavaScript cannot hold
     body = request.post_data_json
-    assert body["loras"] == [{"name": "neon", "scale": 0.8}]
+    assert body["loras"] == [{"name": "chalk", "scale": 0.8}]
     assert (body["preset"], body["num_inference_steps"]) == ("draft", 2)
 
 
