@@ -50,6 +50,13 @@ _IS_DRAFTED = """before => document.getElementById("frame").dataset.state === "d
 _IS_FINISHED = """() => document.getElementById("frame").dataset.state === "done"
   && document.getElementById("caption").textContent.startsWith("Seed")"""
 
+_IS_PAINTED = """async () => {
+  await document.getElementById("picture").decode();
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+  await Promise.allSettled(document.getAnimations().map((each) => each.finished));
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+}"""
+
 
 class Screencast:
     """Collects every frame that a page paints."""
@@ -144,13 +151,15 @@ async def perform(page: Page, drawing: Drawing) -> None:
     for part in drawing.parts:
         before = None
         for stroke in part:
-            before = await page.get_attribute("#picture", "src")
             await hand.draw(
                 [(canvas["x"] + x * canvas["width"], canvas["y"] + y * canvas["height"]) for x, y in stroke]
             )
+            before = await page.get_attribute("#picture", "src")
+            await hand.lift()
         await page.wait_for_function(_IS_DRAFTED, arg=before, polling=50)
     await hand.go(canvas["x"] + canvas["width"] + 8, canvas["y"] + canvas["height"] + 50)  # out of the way
     await page.wait_for_function(_IS_FINISHED, polling=50)
+    await page.evaluate(_IS_PAINTED)
 
 
 async def record(url: str, drawing: Drawing, seed: int) -> tuple[list[Frame], int]:
