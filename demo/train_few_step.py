@@ -32,7 +32,7 @@ LAYERS = (
 )
 PEAK_RATE = 1e-3
 TIMESTEPS = (999, 749, 499, 249, CLEAN)  # diffusers' trailing spacing for four steps
-TEACHER_STEPS = 3  # for one of the student's
+TEACHER_STEPS = 2  # for one of the student's
 GUIDANCE = 2.5
 
 

@@ -37,5 +37,5 @@ def test_teacher_goes_from_one_step_of_the_student_to_the_next() -> None:
     from demo.denoising import CLEAN
     from demo.train_few_step import teacher_timesteps
 
-    assert teacher_timesteps(999, 749) == [999, 916, 832, 749]
-    assert teacher_timesteps(249, CLEAN) == [249, 166, 82, CLEAN]
+    assert teacher_timesteps(999, 749) == [999, 874, 749]
+    assert teacher_timesteps(249, CLEAN) == [249, 124, CLEAN]

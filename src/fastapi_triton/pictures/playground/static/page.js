@@ -258,7 +258,7 @@ async function restore({ prompt, values, seed, drawing, scribble: picture }, how
   if (seed) live.renewSeed(seed);
 }
 
-/** What came from outside, without a scribble that is no picture. */
+/** Content of a link or receipt. Drops a scribble that cannot be read. */
 async function withReadableScribble(content) {
   const isReadable = await open(content.scribble).then(() => true, () => false);
   return isReadable ? content : { ...content, scribble: null };
