@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures: the demo checkpoint, loaded once; engines with it, running or driven step by step."""
+"""Fixtures: the demo checkpoint, loaded once; engines with it, running or driven step by step; the Triton model."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -132,3 +133,46 @@ def without_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 
     monkeypatch.setattr("pwd.getpwuid", no_entry)
+
+
+@pytest.fixture(scope="session")
+def module() -> Any:
+    """The engine's `model.py`."""
+    import triton_backend
+
+    triton_backend.backend()
+    spec = importlib.util.spec_from_file_location("engine_model_under_test", VERSION_FOLDER / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def make_model(module: Any, make_engine: Callable[..., "Engine"]) -> Iterator[Callable[..., Any]]:
+    """The model as after `initialize`, but with networks that are already loaded."""
+    from stream_model import INPUTS
+    from triton_backend import LOG
+
+    models: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        model = module.TritonPythonModel()
+        model.input_names = list(INPUTS)
+        model.engine = make_engine(**options)
+        model.watcher = module.Watcher(model.engine.metrics)
+        model.engine.start()
+        model.watcher.start()
+        models.append(model)
+        return model
+
+    LOG.clear()
+    yield make
+    for model in models:
+        model.finalize()
+
+
+@pytest.fixture
+def model(make_model: Callable[..., Any]) -> Any:
+    return make_model()

@@ -4,16 +4,23 @@ from pathlib import Path
 
 import pytest
 from diffusion_engine.capabilities import SDXL_SIZES, Capabilities
+from diffusion_engine.picture_sizes import choose_size
 from diffusion_engine.request_parser import check_presets
 from drawings import CHECKPOINT
 
 
 def test_demo_checkpoint_describes_itself() -> None:
     capabilities = Capabilities.of_checkpoint(str(CHECKPOINT))
-    assert (capabilities.defaults.width, capabilities.defaults.height) == (128, 128)
-    assert capabilities.defaults.num_inference_steps == 12
+    assert (capabilities.defaults.width, capabilities.defaults.height) == (256, 256)
+    assert capabilities.defaults.num_inference_steps == 6
     assert (160, 96) in capabilities.sizes
     assert set(capabilities.presets) == {"draft", "fast", "quality"}
+
+
+@pytest.mark.parametrize("size", [size for size in SDXL_SIZES if max(size) < 1536])
+def test_demo_checkpoint_is_upscaled_to_the_sizes_of_sdxl(size: tuple[int, int]) -> None:
+    chosen = choose_size(Capabilities.of_checkpoint(str(CHECKPOINT)), *size, scribble_size=(100, 100))
+    assert (chosen.sent, chosen.is_upscaled) == (size, True)
 
 
 def test_checkpoint_without_serving_json_has_the_capabilities_of_sdxl(tmp_path: Path) -> None:
@@ -21,6 +28,15 @@ def test_checkpoint_without_serving_json_has_the_capabilities_of_sdxl(tmp_path: 
         capabilities = Capabilities.of_checkpoint(name)
         assert capabilities.sizes == SDXL_SIZES
         assert (capabilities.defaults.num_inference_steps, capabilities.defaults.guidance_scale) == (30, 5.0)
+
+
+def test_words_for_people_are_a_part_of_the_description(tmp_path: Path) -> None:
+    words = {"about": "It paints houses.", "suggestions": {"things": ["a house"] * 499, "colours": ["red"]}}
+    sizes = {"sizes": [[1024, 1024]]}
+    (tmp_path / "serving.json").write_text(json.dumps(words | sizes))
+    described = Capabilities.of_checkpoint(str(tmp_path)).describe()
+    assert described["about"] == words["about"]
+    assert json.loads(json.dumps(described["suggestions"])) == words["suggestions"]
 
 
 @pytest.mark.parametrize(

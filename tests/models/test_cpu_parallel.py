@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusion_engine.cpu_parallel import CPU_PARALLEL_SIZE, CPUParallel, suitable_cpu_parallel_size
+from diffusion_engine.cpu_parallel import CPU_PARALLEL_SIZE, CPUParallel, suitable_cpu_parallel_size, use_cores
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.networks import Networks
 
@@ -59,6 +59,32 @@ def test_each_thread_has_its_share_of_the_cores_and_other_threads_keep_theirs() 
     thread.start()
     thread.join()
     assert later == [before]
+
+
+def test_only_the_engines_own_thread_uses_all_cores(make_driver: Callable[..., Any]) -> None:
+    counts: list[int] = []
+    driver = make_driver()
+    driver.engine.output_processor._tasks.put(lambda: counts.append(torch.get_num_threads()))
+    driver.engine.output_processor.flush()
+    pool = driver.engine._picture_decoders
+    handlers = pool._handlers
+
+    def ready(state: Any) -> None:
+        counts.append(torch.get_num_threads())
+        handlers.ready(state)
+
+    pool._handlers = replace(handlers, ready=ready)
+    driver.join(**SMALL)  # reads a scribble; LoRAs are loaded there, too
+    for limit in (None, 1):
+        thread = threading.Thread(target=lambda: counts.append(cores_of_this_thread(limit)))  # noqa: B023
+        thread.start()
+        thread.join()
+    assert counts == [1, 1, torch.get_num_threads(), 1]
+
+
+def cores_of_this_thread(limit: int | None) -> int:
+    use_cores(limit)
+    return torch.get_num_threads()
 
 
 def test_single_function_runs_on_the_calling_thread() -> None:

@@ -29,7 +29,7 @@ SMALL = {"width": 96, "height": 96}
 
 
 def test_defaults_of_the_config_override_the_checkpoints() -> None:
-    engine = build_engine(replace(CONFIG, max_rows=4, defaults={"num_inference_steps": 3}))
+    engine = build_engine(replace(CONFIG, max_rows=4, is_traced=False, defaults={"num_inference_steps": 3}))
     defaults = engine.describe()["defaults"]
     own = Capabilities.of_checkpoint(str(CHECKPOINT)).defaults
     assert (defaults["num_inference_steps"], defaults["guidance_scale"]) == (3, own.guidance_scale)

@@ -263,7 +263,7 @@ def test_describe_returns_capabilities_and_engine_settings(make_engine: MakeEngi
     description = make_engine(max_rows=6, max_requests=9).describe()
     assert description["name"] == "demo_checkpoint"
     assert (96, 160) in description["sizes"]
-    assert description["defaults"]["num_inference_steps"] == 12
+    assert description["defaults"]["num_inference_steps"] == 6
     assert description["limits"]["max_inference_steps"] == 50
     assert description["schedulers"] == SCHEDULERS
     engine = description["engine"]

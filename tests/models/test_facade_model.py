@@ -15,7 +15,7 @@ import triton_backend
 from drawings import FACADE_FOLDER, MODEL_FOLDER
 from facade_engine import PATIENCE_S, Engine, Respond, Row, event, failed, painted
 from google.protobuf import json_format, text_format
-from test_triton_model import MODEL_CONFIG as STREAM_CONFIG
+from stream_model import MODEL_CONFIG as STREAM_CONFIG
 from triton_backend import DATATYPES, LOG, Request, Response, Tensor, TritonError, TritonModelException
 from tritonclient.grpc import model_config_pb2
 

@@ -105,7 +105,9 @@ def wrong_files(changes: Tensors, width: int) -> dict[str, tuple[Tensors, dict[s
     }
     more = {"unet.down_blocks.9.to_q.lora_A.weight": torch.ones(2, 8)}
     more["unet.down_blocks.9.to_q.lora_B.weight"] = torch.ones(8, 2)
-    down = f"unet.{LAYER}.lora_A.weight"
+    down, up = f"unet.{LAYER}.lora_A.weight", f"unet.{LAYER}.lora_B.weight"
+    inputs, outputs = changes[down].shape[1], len(changes[up])
+    empty = {**changes, down: torch.ones(0, inputs), up: torch.ones(outputs, 0)}
     return {
         "sd15": (
             sd15,
@@ -115,7 +117,10 @@ def wrong_files(changes: Tensors, width: int) -> dict[str, tuple[Tensors, dict[s
         "flux": (flux, {}, "It is for a transformer, such as FLUX"),
         "more layers": ({**changes, **more}, {}, "the layer down_blocks.9.to_q does not exist"),
         "other": (more, {"ss_base_model_version": "sd_v2"}, "It is for sd_v2; this checkpoint is"),
-        "other ranks": ({**changes, down: torch.ones(3, changes[down].shape[1])}, {}, "has matrices of rank 3 and 4"),
+        "other ranks": ({**changes, down: torch.ones(3, inputs)}, {}, "has matrices of rank 3 and 4"),
+        "no rank": (empty, {}, f"has no matrices, but tensors of shape ({outputs}, 0) and (0, {inputs})"),
+        "no rank, scaled": (empty, {"lora_adapter_metadata": '{"unet.lora_alpha": 1}'}, "cannot convert it"),
+        "a vector": ({**changes, up: torch.ones(outputs)}, {}, f"has no matrices, but tensors of shape ({outputs},)"),
         "half": ({name: each for name, each in changes.items() if "lora_B" not in name}, {}, "cannot convert it"),
         "lokr": ({"lora_unet_x.lokr_w1": torch.ones(2, 2)}, {}, "It is a LoKr"),
         "dora": ({**changes, f"unet.{LAYER}.lora_magnitude_vector": torch.ones(64)}, {}, "It is a DoRA"),

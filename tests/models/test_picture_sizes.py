@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from diffusion_engine.capabilities import Capabilities, Limits
+from diffusion_engine.capabilities import Capabilities, Defaults, Limits
 from diffusion_engine.errors import RequestError
 from diffusion_engine.picture_sizes import choose_size
 from diffusion_engine.request_state import GeneratedPicture
 from drawings import as_file, pixels_of
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
+
+from fastapi_triton.pictures.text_to_image import Capabilities as FrontendCapabilities
 
 SMALL_SIZES = ((128, 128), (96, 96), (144, 112), (96, 160), (160, 96), (192, 128), (256, 256))
 
@@ -83,6 +87,27 @@ def test_sides_below_one_pixel_are_refused(upscaling: Capabilities, width: int |
     with pytest.raises(RequestError) as rejection:
         choose_size(upscaling, width, height, scribble_size=(100, 100))
     assert rejection.value.code == "unsupported_size"
+
+
+SIDES = st.integers(2, 40).map(lambda eighths: 8 * eighths)
+
+
+@given(
+    sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8),
+    max_upscale=st.sampled_from([1.0, 1.5, 2.0, 4.0, 8.0]),
+    wanted=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+)
+@example(sizes=[(32, 16), (88, 64), (232, 168)], max_upscale=1.5, wanted=(2618, 1819))  # two sizes of one shape
+@settings(max_examples=500)
+def test_the_engine_makes_every_size_that_the_frontend_chooses(
+    sizes: list[tuple[int, int]], max_upscale: float, wanted: tuple[int, int]
+) -> None:
+    limits = Limits(max_upscale=max_upscale)
+    defaults = Defaults(width=sizes[0][0], height=sizes[0][1])
+    capabilities = Capabilities(name="any", sizes=tuple(sizes), limits=limits, defaults=defaults)
+    described = FrontendCapabilities.of_description(capabilities.describe(), name="any")
+    size = described.nearest_size(wanted)
+    assert choose_size(capabilities, *size, scribble_size=(100, 100)).sent == size
 
 
 # ---- upscaled pictures

@@ -35,7 +35,7 @@ def test_preset_sets_the_fields_that_a_request_omits(prepared: Capabilities) -> 
     fast = parse_request({"preset": b"fast", "num_inference_steps": 7, "guidance_scale": 4.0}, prepared)
     assert (fast.num_inference_steps, fast.guidance_scale, fast.timestep_spacing) == (7, 4.0, "leading")
     assert fast.cache == 0.5
-    assert parse_request({"preset": b""}, prepared).num_inference_steps == 12
+    assert parse_request({"preset": b""}, prepared).num_inference_steps == 6
 
 
 def test_another_scheduler_takes_only_what_it_has(prepared: Capabilities) -> None:

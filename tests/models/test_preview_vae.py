@@ -3,7 +3,6 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ def tiny_vae(folder: Path, *, latent_channels: int = 4) -> str:
 
 
 def config(folder: str) -> EngineConfig:
-    return replace(EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", max_rows=4), preview_vae=folder)
+    return EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", max_rows=4, is_traced=False, preview_vae=folder)
 
 
 def shown(one: Submitted) -> list[Image.Image]:

@@ -13,7 +13,7 @@ import torch
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.networks import Networks
-from diffusion_engine.optimization import is_worth_tracing
+from diffusion_engine.optimization import is_small_on_cpu
 from diffusion_engine.torchscript import TracedNetwork
 from listening import Driver
 from torch import nn
@@ -132,8 +132,8 @@ def test_traced_network_has_the_attributes_of_the_network(networks: Networks) ->
 
 
 @pytest.mark.parametrize(
-    ("side", "device", "is_worth_it"), [(100, "cpu", True), (20_000, "cpu", False), (100, "cuda", False)]
+    ("side", "device", "is_small"), [(100, "cpu", True), (20_000, "cpu", False), (100, "cuda", False)]
 )
-def test_only_small_networks_on_a_cpu_are_traced_by_default(side: int, device: str, is_worth_it: bool) -> None:
+def test_only_small_networks_on_a_cpu_are_traced_by_default(side: int, device: str, is_small: bool) -> None:
     unet = nn.Linear(side, side, device="meta")  # parameters without data
-    assert is_worth_tracing(SimpleNamespace(unet=unet), torch.device(device)) is is_worth_it
+    assert is_small_on_cpu(SimpleNamespace(unet=unet), torch.device(device)) is is_small

@@ -2,100 +2,22 @@
 """The engine's `model.py` with a stand-in for Triton's Python backend: the responses and their order."""
 
 import base64
-import importlib.util
 import io
 import json
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
-import triton_backend
 from diffusion_engine import queue_reporter
-from diffusion_engine.engine import Engine
 from diffusion_engine.errors import RequestError
-from diffusion_engine.request import DiffusionRequest
 from diffusion_engine.request_state import RequestState
-from drawings import MODEL_FOLDER, VERSION_FOLDER, as_file, circle
-from google.protobuf import json_format, text_format
+from drawings import as_file, circle
 from PIL import Image
-from triton_backend import DATATYPES, FAMILIES, LOG, Request, Response, Tensor
-from tritonclient.grpc import model_config_pb2
+from stream_model import OUTPUTS, events, request
+from triton_backend import Request, Response
 
-MODEL_CONFIG = json_format.MessageToDict(
-    text_format.Parse((MODEL_FOLDER / "config.pbtxt").read_text(), model_config_pb2.ModelConfig()),
-    preserving_proto_field_name=True,
-    always_print_fields_with_no_presence=True,  # as Triton does
-)
-INPUTS = {tensor["name"]: DATATYPES[tensor["data_type"]] for tensor in MODEL_CONFIG["input"]}
-OUTPUTS = {tensor["name"]: DATATYPES[tensor["data_type"]] for tensor in MODEL_CONFIG["output"]}
 TEXT = base64.b64encode(as_file(circle()))
-
-
-@pytest.fixture(scope="session")
-def module() -> Any:
-    triton_backend.backend()
-    spec = importlib.util.spec_from_file_location("engine_model_under_test", VERSION_FOLDER / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def make_model(module: Any, make_engine: Callable[..., Engine]) -> Iterator[Callable[..., Any]]:
-    """The model as after `initialize`, but with networks that are already loaded."""
-    models: list[Any] = []
-
-    def make(**options: Any) -> Any:
-        model = module.TritonPythonModel()
-        model.input_names = list(INPUTS)
-        model.engine = make_engine(**options)
-        model.watcher = module.Watcher(model.engine.metrics)
-        model.engine.start()
-        model.watcher.start()
-        models.append(model)
-        return model
-
-    LOG.clear()
-    yield make
-    for model in models:
-        model.finalize()
-
-
-@pytest.fixture
-def model(make_model: Callable[..., Any]) -> Any:
-    return make_model()
-
-
-def request(*, is_terse: bool = False, **values: Any) -> Request:
-    """A request. None omits a tensor."""
-    parameters = {"terse": True} if is_terse else {}
-    named = {
-        "prompt": b"a red circle on a blue background",
-        "image": as_file(circle()),
-        "conditioning_scale": 1.0,
-        "seed": 1,
-        "num_inference_steps": 3,
-        "width": 96,
-        "height": 96,
-        **values,
-    }
-    tensors = (
-        Tensor(name, np.array([value], dtype=INPUTS[name])) for name, value in named.items() if value is not None
-    )
-    return Request(tensors, **parameters)
-
-
-def events(sent: Request) -> list[str]:
-    return [
-        "error" if response.has_error() else response.outputs()["event"][0].decode()
-        for response in sent.all_responses()
-    ]
 
 
 def test_events_are_queued_then_progress_then_the_picture(model: Any) -> None:
@@ -252,162 +174,4 @@ def test_all_inputs_are_optional(model: Any) -> None:
     model.execute([sent])
     outputs = sent.final().outputs()
     assert base64.b64decode(outputs["generated_image"][0], validate=True)
-    assert json.loads(outputs["info"][0])["num_inference_steps"] == 12
-
-
-@pytest.mark.parametrize(
-    ("values", "code", "field", "triton_code"),
-    [
-        ({"image": b"no base64!"}, "invalid_base64", "image", "INVALID_ARG"),
-        ({"scheduler": b"magic"}, "unknown_scheduler", "scheduler", "INVALID_ARG"),
-        ({"num_inference_steps": 0}, "out_of_range", "num_inference_steps", "INVALID_ARG"),
-        ({"num_inference_steps": 10_000}, "out_of_range", "num_inference_steps", "INVALID_ARG"),
-        ({"width": 4096, "height": 4096}, "unsupported_size", "width", "INVALID_ARG"),
-        ({"timeout_s": 1e-6}, "deadline_exceeded", "timeout_s", "UNAVAILABLE"),
-    ],
-)
-def test_rejected_request_has_the_reason_and_others_continue(
-    model: Any, values: dict[str, Any], code: str, field: str, triton_code: str
-) -> None:
-    sent = [request(), request(**values), request(seed=2)]
-    model.execute(sent)
-    rejected = sent[1].final()
-    assert (rejected.problem["code"], rejected.problem["field"]) == (code, field)
-    assert rejected.error().code == triton_code
-    # The error is an event too, because models that call this one by BLS do not get the error.
-    assert rejected.problem == json.loads(sent[1].responses[-2].outputs()["info"][0])
-    assert events(sent[1])[-2:] == ["failed", "error"]
-    assert [events(one)[-1] for one in (sent[0], sent[2])] == ["completed", "completed"]
-    assert [one.num_finals for one in sent] == [1, 1, 1]
-
-
-def test_full_engine_rejects_requests_with_the_time_to_retry(make_model: Callable[..., Any]) -> None:
-    model = make_model(max_requests=1)
-    first, second = request(num_inference_steps=50), request()
-    model.execute([first, second])
-    assert events(second) == ["failed", "error"]
-    assert second.final().error().code == "UNAVAILABLE"
-    assert second.final().problem["code"] == "queue_full"
-    assert second.final().problem["retry_after_s"] >= 1
-    first.is_disconnected = True
-    assert events(first)[0] == "queued"
-
-
-def test_disconnect_of_a_client_cancels_its_request(model: Any) -> None:
-    disconnected, stays = request(num_inference_steps=50), request(num_inference_steps=50, seed=2)
-    disconnected.before_sending = lambda response: setattr(
-        disconnected, "is_disconnected", len(disconnected.responses) >= 1
-    )
-    model.execute([disconnected, stays])
-    assert disconnected.final().error().code == "CANCELLED"
-    assert disconnected.final().problem["code"] == "cancelled"
-    assert disconnected.num_finals == 1
-    stays.is_disconnected = True
-    stays.all_responses()
-    assert model.engine.metrics.value("sdxl_engine_requests_total", how="cancelled") == 2
-
-
-def test_response_that_cannot_be_sent_is_logged_and_affects_no_other_request(model: Any) -> None:
-    disconnected, other = request(), request(seed=2)
-    disconnected.fails_to_send = True
-    model.execute([disconnected, other])
-    assert events(other)[-1] == "completed"
-    assert any("the client has disconnected" in line for line in LOG)
-
-
-def test_unexpected_failure_is_logged_and_not_disclosed(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> DiffusionRequest:
-        raise ZeroDivisionError("secret path /srv/weights")
-
-    monkeypatch.setattr(model.engine, "submit", fail)
-    sent = request()
-    model.execute([sent])
-    assert sent.final().error().code == "INTERNAL"
-    assert sent.final().problem["code"] == "generation_failed"
-    assert "secret" not in sent.final().error().text
-    assert "ZeroDivisionError: secret path" in LOG[-1]
-
-
-def test_unreadable_request_fails_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If `execute` raised, Triton would fail all requests of the call and free the response senders of the others."""
-
-    def unreadable() -> str:
-        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
-
-    sent = [request(), request(seed=2)]
-    monkeypatch.setattr(sent[0], "parameters", unreadable)
-    model.execute(sent)
-    assert sent[0].final().problem["code"] == "invalid_text"
-    assert events(sent[1])[-1] == "completed"
-
-
-def test_watcher_never_calls_is_cancelled_after_the_final_response(model: Any) -> None:
-    """The final response is delayed while the watcher polls. After it, the watcher continues to poll."""
-    sent, num_calls_after_final = request(num_inference_steps=1), 0
-    is_cancelled = sent.is_cancelled
-
-    def ask() -> bool:
-        nonlocal num_calls_after_final
-        num_calls_after_final += sent.num_finals
-        return is_cancelled()
-
-    sent.is_cancelled = ask  # type: ignore[method-assign]
-    stays = request(num_inference_steps=50, seed=2)
-    model.execute([sent, stays])
-    sent.all_responses()
-    stays.is_disconnected = True
-    stays.all_responses()
-    assert num_calls_after_final == 0
-
-
-def test_unloading_responds_to_all_requests(make_model: Callable[..., Any]) -> None:
-    model = make_model()
-    sent = [request(num_inference_steps=50, seed=seed) for seed in range(3)]
-    model.execute(sent)
-    model.finalize()
-    assert all(one.has_ended for one in sent)
-    assert {one.final().problem["code"] for one in sent if one.final().has_error()} <= {"shutting_down"}
-    model.finalize = lambda: None
-
-
-def test_the_metrics_are_published_with_their_labels(model: Any) -> None:
-    sent = request(num_inference_steps=2)
-    model.execute([sent])
-    sent.all_responses()
-    model.watcher.stop()
-    assert FAMILIES["sdxl_engine_steps_total"].metrics['{"size": "96x96"}'].value == 2
-    assert FAMILIES["sdxl_engine_rows_total"].metrics['{"size": "96x96"}'].value == 4
-    assert FAMILIES["sdxl_engine_requests_total"].metrics['{"how": "finished"}'].value == 1
-    assert FAMILIES["sdxl_engine_requests"].metrics["{}"].value == 0
-    assert FAMILIES["sdxl_engine_requests"].kind == "gauge"
-
-
-def test_model_loads_with_the_parameters_of_its_config(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"DEVICE": "cpu", "MAX_ROWS": "4", "POLICY": "shortest_remaining"}.items():
-        monkeypatch.setenv(f"SDXL_{name}", value)
-    model = module.TritonPythonModel()
-    model.initialize(
-        {
-            "model_config": json.dumps(MODEL_CONFIG),
-            "model_instance_kind": "CPU",
-            "model_instance_device_id": "0",
-        }
-    )
-    sent, described = request(), request(describe=True)
-    model.execute([sent, described])
-    assert events(sent)[-1] == "completed"
-    engine = json.loads(described.final().outputs()["info"][0])["engine"]
-    assert (engine["policy"], engine["max_requests"], engine["max_rows"]["96x96"]) == ("shortest_remaining", 64, 4)
-    model.finalize()
-
-
-def test_module_imports_no_torch_before_it_is_initialized() -> None:
-    """Triton also imports it in a process that only completes the config, and waits for that."""
-    code = (
-        "import sys, types;"
-        "sys.modules['triton_python_backend_utils'] = types.ModuleType('triton_python_backend_utils');"
-        "import model;"
-        "sys.exit(', '.join({'torch', 'diffusers', 'transformers'} & sys.modules.keys()) or None)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=VERSION_FOLDER, check=False, capture_output=True)
-    assert (ran.returncode, ran.stderr.strip()) == (0, b"")
+    assert json.loads(outputs["info"][0])["num_inference_steps"] == 6

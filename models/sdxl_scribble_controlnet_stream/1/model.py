@@ -4,6 +4,7 @@
 import json
 import os
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ class TritonPythonModel:
         config = EngineConfig.read(parameters, os.environ, version_folder=Path(__file__).resolve().parent)
         is_on_gpu = args["model_instance_kind"] == "GPU"
         self.input_names = [tensor["name"] for tensor in model_config["input"]]
-        self.engine = build_engine(config, gpu_index=int(args["model_instance_device_id"]) if is_on_gpu else None)
+        gpu_index = int(args["model_instance_device_id"]) if is_on_gpu else None
+        with ThreadPoolExecutor(1) as builder:  # its OpenMP threads end with it, see `use_cores`
+            self.engine = builder.submit(build_engine, config, gpu_index=gpu_index).result()
         self.watcher = Watcher(self.engine.metrics)
         self.engine.start()
         self.watcher.start()

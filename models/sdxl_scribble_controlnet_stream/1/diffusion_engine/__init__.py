@@ -3,9 +3,12 @@
 
 import os
 
-# Waiting OpenMP threads sleep instead of spinning. If other processes share the cores, spinning makes a picture ten
-# times slower. OpenMP reads this once, when torch is imported, so this runs before all modules that import torch.
+# Waiting OpenMP threads spin for a moment, and then sleep. Small passes need the moment: falling asleep and waking up
+# after each layer makes them two to three times slower. But if other processes share the cores, spinning as long as
+# OpenMP does by itself makes a picture ten times slower. OpenMP reads these once, when torch is imported, so this runs
+# before all modules that import torch. See `cpu_parallel.use_cores`, too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The rows of a pass change all the time. With this, torch's allocator enlarges its GPU memory where it is, instead of
 # leaving gaps between pieces of old sizes. torch reads the older name only if the newer one is not set.

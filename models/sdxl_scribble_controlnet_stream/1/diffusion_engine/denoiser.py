@@ -6,12 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 
 from diffusion_engine import text_rows
 from diffusion_engine.cpu_parallel import CPUParallel
-from diffusion_engine.loras.batch import AdapterBatch, AdapterStack, AdapterStacks
+from diffusion_engine.loras.batch import AdapterBatch, AdapterStack, AdapterStacks, ScaledAdapters
+from diffusion_engine.loras.merged import MergedUNet
 from diffusion_engine.networks import Networks
 from diffusion_engine.request_state import RequestState
 from diffusion_engine.text_encoder import TextEmbedding
@@ -28,7 +30,7 @@ class InputBatch:
     control_rows: torch.Tensor | None  # (C,) their indices among the R; None: all of them
     control_scales: torch.Tensor | None  # (C, 1, 1, 1) in fp32; None: all are 1
     guidance_embeds: torch.Tensor | None  # (R, G), for a UNet that takes the guidance scale as an input
-    loras: AdapterBatch | None = None  # None: no row has adapters
+    loras: AdapterBatch | None = None  # None: no row has adapters, or those of all are merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Row:
 class PassPlan:
     """What stays the same while the same N requests share passes. The R rows are in the order of the parts."""
 
+    unet: Any  # for the parts whose rows need no adapters of their own
     inputs: list[InputBatch]  # of each part
     sizes: list[int]  # the number of rows of each part
     requests: torch.Tensor  # (R,) each row's request
@@ -83,14 +86,15 @@ class Denoiser:
         latents = torch.cat([self._input(state) for state in states]).index_select(0, plan.requests)  # (R, 4, h, w)
         timesteps = self._timesteps(states).index_select(0, plan.requests)  # (R,)
         each_part = zip(plan.inputs, torch.split(latents, plan.sizes), torch.split(timesteps, plan.sizes), strict=True)
-        noise = torch.cat(self.cpu_parallel.run([partial(self._pass, *part) for part in each_part]))  # (R, 4, h, w)
+        passes = [partial(self._pass, plan.unet, *part) for part in each_part]
+        noise = torch.cat(self.cpu_parallel.run(passes))  # (R, 4, h, w)
         return list(torch.split(self._guided(noise, plan), 1))
 
     @torch.inference_mode()
-    def _pass(self, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def _pass(self, unet: Any, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         down, mid = self._residuals(batch, latents, timesteps)
-        has_loras = batch.loras is not None
-        unet = partial(self._networks.adapted_unet, loras=batch.loras) if has_loras else self._networks.unet
+        if batch.loras is not None:
+            unet = partial(self._networks.adapted_unet, loras=batch.loras)
         noise: torch.Tensor = unet(
             latents,
             timesteps,
@@ -123,15 +127,19 @@ class Denoiser:
         # The requests themselves, not their ids: a new request may get the id of a freed one.
         content = tuple((row.state, row.state.has_control, row.text) for row in rows)
         if self._last_plan is None or self._last_plan[0] != content:
+            self._last_plan = None  # if the next one fails, the merged UNet may no longer be that of the last one
             self._last_plan = (content, self._new_plan(states, rows))
         return self._last_plan[1]
 
     def _new_plan(self, states: Sequence[RequestState], rows: Sequence[Row]) -> PassPlan:
         parts = [[rows[row] for row in part] for part in self._split(rows)]
-        stack = self._adapter_stacks.stack({state.encoded.adapters for state in states})
+        combinations = {state.encoded.adapters for state in states}
+        unet = self._merged_unet(combinations)
+        stack = None if unet else self._adapter_stacks.stack(combinations)
         ordered = [row for part in parts for row in part]
         scales = [state.request.guidance_scale if state.is_guided else 1.0 for state in states]
         return PassPlan(
+            unet=unet or self._networks.unet,
             inputs=[self._gather(part, stack) for part in parts],
             sizes=[len(part) for part in parts],
             requests=self._on_device(torch.tensor([states.index(row.state) for row in ordered])),
@@ -141,6 +149,14 @@ class Denoiser:
             ),
             guidance_scales=self._scales(scales),
         )
+
+    def _merged_unet(self, combinations: set[ScaledAdapters]) -> MergedUNet | None:
+        """The UNet with the only combination of adapters; None if there are several, or it has none."""
+        merged = self._networks.merged_unet
+        if merged is None or len(combinations) > 1 or combinations == {()}:
+            return None
+        merged.merge(*combinations)
+        return merged
 
     def _split(self, rows: Sequence[Row]) -> list[list[int]]:
         """The rows that share a pass: usually all. On a CPU, parts of nearly equal size that run in parallel."""

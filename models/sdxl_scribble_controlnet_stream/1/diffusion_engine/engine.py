@@ -18,6 +18,7 @@ import torch
 
 from diffusion_engine import unused_inputs
 from diffusion_engine.capabilities import Capabilities
+from diffusion_engine.cpu_parallel import use_cores
 from diffusion_engine.decoding import Decode
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.encoder import Encoder
@@ -204,6 +205,7 @@ class Engine:
         return bool(rows) or len(self.step_scheduler) > 0
 
     def _run(self) -> None:
+        use_cores()
         while self._add_arrivals():
             while self._step_or_fail_all() and self._add_arrivals(wait=False):
                 self.queue_reporter.report()

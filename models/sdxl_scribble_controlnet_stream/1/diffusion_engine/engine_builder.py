@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds an engine from its config: weights, networks, capabilities, row limits."""
 
+import copy
 import logging
 from dataclasses import replace
 from typing import Any
@@ -82,10 +83,13 @@ def warm_up(engine: Engine, library: LoRALibrary | None = None) -> None:
     for has_scribble in (True, False):
         state = dummy_request(smallest, engine.capabilities, has_scribble=has_scribble)
         state.encoded = engine.encoder.encode(state)
-        for adapters in ((), *(library.without_effect() if library else ())):
-            state.encoded.adapters = adapters
-            for num_rows in (1, 2):
-                engine.denoiser.predict(num_rows * [state])
+        engine.denoiser.predict([state])
+        engine.denoiser.predict([state, state])
+        for adapters in library.without_effect() if library else ():
+            adapted = copy.copy(state)
+            adapted.encoded = replace(state.encoded, adapters=adapters)
+            for states in ([adapted], [adapted, adapted], [adapted, state]):
+                engine.denoiser.predict(states)
     engine.denoiser.clear_cache()
     # Any VAE can decode these latents. If this one cannot, or the GPU is too small for it, the model must not load.
     defaults = engine.capabilities.defaults

@@ -10,6 +10,7 @@ from torch import nn
 
 from diffusion_engine.loras.layers import adapt
 from diffusion_engine.loras.layout import Layout
+from diffusion_engine.loras.merged import MergedUNet
 from diffusion_engine.memory_plan import MemoryPlan, tile_size
 from diffusion_engine.torchscript import TracedNetwork
 
@@ -28,6 +29,7 @@ class Networks:
     device: torch.device
     dtype: torch.dtype
     adapted_unet: Any = None  # the UNet with an option `loras`; None: the engine has no adapters
+    merged_unet: MergedUNet | None = None  # for rows with the same adapters; None: `adapted_unet` runs all
     preview_vae: Any = None  # a tiny VAE for previews; None: they are a linear map of the latents
     cpu_parallel_size: int = 1  # parts of a pass that run at the same time
     memory: MemoryPlan = field(default_factory=MemoryPlan)
@@ -39,6 +41,7 @@ class Networks:
         *,
         cpu_parallel_size: int = 1,
         is_traced: bool = False,
+        merges_loras: bool = False,
         device: torch.device | None = None,
         memory: MemoryPlan | None = None,
         layout: Layout | None = None,
@@ -46,6 +49,7 @@ class Networks:
         """Does not change the pipeline.
 
         Args:
+            merges_loras: whether there is a copy of the UNet for passes whose rows have the same adapters.
             device: of the passes; None: the pipeline's.
             layout: the UNet's layers that can have adapters.
         """
@@ -55,15 +59,19 @@ class Networks:
         without_embedding._modules = dict(controlnet._modules)
         without_embedding.controlnet_cond_embedding = nn.Identity()
         unet = pipeline.unet
-        adapted_unet: Any = adapt(unet, layout) if layout and layout.inputs else None
-        if is_traced:
-            if adapted_unet is not None:
-                adapted_unet = TracedNetwork(adapted_unet, num_halvings=unet.num_upsamplers)
-            unet = TracedNetwork(unet, num_halvings=unet.num_upsamplers)
+        adapted_unet = merged_unet = None
+
+        def optimized(network: Any) -> Any:
+            return TracedNetwork(network, num_halvings=unet.num_upsamplers) if is_traced else network
+
+        if layout and layout.inputs:
+            adapted_unet = optimized(adapt(unet, layout))
+            merged_unet = MergedUNet(unet, layout, optimized) if merges_loras else None
         return cls(
             pipeline=pipeline,
-            unet=unet,
+            unet=optimized(unet),
             adapted_unet=adapted_unet,
+            merged_unet=merged_unet,
             controlnet=TracedNetwork(without_embedding) if is_traced else without_embedding,
             control_embedding=controlnet.controlnet_cond_embedding,
             vae=pipeline.vae,

@@ -73,6 +73,7 @@ def first_in_pass(networks: Networks, state: RequestState) -> str:
         controlnet=Watched(networks.controlnet, CONTROLNET, causes),
         unet=Watched(networks.unet, UNET, causes),
         adapted_unet=Watched(networks.adapted_unet, UNET, causes),
+        merged_unet=None,
         cpu_parallel_size=1,
     )
     Denoiser(watched).predict([state])

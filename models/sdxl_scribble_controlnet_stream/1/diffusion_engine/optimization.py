@@ -11,8 +11,8 @@ from diffusion_engine.loras.layout import Layout
 from diffusion_engine.memory_plan import MemoryPlan
 from diffusion_engine.networks import Networks
 
-# The largest UNet that is traced. The demo checkpoint's has 4 million parameters, SDXL's 2.6 billion.
-MAX_TRACED_PARAMETERS = 100_000_000
+# The largest UNet that counts as small. The demo checkpoint's has 7 million parameters, SDXL's 2.6 billion.
+MAX_SMALL_PARAMETERS = 100_000_000
 
 
 def optimized_networks(
@@ -34,20 +34,22 @@ def optimized_networks(
     if config.is_compiled:
         compile_blocks(pipeline)
         return Networks.of_pipeline(pipeline, device=device, memory=memory, layout=layout)
+    is_small = is_small_on_cpu(pipeline, device)
     return Networks.of_pipeline(
         pipeline,
         cpu_parallel_size=suitable_cpu_parallel_size(device),
-        is_traced=is_worth_tracing(pipeline, device) if config.is_traced is None else config.is_traced,
+        is_traced=is_small if config.is_traced is None else config.is_traced,
+        merges_loras=is_small,
         device=device,
         memory=memory,
         layout=layout,
     )
 
 
-def is_worth_tracing(pipeline: Any, device: torch.device) -> bool:
-    """Whether the UNet is small and on a CPU. In large ones Python's share is negligible, and a trace takes memory."""
+def is_small_on_cpu(pipeline: Any, device: torch.device) -> bool:
+    """Whether to trace the networks and to copy the UNet for LoRAs. Large ones gain little, and copies take memory."""
     num_parameters = sum(parameter.numel() for parameter in pipeline.unet.parameters())
-    return bool(device.type == "cpu" and num_parameters < MAX_TRACED_PARAMETERS)
+    return bool(device.type == "cpu" and num_parameters < MAX_SMALL_PARAMETERS)
 
 
 def use_channels_last(pipeline: Any) -> None:

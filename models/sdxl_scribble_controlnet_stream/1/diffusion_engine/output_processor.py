@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from diffusion_engine.cpu_parallel import use_cores
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.fitted_picture import resized
 from diffusion_engine.pictures import encode_picture, hash_of_pixels
@@ -97,6 +98,7 @@ class OutputProcessor:
         self._tasks.put(lambda: state.listener.failed(error))
 
     def _run(self) -> None:
+        use_cores(1)
         while (task := self._tasks.get()) is not None:
             if not self._may_work.wait(MAX_PAUSE_S):
                 self._may_work.set()

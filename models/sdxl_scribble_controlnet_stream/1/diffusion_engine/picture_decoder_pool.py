@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from diffusion_engine.cpu_parallel import use_cores
 from diffusion_engine.decoding import Decode, Decoding, decode_here
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.image_files.structure import Structure
@@ -110,6 +111,7 @@ class PictureDecoderPool:
     # ---- on the threads
 
     def _run(self, worker: DecoderWorker) -> None:
+        use_cores(1)
         try:
             while (state := self._next(worker)) is not None:
                 self._decode(state, worker.decoder)

@@ -10,7 +10,7 @@ from diffusion_engine.placement import Size
 
 # The sizes that compete for requests without a size: their area, relative to the default's. The largest sizes cost the
 # most, so a request must name them.
-LIKE_THE_DEFAULT = (0.75, 1.25)
+LIKE_THE_DEFAULT = (0.7, 1.25)
 # An upscaled picture may be stretched by this much to the requested shape: 6%, which nobody sees.
 MAX_STRETCH = 0.06
 

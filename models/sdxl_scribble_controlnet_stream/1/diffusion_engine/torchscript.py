@@ -83,13 +83,25 @@ class FlatNetwork(nn.Module):
         return getattr(self.network, self._method)(*arguments, **options)
 
 
+def as_function(flat: FlatNetwork) -> Run:
+    """A traced function has the weights as constants. A traced module takes twice as long: torch inspects the
+    Python class of every layer first.
+    """
+    flat.requires_grad_(False)  # constants must not need gradients, and an engine computes none
+
+    def run(*tensors: torch.Tensor) -> Any:
+        return flat(*tensors)
+
+    return run
+
+
 def trace(flat: FlatNetwork, tensors: tuple[torch.Tensor, ...]) -> Run:
     """The network as TorchScript; the network itself if tracing fails or changes its outputs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the deprecation, and about branches that the trace makes constant
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
-                flat, tensors, check_trace=False, strict=False
+                as_function(flat), tensors, check_trace=False, strict=False
             )
     except torch.OutOfMemoryError:
         raise

@@ -148,7 +148,7 @@ def checked(
             raise UnusableLoRAError(f"It is a {kind}, which the engine does not support.")
     try:
         changes = converted(tensors, metadata, pipeline)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+    except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UnusableLoRAError(
             f"{_architectures(tensors, metadata, pipeline)}diffusers cannot convert it: {error}."
         ) from error
@@ -221,6 +221,9 @@ def _misfit(layer: nn.Module | None, change: Change) -> str:
         return "does not exist"
     if type(layer) not in (nn.Linear, nn.Conv2d, AdaptedLinear, AdaptedConv2d) or getattr(layer, "groups", 1) != 1:
         return f"is a {type(layer).__name__}, which the engine cannot adapt"
+    shapes = (change.up.shape, change.down.shape)
+    if any(len(shape) < 2 or 0 in shape for shape in shapes):
+        return f"has no matrices, but tensors of shape {tuple(shapes[0])} and {tuple(shapes[1])}"
     expected, found = width(layer), (change.up[:, 0].numel(), change.down[0].numel())
     if expected != found:
         return f"has a weight of {expected[0]} by {expected[1]}, and the adapter {found[0]} by {found[1]}"
