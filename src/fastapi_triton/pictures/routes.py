@@ -16,6 +16,7 @@ from fastapi_triton.pictures.a1111 import routes as a1111
 from fastapi_triton.pictures.a1111.controlnet_routes import DetectRequest
 from fastapi_triton.pictures.a1111.discovery import PNGInfoRequest
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
+from fastapi_triton.pictures.a1111.progress import InternalProgressRequest
 from fastapi_triton.pictures.a1111.schemas import Txt2ImgRequest
 from fastapi_triton.pictures.openai import errors as openai_errors
 from fastapi_triton.pictures.openai import picture_urls, schemas
@@ -68,4 +69,4 @@ class PictureAPIs:
         if self._settings.a1111_api:
             problem_details.set_error_format(self._app, paths.A1111, a1111_errors.response)
             self._app.include_router(a1111.router(models))
-            self.bodies += [Txt2ImgRequest, Img2ImgRequest, PNGInfoRequest, DetectRequest]
+            self.bodies += [Txt2ImgRequest, Img2ImgRequest, PNGInfoRequest, DetectRequest, InternalProgressRequest]

@@ -5,6 +5,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, Self
@@ -27,7 +28,7 @@ MAX_PICTURES = 10
 _AREA_WEIGHT = 0.1
 # As in the engine's `picture_sizes`: the smallest area, relative to the default's, from which it upscales a picture,
 # and how much it stretches it.
-_SMALLEST_AREA = 0.75
+_SMALLEST_AREA = 0.7
 _MAX_STRETCH = 0.06
 
 Size = tuple[int, int]
@@ -80,7 +81,11 @@ class Capabilities:
         def distance(size: Size) -> float:
             return _shape_distance(size, wanted) + _AREA_WEIGHT * abs(math.log(_area(size) / _area(wanted)))
 
-        return self._upscaled(wanted) or min(self.sizes, key=distance)
+        upscaled = self._upscaled(wanted)
+        if upscaled is None:
+            return min(self.sizes, key=distance)
+        # The model may upscale the chosen size from another one than the wanted size, and less.
+        return wanted if upscaled == wanted else self.nearest_size(upscaled)
 
     def _upscaled(self, wanted: Size) -> Size | None:
         """The nearest size to which the model upscales a picture; None for a size that is not larger."""
@@ -164,6 +169,16 @@ class TextToImage:
             endpoint.request_model.__name__, __base__=endpoint.request_model, image=(str | None, None)
         )
 
+        # Copies of the other fields alone, so without validators of the whole request.
+        others: Any = {
+            name: (declared.annotation, copy(declared))
+            for name, declared in endpoint.request_model.model_fields.items()
+            if not images.holds_picture(declared)
+        }
+        self._without_pictures: type[BaseModel] = create_model(
+            endpoint.request_model.__name__, __config__=endpoint.request_model.model_config, **others
+        )
+
     @staticmethod
     def fits(endpoint: InferEndpoint) -> bool:
         """Whether the picture APIs can use this endpoint: it makes pictures from scribbles, and streams events."""
@@ -204,6 +219,16 @@ class TextToImage:
         request = validation.from_python(declared, self._request)
         self.pipeline.record_texts(request)
         return {name: getattr(request, name) for name in self._request.model_fields}
+
+    async def require_valid_without_pictures(self, fields: Mapping[str, Any], count: int) -> None:
+        """Check the fields of `count` pictures except those that hold pictures, which are fetched afterwards.
+
+        Raises:
+            InvalidRequestError: a field is not valid for the endpoint, or does not fit the model's datatype.
+        """
+        others = {name: value for name, value in fields.items() if name in self._without_pictures.model_fields}
+        validation.from_python(others, self._without_pictures)
+        await self.require_fitting(self.batch(others, count))
 
     def batch(self, fields: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
         """The fields of `count` pictures, with the seeds seed, seed + 1 … A missing seed is drawn here.

@@ -188,6 +188,8 @@ async def test_a_rate_limit_is_exact_to_the_second(
     assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
     assert refused.headers["retry-after"] == "1"
     assert (await client.get("/playground/model", headers=bearer(DRAWS))).status_code != 429
+    for path in ("/sdapi/v1/interrupt", "/internal/progress"):
+        assert (await client.post(path, headers=bearer(DRAWS), content=b"{}")).status_code != 429
     assert (await client.post(PATH, json=body(), headers=bearer(RULES))).status_code == 200
     now += 1
     assert (await client.post(PATH, json=body(), headers=bearer(DRAWS))).status_code == 200

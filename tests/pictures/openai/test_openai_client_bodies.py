@@ -126,6 +126,8 @@ OTHER_WAYS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"output_format": "jpg"}, {"output_format": "jpeg"}),
     ({"output_format": "WEBP"}, {"output_format": "webp"}),
     ({"model": "", "quality": "", "style": "", "user": "", "background": "", "output_format": ""}, {}),
+    ({"background": "opaque"}, {}),
+    ({"output_format": "webp", "output_compression": 0}, {"output_format": "webp", "output_quality": 1}),
 ]
 
 

@@ -3,41 +3,31 @@
 
 import asyncio
 import base64
-import functools
 import io
 import json
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
 import pytest
-from aiohttp import web
+from picture_server import LIMITS, Pictures, edit_request, fetched, image_urls_of
 from PIL import Image
-from pydantic import BaseModel
 
 from fastapi_triton import Settings
 from fastapi_triton.core import public_urls
-from fastapi_triton.core.body_buffers import BodyBuffers
-from fastapi_triton.core.context import current_deadline
 from fastapi_triton.core.errors import FastAPITritonError
 from fastapi_triton.endpoints.images import ImageLimits
 from fastapi_triton.endpoints.request_body import large_json, validation
 from fastapi_triton.pictures.openai import image_urls
 from fastapi_triton.pictures.openai.image_urls import ImageURLs
-from fastapi_triton.pictures.openai.schemas import request_models
-from fastapi_triton.pictures.text_to_image import TextToImage
 from fastapi_triton.testing import FakeTriton
 from support.app_on_socket import listening
-from support.paths import ROOT
-from support.scribble_app import MODEL, base64_picture, config_of_file, picture
-from support.scripted_stream_model import app_of, stream_inputs, stream_model_config
+from support.scribble_app import base64_picture, picture
+from support.scripted_stream_model import app_of, stream_inputs
 
 EDITS = "/v1/images/edits"
-LIMITS = ImageLimits(1_000_000)
 SCRIBBLE = base64_picture()
 DATA_URL = f"data:image/png;base64,{SCRIBBLE}"
 
@@ -85,73 +75,9 @@ async def test_an_invalid_reference_is_refused(client: httpx2.AsyncClient, trito
     assert not stream_inputs(triton)
 
 
-class Pictures:
-    """A server of pictures, which misbehaves on request."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.requests: list[web.Request] = []
-        self.is_closing = asyncio.Event()
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        match request.path:
-            case "/redirect":
-                return web.Response(status=302, headers={"Location": f"{self.url}/a.png"})
-            case "/missing":
-                return web.Response(status=404)
-            case "/page":
-                return web.Response(text="<html>", content_type="image/png")
-            case "/compressed":
-                response = web.Response(body=picture())
-                response.enable_compression(web.ContentCoding.gzip)
-                return response
-            case "/endless":
-                endless = web.StreamResponse()
-                await endless.prepare(request)
-                while not self.is_closing.is_set():
-                    await endless.write(bytes(20_000))
-            case "/silent":
-                await self.is_closing.wait()
-        return web.Response(body=picture(), content_type="application/octet-stream")
-
-
-@pytest.fixture
-async def pictures() -> AsyncIterator[Pictures]:
-    server = Pictures()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", server.serve)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield server
-    server.is_closing.set()
-    await runner.cleanup()
-
-
-@functools.cache
-def edit_request() -> type[BaseModel]:
-    config = config_of_file(ROOT / "models" / MODEL / "config.pbtxt")
-    triton = FakeTriton()
-    triton.add(stream_model_config(config))
-    (endpoint,) = app_of(triton, Settings()).endpoints
-    return request_models(TextToImage(endpoint))[1]
-
-
-def image_urls_of(max_bytes: int = 10_000, *, anywhere: bool = False, num_buffered: int = 10**9) -> ImageURLs:
-    return ImageURLs(are_on=True, max_bytes=max_bytes, buffers=BodyBuffers(num_buffered), anywhere=anywhere)
-
-
-async def resolved(urls: ImageURLs, image: Any) -> Any:
-    request = edit_request().model_validate({"prompt": "a", "image": image}, context=LIMITS)
-    await urls.resolve(request, LIMITS, urls.share())
-    return request.image  # type: ignore[attr-defined]
-
-
 async def test_a_picture_is_fetched(pictures: Pictures) -> None:
     urls = image_urls_of(anywhere=True)
-    assert await resolved(urls, [f"{pictures.url}/a", DATA_URL]) == [SCRIBBLE, SCRIBBLE]
+    assert await fetched(urls, [f"{pictures.url}/a", DATA_URL]) == [SCRIBBLE, SCRIBBLE]
     (request,) = pictures.requests
     assert "cookie" not in request.headers
     assert "authorization" not in request.headers
@@ -175,7 +101,7 @@ async def test_a_server_that_misbehaves_is_an_error_of_the_field(
         monkeypatch.setattr(image_urls, "_TIMEOUT_S", 0.05)
     urls = image_urls_of(anywhere=True)
     with pytest.raises(FastAPITritonError) as raised:
-        await resolved(urls, pictures.url + path)
+        await fetched(urls, pictures.url + path)
     assert (raised.value.code, raised.value.problems[0].pointer) == (code, "#/image")
     assert words in raised.value.detail
     assert len(pictures.requests) == 1
@@ -184,24 +110,7 @@ async def test_a_server_that_misbehaves_is_an_error_of_the_field(
 async def test_the_pictures_of_a_request_have_one_limit(pictures: Pictures) -> None:
     urls = image_urls_of(len(picture()) + 10, anywhere=True)
     with pytest.raises(FastAPITritonError, match="10 bytes are left"):
-        await resolved(urls, [f"{pictures.url}/a", f"{pictures.url}/b"])
-
-
-async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = image_urls_of()
-    running, most = 0, 0
-
-    async def fetched(self: ImageURLs, *_: Any) -> bytes:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-        return picture()
-
-    monkeypatch.setattr(ImageURLs, "_fetched", fetched)
-    await asyncio.gather(*(urls._picture("image", "https://1.1.1.1/", 10_000, LIMITS, urls.share()) for _ in range(30)))
-    assert most == 8
+        await fetched(urls, [f"{pictures.url}/a", f"{pictures.url}/b"])
 
 
 @pytest.mark.parametrize(
@@ -215,7 +124,7 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
 )
 async def test_private_and_invalid_urls_are_rejected(url: str) -> None:
     with pytest.raises(FastAPITritonError) as raised:
-        await resolved(image_urls_of(), url)
+        await fetched(image_urls_of(), url)
     assert raised.value.code == "invalid_image_url"
 
 
@@ -233,32 +142,20 @@ async def test_a_name_of_a_private_address_is_not_contacted_and_nothing_is_told_
     for lookup in (found, unknown):
         monkeypatch.setattr(socket, "getaddrinfo", lookup)
         with pytest.raises(FastAPITritonError) as raised:
-            await resolved(image_urls_of(), f"https://{host}/")
+            await fetched(image_urls_of(), f"https://{host}/")
         details.append(raised.value.detail)
     assert details[0] == details[1]  # so clients cannot learn which names the server's network has
     assert "127.0.0.1" not in details[0]
     assert not pictures.requests
 
 
-async def test_the_deadline_limits_the_wait_for_other_pictures_and_the_picture(pictures: Pictures) -> None:
-    urls = image_urls_of(anywhere=True)
-    current_deadline.set(time.monotonic() + 0.05)
-    waiting = [resolved(urls, f"{pictures.url}/silent") for _ in range(20)]  # most of them get no turn
-    found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
-    assert {getattr(error, "code", error) for error in found} == {"image_url_failed"}
-    num_requests = len(pictures.requests)
-    with pytest.raises(FastAPITritonError, match="too slow"):  # after the deadline
-        await asyncio.wait_for(resolved(urls, f"{pictures.url}/silent"), 30)
-    assert len(pictures.requests) == num_requests
-
-
 async def test_the_pictures_of_all_requests_count_as_their_bodies_do(pictures: Pictures) -> None:
     urls = image_urls_of(anywhere=True, num_buffered=2 * len(picture()))
     share = urls.share()
     request = edit_request().model_validate({"prompt": "a", "image": f"{pictures.url}/a"}, context=LIMITS)
-    await urls.resolve(request, LIMITS, share)
+    await urls.fetch(request, LIMITS, share)
     with pytest.raises(FastAPITritonError) as raised:
-        await resolved(urls, [f"{pictures.url}/b", f"{pictures.url}/c"])
+        await fetched(urls, [f"{pictures.url}/b", f"{pictures.url}/c"])
     assert raised.value.code == "body_buffers_full"
 
 
@@ -293,7 +190,7 @@ async def test_slow_lookups_do_not_occupy_the_threads_of_other_work(monkeypatch:
     try:
         for _ in range(2):
             with pytest.raises(FastAPITritonError, match="too slow"):
-                await resolved(image_urls_of(), "https://example.org/")
+                await fetched(image_urls_of(), "https://example.org/")
         assert num_lookups
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 30) == "free"
     finally:

@@ -164,6 +164,7 @@ async def test_an_unsupported_size_becomes_the_nearest_with_a_note(
         ({"size": "big"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "1024*1024"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"size": "0x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
+        ({"size": "100000x64"}, "size", "invalid_value", "up to 99999x99999"),
         ({"size": "9999999999x64"}, "size", "invalid_value", "WIDTHxHEIGHT"),
         ({"response_format": "file"}, "response_format", "unsupported_parameter", "url, b64_json"),
         ({"output_format": "gif"}, "output_format", "unsupported_parameter", "webp, png, jpeg"),

@@ -19,7 +19,7 @@ from fastapi_triton import Settings
 from fastapi_triton.pictures.openai import picture_store
 from fastapi_triton.pictures.openai.picture_store import PictureStore
 from fastapi_triton.testing import FakeTriton
-from support.api_keys import DRAWS, bearer, block
+from support.api_keys import DRAWS, WATCHES, bearer, block
 from support.scripted_stream_model import app_of
 
 GENERATIONS = "/v1/images/generations"
@@ -58,6 +58,8 @@ async def test_the_url_has_the_picture(client: httpx2.AsyncClient, fields: dict[
         assert Image.open(io.BytesIO(response.content)).size == (16, 12)
         assert response.headers["cache-control"].startswith("private, max-age=3")
         assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["content-security-policy"] == "default-src 'none'; sandbox"
+        assert response.headers["content-disposition"].startswith('inline; filename="')
         assert (await client.head(each["url"])).headers["content-length"] == str(len(response.content))
 
 
@@ -172,6 +174,44 @@ async def test_an_expired_or_removed_picture_is_gone(
     assert "make room" in response.json()["error"]["message"]
 
 
+async def test_caches_keep_a_picture_until_its_url_expires(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, now = await made(client), time.time()
+    monkeypatch.setattr(picture_store.time, "time", lambda: now + picture_store.KEEP_S - 100)
+    _, _, max_age = (await client.get(url)).headers["cache-control"].partition("max-age=")
+    assert 0 < int(max_age.partition(",")[0]) <= 100
+
+
+async def test_expired_pictures_are_removed_in_the_background(
+    triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, is_swept = asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(PictureStore, "sweep", lambda _: loop.call_soon_threadsafe(is_swept.set))
+    async with client_of(triton, Settings()):
+        await asyncio.wait_for(is_swept.wait(), 60)
+
+
+async def test_pictures_that_exceed_the_stores_limit_are_an_error(triton: FakeTriton, temporary_folder: Path) -> None:
+    async with client_of(triton, Settings(picture_urls_max_bytes=10)) as client:
+        response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"})
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "pictures_unavailable")
+    assert names(temporary_folder / f"fastapi-triton-pictures-{os.getuid()}") == []
+
+
+async def test_each_callers_pictures_are_counted_separately(triton: FakeTriton, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(block("web", DRAWS, 'scopes = ["infer"]') + block("phone", WATCHES, 'scopes = ["infer"]'))
+    callers = []
+    async with client_of(triton, Settings(api_keys_file=str(keys))) as client:
+        for key in (DRAWS, DRAWS, WATCHES):
+            body = PLAIN | {"response_format": "url"}
+            response = await client.post(GENERATIONS, json=body, headers=bearer(key))
+            name = response.json()["data"][0]["url"].rpartition("/")[2]
+            callers.append(name.split("-")[1])
+    assert callers[0] == callers[1] != callers[2]
+
+
 async def test_a_picture_is_sent_in_pieces_so_that_slow_clients_hold_little_memory(
     triton: FakeTriton, tmp_path: Path
 ) -> None:
@@ -214,6 +254,8 @@ async def test_urls_can_be_off(triton: FakeTriton, temporary_folder: Path) -> No
         body = (await client.post(GENERATIONS, json=PLAIN | {"model": "dall-e-3"})).json()
         assert "b64_json" in body["data"][0]
         assert "stores no pictures" in body["notes"][-1]
+        stream = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url", "stream": True})
+        assert "b64_json" in stream.text
     assert names(temporary_folder, "") == []
 
 
@@ -231,6 +273,29 @@ async def test_a_folder_that_cannot_be_used_is_an_error_before_the_picture_is_ma
 
 def names(folder: Path, end: str = ".png") -> list[str]:
     return sorted(each.name for each in folder.iterdir() if each.name.endswith(end))
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_store.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(PermissionError):
+        PictureStore(tmp_path, 10**9).add([(DATA, "png")], caller="a")
+    assert names(tmp_path, "") == []
+
+
+def test_a_folder_that_others_could_read_becomes_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    PictureStore(tmp_path, 10**9).prepare()
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_oldest_pictures_of_a_caller_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = PictureStore(tmp_path, 3 * len(DATA)), time.time()
+    added = []
+    for number in range(5):
+        monkeypatch.setattr(picture_store.time, "time", lambda number=number: now + number)
+        added += store.add([(DATA, "png")], caller="a")
+    assert names(tmp_path) == added[-3:]
+    assert len(store.add([(DATA, "png")] * 3, caller="a")) == 3  # the limit itself
 
 
 def test_a_flood_of_one_caller_leaves_the_pictures_of_others(tmp_path: Path) -> None:
@@ -258,6 +323,14 @@ def test_a_flood_of_tiny_pictures_leaves_the_large_ones_of_others(
     assert len(names(tmp_path)) == 10
 
 
+def test_a_flood_of_large_pictures_leaves_the_many_tiny_ones_of_others(tmp_path: Path) -> None:
+    store = PictureStore(tmp_path, 20 * len(DATA))
+    kept = store.add([(DATA, "png")] * 9, caller="careful")
+    for _ in range(3):
+        store.add([(DATA * 5, "png")], caller="flood")
+    assert set(kept) < set(names(tmp_path))
+
+
 def test_the_number_of_pictures_is_limited_and_unfinished_files_expire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +338,7 @@ def test_the_number_of_pictures_is_limited_and_unfinished_files_expire(
     store = PictureStore(tmp_path, 10**9)
     for number in range(6):
         store.add([(DATA, "png")], caller=str(number % 2))
-    (last,) = store.add([(DATA, "png")], caller="0")
+    *_, last = store.add([(DATA, "png")] * 3, caller="0")
     assert len(names(tmp_path)) == 4
     unfinished = tmp_path / f".{last}.k1ll3d"
     unfinished.write_bytes(DATA)

@@ -45,6 +45,17 @@ async def test_previews_are_spread_over_the_steps_that_strength_leaves(
     assert [each["preview_every"] for each in stream_inputs(triton)] == [3, 1]
 
 
+async def test_previews_are_spread_over_the_steps_of_the_preset(
+    socket_client: httpx2.AsyncClient, triton: FakeTriton, stream_model: ScriptedStreamModel
+) -> None:
+    presets = {"draft": {"num_inference_steps": 4}, "quality": {"num_inference_steps": 30}}
+    stream_model.further_description = {"presets": presets}
+    for preset in presets:
+        body = {"prompt": "x", "stream": True, "partial_images": 2, "preset": preset}
+        assert (await socket_client.post("/v1/images/generations", json=body)).status_code == 200
+    assert [each["preview_every"] for each in stream_inputs(triton)] == [1, 10]
+
+
 async def test_a_stream_that_fails_ends_with_openais_error_event(
     socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
 ) -> None:

@@ -18,8 +18,8 @@ from fastapi_triton.middleware.auth import credentials, scopes
 from fastapi_triton.middleware.auth.anonymous_clients import AnonymousClient, AnonymousClients
 from fastapi_triton.middleware.auth.keys import Key, Keys
 
-# Requests that cancel work do not count against a rate limit.
-_UNLIMITED = (f"{paths.A1111}/v1/interrupt", f"{paths.A1111}/v1/skip")
+# Requests that cancel or watch work do not count against a rate limit.
+_UNLIMITED = (f"{paths.A1111}/v1/interrupt", f"{paths.A1111}/v1/skip", paths.A1111_INTERNAL_PROGRESS)
 # Browsers attach stored Basic credentials to requests from any page.
 _CROSS_SITE = (b"cross-site", b"same-site")
 

@@ -8,7 +8,14 @@ the picture is painted anew.
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core.errors import invalid_field
@@ -23,27 +30,41 @@ _NAMES = AliasChoices("image", "image[]", "images", "image_url")
 _TWO = "Of the two pictures in `image`, the first is changed, and the second is the scribble that it follows."
 
 
-def _listed(most: int) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
-    """A validator of a list of at most `most` pictures, or of one without a list."""
+def _as_list(value: Any) -> Any:
+    """The pictures of a list, of a form with `image[0]`, or the only one, as a list."""
+    if isinstance(value, dict) and "0" in value:
+        return list(value.values())
+    return value if isinstance(value, list) else [value]
 
-    def listed(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        if isinstance(value, dict) and "0" in value:  # of a form
-            value = list(value.values())
-        pictures = value if isinstance(value, list) else [value]
-        if not 1 <= len(pictures) <= most:
-            meant = "the picture to change, and its scribble" if most > 1 else "the scribble"
-            reason = f"has {len(pictures)} pictures; this server takes at most {most}: {meant}."
-            raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
-        try:
-            return check(pictures)
-        except ValidationError as error:
-            if len(pictures) > 1:
-                raise
-            (found,) = error.errors(include_url=False, include_input=False)
-        # Without the number of the only picture.
-        raise PydanticCustomError(found["type"], "{reason}", {"reason": found["msg"]})
 
-    return listed
+def _counted(most: int) -> BeforeValidator:
+    """A validator that rejects an empty list, and one of more than `most` pictures."""
+    meant = "the picture to change, and its scribble" if most > 1 else "the scribble"
+
+    def check(pictures: list[Any]) -> list[Any]:
+        if 1 <= len(pictures) <= most:
+            return pictures
+        reason = f"has {len(pictures)} pictures; this server takes at most {most}: {meant}."
+        raise PydanticCustomError("unsupported_parameter", "{reason}", {"reason": reason})
+
+    return BeforeValidator(check)
+
+
+def _without_index(pictures: list[Any], check: ValidatorFunctionWrapHandler) -> Any:
+    """Validate a list. The error of an only picture is one of the field, because its client may have sent no list."""
+    try:
+        return check(pictures)
+    except ValidationError as error:
+        if len(pictures) > 1:
+            raise
+        (found,) = error.errors(include_url=False, include_input=False)
+    raise PydanticCustomError(found["type"], "{reason}", {"reason": found["msg"]})
+
+
+def _pictures(most: int) -> Any:
+    """The type of a field with at most `most` pictures. Its validators run from the last to the first."""
+    checks = (Field(max_length=most), WrapValidator(_without_index), _counted(most), BeforeValidator(_as_list))
+    return Annotated[list[PictureReference], *checks]
 
 
 def fields(endpoint: Collection[str]) -> dict[str, Any]:
@@ -52,8 +73,7 @@ def fields(endpoint: Collection[str]) -> dict[str, Any]:
     most = 2 if edits_pictures else 1
     image = Field(validation_alias=_NAMES, description="A picture, or a list of them", examples=[SCRIBBLE])
     scribble = Field(None, description="With it, `image` is the picture to change")
-    pictures = Annotated[list[PictureReference], Field(max_length=most), WrapValidator(_listed(most))]
-    found: dict[str, Any] = {"image": (pictures, image)}
+    found: dict[str, Any] = {"image": (_pictures(most), image)}
     return found | ({"scribble": (PictureReference | None, scribble)} if edits_pictures else {})
 
 

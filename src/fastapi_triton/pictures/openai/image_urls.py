@@ -2,6 +2,7 @@
 """Pictures that a JSON body refers to: a data URL, or an https URL that the server fetches if the settings allow it."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import aiohttp
@@ -11,10 +12,11 @@ from pydantic_core import PydanticCustomError
 
 from fastapi_triton.core import public_urls
 from fastapi_triton.core.body_buffers import BodyBuffers, BodyShare
-from fastapi_triton.core.context import remaining_s
+from fastapi_triton.core.context import current_caller, remaining_s
 from fastapi_triton.core.errors import InvalidRequestError, TooLargeError, invalid_field
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.images import Base64Image, ImageLimits, PictureMembers
+from fastapi_triton.pictures.openai.fetch_slots import FetchSlots
 
 _SCHEMES = ("https://", "http://")
 # The members of an object in place of a picture, which may be nested: `{"image_url": {"url": …}}`.
@@ -24,8 +26,9 @@ _TIMEOUT_S = 15.0
 _PIECE_BYTES = 64 * 1024
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "fastapi-triton"}
 _FAILED = "image_url_failed"
-# Of one process, for all requests.
+# Of one process, for all requests; and for those of one caller.
 _MAX_AT_ONCE = 8
+_MAX_PER_CALLER = 2
 
 
 def _picture(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -53,6 +56,21 @@ def is_url(value: Any) -> bool:
     return isinstance(value, str) and value[:8].lower().startswith(_SCHEMES)
 
 
+def are_in(request: BaseModel) -> bool:
+    """Whether a request has URLs in place of pictures."""
+    return any(True for _ in _urls(request))
+
+
+def _urls(request: BaseModel) -> Iterator[tuple[str, str]]:
+    """The fields and URLs in place of a request's pictures."""
+    for name, field in type(request).model_fields.items():
+        if images.holds_picture(field):
+            value = getattr(request, name)
+            for text in value if isinstance(value, list) else [value]:
+                if is_url(text):
+                    yield name, text
+
+
 class ImageURLs:
     """Fetches the pictures that requests name by their URLs.
 
@@ -68,32 +86,30 @@ class ImageURLs:
         self._max_bytes = max_bytes
         self._buffers = buffers
         self._anywhere = anywhere
-        self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
+        self._slots = FetchSlots(total=_MAX_AT_ONCE, per_caller=_MAX_PER_CALLER)
 
     def share(self) -> BodyShare:
         """Counts the files of one request. Release it when the request has ended."""
         return BodyShare(self._buffers)
 
-    async def resolve(self, request: BaseModel, limits: ImageLimits, share: BodyShare) -> None:
-        """Replace the URLs in a request by the pictures. Together they may have `max_bytes`, as a body may.
+    async def fetch(self, request: BaseModel, limits: ImageLimits, share: BodyShare) -> dict[str, str]:
+        """The pictures of the URLs in a request, as base64 text by URL. Together they may have `max_bytes`, as a body
+        may.
 
         Raises:
             InvalidRequestError: a URL is not allowed, cannot be fetched, or is not that of a picture.
-            OverloadedError: all requests together hold too many bytes.
+            OverloadedError: all requests together hold too many bytes, or too many pictures are being fetched.
             TooLargeError: the pictures exceed a limit.
+            TooManyRequestsError: the caller's other requests are fetching too many pictures.
         """
         left = self._max_bytes
-        for name, field in type(request).model_fields.items():
-            value = getattr(request, name)
-            texts = value if isinstance(value, list) else [value]
-            if not images.holds_picture(field) or not any(map(is_url, texts)):
-                continue
-            for index, text in enumerate(texts):
-                if is_url(text):
-                    data = await self._picture(name, text, left, limits, share)
-                    left -= len(data)
-                    texts[index] = pybase64.b64encode_as_string(data)
-            setattr(request, name, texts if isinstance(value, list) else texts[0])
+        found: dict[str, str] = {}
+        for field, url in _urls(request):
+            if url not in found:
+                data = await self._picture(field, url, left, limits, share)
+                left -= len(data)
+                found[url] = pybase64.b64encode_as_string(data)
+        return found
 
     async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits, share: BodyShare) -> bytes:
         if not self._are_on:
@@ -102,13 +118,15 @@ class ImageURLs:
             public_urls.check(url, anywhere=self._anywhere)
         except ValueError as error:
             raise _error(field, "invalid_image_url", str(error)) from None
-        try:
-            # The wait counts, too. (aiohttp takes a timeout of 0 or less for none.)
-            async with asyncio.timeout(remaining_s(_TIMEOUT_S)), self._slots:
-                data = await self._fetched(field, url, max_bytes, share)
-        except TimeoutError:
-            reason = "cannot be fetched: its server is too slow, or too many other pictures are being fetched"
-            raise _error(field, _FAILED, reason) from None
+        # The wait for a slot counts, too.
+        until = asyncio.get_running_loop().time() + remaining_s(_TIMEOUT_S)
+        async with self._slots.slot(current_caller.get().name, until=until):
+            try:
+                # (aiohttp takes a timeout of 0 or less for none.)
+                async with asyncio.timeout_at(until):
+                    data = await self._fetched(field, url, max_bytes, share)
+            except TimeoutError:
+                raise _error(field, _FAILED, "cannot be fetched: its server is too slow") from None
         try:
             images.check(data, limits, field=field)
         except PydanticCustomError as error:

@@ -23,12 +23,13 @@ from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event, position_comment, queued_comment
 from fastapi_triton.pictures import loras, previews
-from fastapi_triton.pictures.openai import errors, schemas
+from fastapi_triton.pictures.openai import errors, image_urls, model_names, planning, schemas
 from fastapi_triton.pictures.openai.image_urls import ImageURLs
 from fastapi_triton.pictures.openai.picture_urls import PictureURLs
-from fastapi_triton.pictures.openai.schemas import ImagesPlan, ImagesRequest
+from fastapi_triton.pictures.openai.planning import EndpointRequest, ImagesPlan
+from fastapi_triton.pictures.openai.schemas import ImagesRequest
 from fastapi_triton.pictures.picture_models import PictureModels
-from fastapi_triton.pictures.text_to_image import Picture, Size, model_notes
+from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage, model_notes
 from fastapi_triton.pictures.unserved_fields import query_notes
 
 # Clients expect this object. Nothing is counted in tokens here.
@@ -80,7 +81,7 @@ def router(models: PictureModels, picture_urls: PictureURLs, image_urls: ImageUR
 
     @routes.get("/models/{name:path}", summary="Get a model by any name that requests may have", response_model=None)
     async def one_model(name: str) -> Response:
-        return JSONResponse(listed(name, await schemas.listed_as(name, models)))
+        return JSONResponse(listed(name, await model_names.listed_as(name, models)))
 
     return routes
 
@@ -123,16 +124,25 @@ class ImagesTranslation(Translation):
 
     async def prepare(self) -> None:
         named = getattr(self.body, "model", None)
-        self._text_to_image = model = await schemas.choose_model(named, self._models)
+        self._text_to_image = model = await model_names.choose_model(named, self._models)
         self.admission = model.endpoint.admission
         current_record.get().model = model.name
-        await self._image_urls.resolve(self.body, model.endpoint.services.image_limits, self._share)
-        self.plan = await schemas.plan(self.body, model, makes_urls=self._picture_urls.are_on)
+        request = await planning.translated(self.body, model)
+        if image_urls.are_in(self.body):
+            await self._fetch_pictures(request, model)
+        self.plan = planning.plan(request, model, makes_urls=self._picture_urls.are_on)
         self.plan.notes += query_notes(self._request.query_params)
         if self.plan.urls:
             await self._picture_urls.require()
-        await self._text_to_image.require_fitting(self.plan.batch)
+        await model.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
+
+    async def _fetch_pictures(self, request: EndpointRequest, model: TextToImage) -> None:
+        """Replace URLs by pictures, after all checks that need none: an invalid request must not fetch anything."""
+        await model.require_valid_without_pictures(request.fields, request.count)
+        limits = model.endpoint.services.image_limits
+        pictures = await self._image_urls.fetch(self.body, limits, self._share)
+        request.fill_in(pictures, model.endpoint.request_model)
 
     def close(self) -> None:
         self._share.release()
