@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/sdapi/v1`: A1111's fields, rejected values, and the owner of a task for progress and interrupt."""
+"""`/sdapi/v1`: A1111's fields, rejected values, and lists."""
 
-import asyncio
 import base64
 import io
 import json
@@ -11,9 +10,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from fastapi_triton import TritonFrontend
 from fastapi_triton.core.errors import FieldProblem, InvalidRequestError
-from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import base64_picture
 from support.scripted_stream_model import ScriptedStreamModel, stream_inputs
@@ -261,114 +258,7 @@ async def test_only_the_checkpoint_can_be_set_and_other_options_are_noted(client
     assert (await client.post("/sdapi/v1/options", content=half_a_character)).status_code == 400
 
 
-# ---- owners of tasks
-
-
-def test_a_client_owns_tasks_of_its_session_and_of_its_address_without_a_session() -> None:
-    mine = TaskOwner("", "cookie", "10.0.0.1")
-    assert mine.owns(mine)
-    assert mine.owns(TaskOwner("", None, "10.0.0.1"))  # a program may keep cookies for some requests only
-    assert not mine.owns(TaskOwner("", None, "10.0.0.2"))
-    assert not mine.owns(TaskOwner("", "another", "10.0.0.1"))
-    assert not mine.owns(TaskOwner("Basic x", "cookie", "10.0.0.1"))
-    assert not TaskOwner("", None, "10.0.0.1").owns(mine)
-
-
-@pytest.fixture
-async def waiting(
-    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
-) -> asyncio.Task[httpx2.Response]:
-    """A request with a session cookie, held before its second step."""
-    socket_client.cookies.set(COOKIE, "mine")
-    stream_model.holds_before = 2
-    stream_model.go_on.clear()
-    body = {"prompt": "a red house", "force_task_id": "task-1", "width": 128, "height": 128}
-    asking = asyncio.create_task(socket_client.post(TXT2IMG, json=body))
-    while (await socket_client.get(PROGRESS)).json()["progress"] == 0:
-        pass
-    return asking
-
-
-def other_client(socket_client: httpx2.AsyncClient, **cookies: str) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(base_url=socket_client.base_url, cookies=cookies, timeout=60)
-
-
-async def test_progress_has_the_position_in_the_models_queue(
-    socket_client: httpx2.AsyncClient, stream_model: ScriptedStreamModel
-) -> None:
-    stream_model.positions = [3]
-    stream_model.go_on.clear()
-    drawing = asyncio.create_task(socket_client.post(TXT2IMG, json={"prompt": "a red house"}))
-    while (progress := (await socket_client.get(PROGRESS)).json())["textinfo"] is None:
-        pass
-    assert (progress["textinfo"], progress["eta_relative"]) == ("Waiting in the queue, at position 3", 9.0)
-    stream_model.go_on.set()
-    assert (await drawing).status_code == 200
-
-
-async def test_progress_is_that_of_the_clients_own_task(
-    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], stream_model: ScriptedStreamModel
-) -> None:
-    progress = (await socket_client.get(PROGRESS)).json()
-    assert (progress["progress"], progress["state"]["sampling_step"], progress["state"]["sampling_steps"]) == (
-        0.5,
-        1,
-        2,
-    )
-    assert (progress["state"]["job_count"], progress["current_task"]) == (1, "task-1")
-    assert Image.open(io.BytesIO(base64.b64decode(progress["current_image"]))).format == "PNG"
-    assert (await socket_client.get(PROGRESS, params={"skip_current_image": True})).json()["current_image"] is None
-    async with other_client(socket_client) as other, other_client(socket_client, **{COOKIE: "theirs"}) as third:
-        for each in (other, third):
-            progress = (await each.get(PROGRESS)).json()
-            assert (progress["progress"], progress["state"]["job_count"], progress["current_task"]) == (0, 0, None)
-        # a client that knows the task's id may watch it
-        assert (await other.get(PROGRESS, params={"id_task": "task-1"})).json()["progress"] == 0.5
-    stream_model.go_on.set()
-    assert (await waiting).status_code == 200
-    assert (await socket_client.get(PROGRESS)).json()["state"]["job_count"] == 0
-
-
-@pytest.mark.parametrize("route", [INTERRUPT, "/sdapi/v1/skip"])
-async def test_interrupt_cancels_the_clients_own_task_and_returns_its_preview(
-    route: str,
-    socket_client: httpx2.AsyncClient,
-    waiting: asyncio.Task[httpx2.Response],
-    app: TritonFrontend,
-    triton: FakeTriton,
-) -> None:
-    async with other_client(socket_client) as other:
-        assert (await other.post(route)).json() == {}
-        assert (await other.post(route, params={"id_task": "task-2"})).json() == {}
-    assert app.services.admission.in_flight == 1
-    assert (await socket_client.post(route)).json() == {}
-    response = await waiting
-    assert response.status_code == 200
-    assert triton.streams[-1].is_closed_early
-    assert app.services.admission.in_flight == 0
-    (shown,) = response.json()["images"]
-    assert Image.open(io.BytesIO(base64.b64decode(shown))).size == (128, 128)
-    assert "interrupted at step 1 of 2" in json.loads(response.json()["info"])["notes"][0]
-
-
-async def test_the_id_of_a_running_task_is_rejected(
-    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], stream_model: ScriptedStreamModel
-) -> None:
-    response = await socket_client.post(TXT2IMG, json={"prompt": "a red house", "force_task_id": "task-1"})
-    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "#/force_task_id")
-    stream_model.go_on.set()
-    await waiting
-
-
-async def test_closing_the_connection_cancels_the_task(
-    socket_client: httpx2.AsyncClient, waiting: asyncio.Task[httpx2.Response], app: TritonFrontend, triton: FakeTriton
-) -> None:
-    waiting.cancel()
-    await triton.streams[-1].ended.wait()
-    assert triton.streams[-1].is_closed_early
-    while (await socket_client.get(PROGRESS)).json()["state"]["job_count"]:
-        pass
-    assert app.services.admission.in_flight == 0
+# ---- lists
 
 
 async def test_lists_that_do_not_depend_on_the_model_need_no_triton(

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A1111's clients: the package webuiapi, and the requests of other programs, as their sources send them."""
+"""The requests of A1111's clients, as their sources send them. The package webuiapi is in `test_webuiapi.py`."""
 
-import asyncio
 import base64
 import io
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
-import webuiapi
 from PIL import Image
+from response_lists import lists
 
 from fastapi_triton.testing import FakeTriton
 from support.scribble_app import MODEL, base64_picture
@@ -19,7 +17,6 @@ from support.scripted_stream_model import stream_inputs
 
 TXT2IMG, IMG2IMG, OPTIONS = "/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/options"
 PICTURE = base64_picture()
-T = TypeVar("T")
 
 
 async def made(client: httpx2.AsyncClient, body: dict[str, Any], route: str = TXT2IMG) -> dict[str, Any]:
@@ -31,83 +28,6 @@ async def made(client: httpx2.AsyncClient, body: dict[str, Any], route: str = TX
         assert Image.open(io.BytesIO(base64.b64decode(image))).info["parameters"]
     assert len(json.loads(content["info"])["infotexts"]) == len(content["images"])
     return content
-
-
-async def lists(client: httpx2.AsyncClient, *names: str) -> list[Any]:
-    responses = [await client.get(f"/sdapi/v1/{name}") for name in names]
-    assert [each.status_code for each in responses] == [200] * len(names)
-    return [each.json() for each in responses]
-
-
-# ---- webuiapi
-
-
-async def in_thread(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Its requests block, and the server runs in this event loop."""
-    return await asyncio.to_thread(work, *arguments, **options)
-
-
-@pytest.fixture
-async def api(socket_client: httpx2.AsyncClient) -> webuiapi.WebUIApi:
-    """Version 0.9.17 from PyPI."""
-    address = f"{str(socket_client.base_url).rstrip('/')}/sdapi/v1"
-    return await in_thread(webuiapi.WebUIApi, baseurl=address, steps=9)
-
-
-async def test_webuiapi_makes_reads_and_changes_pictures(api: webuiapi.WebUIApi, triton: FakeTriton) -> None:
-    scribble = Image.open(io.BytesIO(base64.b64decode(PICTURE)))
-    off = webuiapi.ControlNetUnit(image=None, module="canny", model="depth", enabled=False)
-    result = await in_thread(
-        api.txt2img,
-        prompt="a house",
-        seed=4,
-        batch_size=2,
-        controlnet_units=[webuiapi.ControlNetUnit(image=scribble), off],
-    )
-    assert [len(result.images), result.info["all_seeds"]] == [2, [4, 5]]
-    info = await in_thread(api.png_info, result.images[1])
-    assert (info.info, info.parameters["Seed"]) == (result.info["infotexts"][1], "5")
-    changed = await in_thread(api.img2img, images=[result.image], mask_image=scribble, prompt="a house", seed=4)
-    assert (len(changed.images), stream_inputs(triton)[-1]["strength"]) == (1, 0.75)
-    with pytest.raises(RuntimeError, match="describe"):
-        await in_thread(api.interrogate, scribble)
-
-
-async def test_webuiapis_other_methods_get_what_is_true(api: webuiapi.WebUIApi) -> None:
-    def all_of_them() -> None:
-        assert api.util_get_model_names() == [api.util_get_current_model()] == [MODEL]
-        api.util_set_model("scribble")
-        api.util_wait_for_ready(check_interval=0.01)
-        assert "Euler a" in api.util_get_sampler_names()
-        assert "karras" in api.util_get_scheduler_names()
-        assert api.get_scripts()["txt2img"] == ["controlnet"]
-        assert [each["name"] for each in api.get_upscalers()] == ["None"]
-        for empty in (
-            api.get_sd_vae,
-            api.get_latent_upscale_modes,
-            api.get_hypernetworks,
-            api.get_face_restorers,
-            api.get_realesrgan_models,
-            api.get_prompt_styles,
-            api.get_loras,
-        ):
-            assert empty() == []
-        assert api.get_embeddings() == {"loaded": {}, "skipped": {}}
-        assert "error" in api.get_memory()["cuda"]
-        assert api.get_cmd_flags()["api"] is True
-        assert api.set_options({"sd_vae": "None", "tiling": False}) is None
-        assert "samples_format" in api.set_options({"samples_format": "jpg"})["notes"][0]
-        assert api.refresh_checkpoints() is None
-        assert api.interrupt() == api.skip() == {}
-        assert (api.controlnet_version(), api.controlnet_model_list()) == (3, [MODEL])
-        module = api.controlnet_module_list()[0]
-        scribble = Image.open(io.BytesIO(base64.b64decode(PICTURE)))
-        assert api.controlnet_detect([scribble], module=module).image.size == scribble.size
-
-    await in_thread(all_of_them)
-
-
-# ---- other programs
 
 
 async def test_sillytavern(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
@@ -366,52 +286,3 @@ async def test_ai_render_for_blender(client: httpx2.AsyncClient, triton: FakeTri
     await made(client, body, IMG2IMG)
     sent = stream_inputs(triton)[-1]
     assert (sent["image"], sent["init_image"], sent["scheduler"]) == (PICTURE, PICTURE, "dpmpp_2m_karras")
-
-
-async def test_an_address_with_a_slash_at_its_end(client: httpx2.AsyncClient) -> None:
-    """As in SdPaint, and older versions of others: the paths begin with two slashes."""
-    for path in ("/sdapi/v1/options", "/sdapi/v1/progress?id_task=x", "/controlnet/model_list"):
-        response = await client.get(f"http://test/{path}")
-        assert (response.status_code, response.headers["location"]) == (307, path)
-    response = await client.post(f"http://test/{TXT2IMG}", json={"prompt": "a house"}, follow_redirects=True)
-    assert response.status_code == 200
-    for hostile in ("//sdapi///evil.example/", "//sdapi/%0dX: y", "//sdapi/..%2f..%2fx", "//sdapi/\\evil.example"):
-        location = (await client.get(f"http://test{hostile}")).headers["location"]
-        assert location.startswith("/sdapi/")
-        assert not {"\r", "\n"} & set(location)
-    assert (await client.get("http://test//sdapi/%0d%0aX: y")).status_code == 404
-
-
-async def test_older_clients_probe_gradios_routes(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/internal/ping")).json() == {}
-    queue = (await client.get("/queue/status")).json()
-    assert (queue["msg"], queue["queue_size"]) == ("estimation", 0)
-    assert (await client.get("/config")).json()["dependencies"] == []
-
-
-async def test_lists_have_a1111s_form(client: httpx2.AsyncClient) -> None:
-    info, extensions, models = await lists(client, "script-info", "extensions", "sd-models")
-    assert [(each["name"], each["is_alwayson"], each["is_img2img"]) for each in info] == [
-        ("controlnet", True, False),
-        ("controlnet", True, True),
-    ]
-    assert (extensions, set(models[0])) == ([], {"title", "model_name", "hash", "sha256", "filename", "config"})
-    for action in ("refresh-checkpoints", "refresh-loras", "refresh-vae", "refresh-embeddings"):
-        response = await client.post(f"/sdapi/v1/{action}")
-        assert (response.status_code, response.json()) == (200, None)
-    interrogated = await client.post("/sdapi/v1/interrogate", json={"image": PICTURE, "model": "clip"})
-    assert (interrogated.status_code, "describe" in interrogated.json()["detail"]) == (404, True)
-
-
-async def test_detect_returns_the_pictures_of_module_none_only(client: httpx2.AsyncClient) -> None:
-    for name in ("controlnet_input_images", "controlnet_images"):
-        response = await client.post("/controlnet/detect", json={name: [PICTURE, f"data:image/png;base64,{PICTURE}"]})
-        assert response.json() == {"images": [PICTURE] * 2, "info": "Success"}
-    for wrong in (
-        {"controlnet_module": "canny", "controlnet_input_images": [PICTURE]},
-        {"controlnet_input_images": []},
-        {"controlnet_input_images": ["aGVsbG8="]},
-        {"controlnet_input_images": [PICTURE] * 11},
-        {},
-    ):
-        assert (await client.post("/controlnet/detect", json=wrong)).status_code == 422

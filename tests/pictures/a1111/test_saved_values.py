@@ -41,9 +41,24 @@ async def test_nothing_stands_for_the_default_in_every_field(client: httpx2.Asyn
             assert await made(client, triton, body, route) == (plain, [])
 
 
+async def test_a_prompt_may_be_a_word_that_stands_for_nothing_elsewhere(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    for word in ("None", "null", "false", "True"):
+        sent, _ = await made(client, triton, {"prompt": word, "negative_prompt": word})
+        assert (sent["prompt"], sent["negative_prompt"]) == (word, word)
+
+
+async def test_zero_is_a_value_of_its_own(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    body = unit(image=SCRIBBLE, weight=0, guidance_end=0) | {"seed": 0, "cfg_scale": 0}
+    sent, _ = await made(client, triton, body)
+    found = [sent[name] for name in ("seed", "guidance_scale", "conditioning_scale", "control_guidance_end")]
+    assert found == [0, 0, 0, 0]
+
+
 async def test_unsupported_features_may_be_off_in_each_notation(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     names = ("enable_hr", "tiling", "script_name", "subseed_strength", "refiner_checkpoint")
-    for off in (False, "false", "False", 0, "0", "", "none", [], {}):
+    for off in (False, "false", "False", 0, "0", "0.0", "", "none", [], {}):
         body = PROMPT | dict.fromkeys(names, off)
         assert (await made(client, triton, body | {"restore_faces": "false"}))[1] == []
 
@@ -74,6 +89,8 @@ SCRIPTS: dict[str, Any] = {
     "VRAM Usage Estimator": {"args": [""]},
     "Of an old version": None,
     "Off as text": {"args": ["false", 3]},
+    "Off by other names": {"args": [{"active": False, "x": 1}, {"enable": False, "x": 1}]},
+    "Off by one more": [{"is_enabled": "False", "x": 1}],
 }
 
 
@@ -113,6 +130,11 @@ async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, trit
     plain, _ = await made(client, triton, PROMPT)
     for off in (False, "false", "False", 0):
         assert await made(client, triton, unit(enabled=off, **wrong)) == (plain, [])
+
+
+async def test_empty_units_are_ignored(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    body = unit() | {"alwayson_scripts": {"controlnet": {"args": [None, {}, {"image": SCRIBBLE}, ""]}}}
+    assert (await made(client, triton, body))[0]["image"] == SCRIBBLE
 
 
 async def test_the_scribble_is_found_in_each_notation(client: httpx2.AsyncClient, triton: FakeTriton) -> None:

@@ -5,7 +5,7 @@ This package owns A1111's field names and formats.
 
 | module | purpose |
 | --- | --- |
-| `routes` | serves `txt2img`, `img2img`, `progress` and `interrupt` |
+| `routes` | serves `txt2img`, `img2img`, their progress and `interrupt` |
 | `discovery` | `options`, `png-info`, and the lists that clients request first |
 | `controlnet_routes` | the routes of the ControlNet extension |
 | `gradio_routes` | routes of A1111's page that older clients request |
@@ -19,7 +19,7 @@ This package owns A1111's field names and formats.
 | `checkpoints` | the checkpoints by name, and the one that a client has chosen |
 | `options` | A1111's settings, as far as there are some |
 | `tasks` | the running requests; only their own client can watch and interrupt them |
-| `progress` | the response with a task's progress |
+| `progress` | the responses with a task's progress |
 | `processed` | the response with the pictures |
 | `infotext` | A1111's text with prompts and parameters: written and read |
 | `png_info` | the texts in picture files |

@@ -2,6 +2,7 @@
 """A1111's API in front of a declared endpoint: `txt2img` and `img2img`, their progress and interruption."""
 
 import asyncio
+import time
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from fastapi_triton.pictures.a1111 import controlnet_routes, discovery, gradio_r
 from fastapi_triton.pictures.a1111.checkpoints import Checkpoints
 from fastapi_triton.pictures.a1111.discovery import V1
 from fastapi_triton.pictures.a1111.img2img import Img2ImgRequest
+from fastapi_triton.pictures.a1111.progress import InternalProgressRequest
 from fastapi_triton.pictures.a1111.schemas import PicturesPlan, PicturesRequest, Txt2ImgRequest
 from fastapi_triton.pictures.a1111.tasks import Task, TaskOwner, Tasks
 from fastapi_triton.pictures.picture_models import PictureModels
@@ -31,6 +33,7 @@ def router(models: PictureModels) -> APIRouter:
     checkpoints = Checkpoints(models)
     _add_pictures(routes, checkpoints, tasks)
     _add_task(routes, tasks)
+    _add_internal_progress(routes, models, tasks)
     discovery.add(routes, checkpoints)
     controlnet_routes.add(routes, models.default)
     gradio_routes.add(routes, models)
@@ -76,6 +79,24 @@ def _add_task(routes: APIRouter, tasks: Tasks) -> None:
 
     add_interrupt("interrupt", "Interrupt the client's own picture")
     add_interrupt("skip", "Interrupt the client's own picture: those of a request are made at the same time")
+
+
+def _add_internal_progress(routes: APIRouter, models: PictureModels, tasks: Tasks) -> None:
+    """The route with which A1111's page, and clients that send `force_task_id`, watch one task."""
+
+    @routes.post(
+        paths.A1111_INTERNAL_PROGRESS,
+        summary="Get the progress of a task by its id",
+        response_model=None,
+        openapi_extra=openapi.request_body(validation.JSON, model=InternalProgressRequest),
+    )
+    async def get_internal_progress(request: Request) -> Response:
+        limits = models.default.endpoint.services.image_limits
+        wanted = schemas.read(await raw_body.read(request.receive), InternalProgressRequest, limits)
+        task = tasks.find(TaskOwner.of(request), wanted.id_task)
+        is_finished = tasks.is_finished(wanted.id_task)
+        body = await progress.internal_response_body(wanted, task, is_finished=is_finished)
+        return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
 
 def _add_redirects(routes: APIRouter) -> None:
@@ -145,6 +166,8 @@ class PicturesTranslation(Translation):
 
     async def run(self) -> None:
         model, batch = self._text_to_image, self.plan.batch
+        if self._task is not None:
+            self._task.began = time.time()
         await model.generate(batch, preview_every=DEFAULT_PREVIEW_EVERY, listener=self._task)
 
     async def respond(self) -> Response:

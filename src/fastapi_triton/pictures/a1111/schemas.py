@@ -35,7 +35,7 @@ _PNG_INFO = "enable_pnginfo"
 _SDXL_CLIP_STOP = 2
 # Endpoint fields that are set here, although the client did not send them.
 _IMPLIED = frozenset(("output_format", "invert", "prompt_syntax", "receipt"))
-R = TypeVar("R", bound="PicturesRequest")
+R = TypeVar("R", bound=BaseModel)
 _IMG2IMG = "`txt2img` starts from no picture. Send it to `img2img`"
 
 

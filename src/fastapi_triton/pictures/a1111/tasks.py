@@ -4,6 +4,7 @@
 import asyncio
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from fastapi_triton.pictures.text_to_image import Picture
 
 # The session cookie. The discovery routes set it, because clients request them first.
 COOKIE = "fastapi_triton_a1111"
+# The number of finished tasks that are remembered. A client asks again within seconds.
+_MAX_FINISHED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,11 @@ class Task:
     owner: TaskOwner
     count: int
     started: float = field(default_factory=time.time)
+    began: float = field(default_factory=time.time)  # when it stopped waiting
     is_interrupted: bool = False
     steps: dict[int, tuple[int, int]] = field(default_factory=dict)
     previews: dict[int, str] = field(default_factory=dict)
+    num_previews: int = 0
     pictures: dict[int, Picture] = field(default_factory=dict)
     model_positions: dict[int, QueuePosition | None] = field(default_factory=dict)
     ticket: QueueTicket = field(default_factory=QueueTicket)
@@ -66,10 +71,13 @@ class Task:
     def progressed(self, index: int, event: StreamEvent) -> None:
         progress = event.progress
         self.model_positions[index] = event.position
+        if event.position is not None:
+            self.began = time.time()
         if "step" in progress and "num_steps" in progress:
             self.steps[index] = (progress["step"], progress["num_steps"])
         if "preview" in progress:
             self.previews[index] = progress["preview"]
+            self.num_previews += 1
 
     def finished(self, index: int, picture: Picture) -> None:
         self.pictures[index] = picture
@@ -94,6 +102,14 @@ class Task:
         return sum(shares) / self.count
 
     @property
+    def eta_s(self) -> float | None:
+        """The estimated time until the pictures are finished."""
+        if (position := self.position) is not None:
+            return position.estimated_total_s or position.estimated_wait_s
+        done = self.progress
+        return (time.time() - self.began) * (1 - done) / done if done else None
+
+    @property
     def current(self) -> int:
         """The index of the first unfinished picture, or of the last picture."""
         return next((index for index in range(self.count) if index not in self.pictures), self.count - 1)
@@ -104,10 +120,11 @@ def _share(step: tuple[int, int]) -> float:
 
 
 class Tasks:
-    """The running tasks of this process."""
+    """The running tasks of this process, and the ids of those that finished last."""
 
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
+        self._finished: deque[str] = deque(maxlen=_MAX_FINISHED)
 
     def add(self, owner: TaskOwner, count: int, *, task_id: str | None) -> Task:
         """Add a new task.
@@ -125,6 +142,11 @@ class Tasks:
     def remove(self, task: Task) -> None:
         """Remove a finished task."""
         del self._running[task.id]
+        self._finished.append(task.id)
+
+    def is_finished(self, task_id: str | None) -> bool:
+        """Whether the last task with this id has finished. Ids of older tasks are forgotten."""
+        return task_id in self._finished and task_id not in self._running
 
     def find(self, client: TaskOwner, task_id: str | None) -> Task | None:
         """The task with this id, which only its client knows; without an id, the client's oldest task."""
