@@ -4,8 +4,9 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from live_machine import MACHINE
 from player import Player
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from support.chromium import chromium as chromium
 from support.serving import Server
@@ -29,3 +30,17 @@ def visit(chromium: Browser, scribble_server: Server) -> Iterator[Callable[..., 
     yield open_page
     for player in players:
         player.leave()
+
+
+@pytest.fixture
+def machine(visit: Callable[..., Player]) -> Callable[[], Page]:
+    """A page with `window.live`, whose time stands still."""
+
+    def start() -> Page:
+        page = visit().page
+        page.clock.install(time=0)
+        page.clock.pause_at(1000)
+        page.evaluate(MACHINE)
+        return page
+
+    return start

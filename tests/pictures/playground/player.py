@@ -49,6 +49,8 @@ class Player:
         self.page.wait_for_selector(f"{selector}[data-state={state}]", state="attached", timeout=120_000)
 
     def wait_until_ready(self) -> "Player":
+        """Wait until the server is ready, and stored work is restored: an earlier change is not stored yet."""
+        self.until("main", "restored")
         self.until("#status", "ready")
         return self
 
@@ -56,8 +58,8 @@ class Player:
         """Wait until the element shows this text."""
         expect(self.page.locator(selector)).to_contain_text(text, timeout=120_000)
 
-    def stroke(self, points: Points) -> None:
-        canvas = self.page.locator("#scribble")
+    def stroke(self, points: Points, canvas_selector: str = "#scribble") -> None:
+        canvas = self.page.locator(canvas_selector)
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box()
         assert box is not None

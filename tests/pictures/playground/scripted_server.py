@@ -3,6 +3,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from playwright.sync_api import Page, Route
@@ -22,7 +23,8 @@ _HOLD = """events => {
     window.fetch = fetch;
     return Promise.resolve(new Response(new ReadableStream({
       start(stream) {
-        stream.enqueue(new TextEncoder().encode(events));
+        window.sendMore = more => stream.enqueue(new TextEncoder().encode(more));
+        window.sendMore(events);
         options.signal.addEventListener("abort", () => stream.error(options.signal.reason));
       },
     })));
@@ -37,17 +39,12 @@ class ScriptedServer:
         self.sent: list[dict[str, str]] = []
         self.bodies: list[str] = []
         self.notes: list[str] = []
-        self._picture = base64_picture(size=(128, 128))
         page.route(f"**{PATH}", self._answer)
 
     def _answer(self, route: Route) -> None:
         self.sent.append(fields_of(route))
-        done = {
-            "generated_image": self._picture,
-            "seed": int(self.sent[-1].get("seed", 7)),
-            "info": {"notes": self.notes},
-        }
-        body = self.bodies.pop(0) if self.bodies else event("completed", done)
+        done = completed(int(self.sent[-1].get("seed", 7)), self.notes)
+        body = self.bodies.pop(0) if self.bodies else done
         route.fulfill(content_type="text/event-stream", body=body)
 
 
@@ -55,6 +52,20 @@ def event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
+def preview(step: int) -> str:
+    return event("progress", {"step": step, "num_steps": 4, "preview": base64_picture(size=(128, 128))})
+
+
+def completed(seed: int = 7, notes: Sequence[str] = ()) -> str:
+    picture = base64_picture(size=(128, 128))
+    return event("completed", {"generated_image": picture, "seed": seed, "info": {"notes": notes}})
+
+
 def hold(page: Page, events: str) -> None:
     """Answer the next request for a picture with these events, and keep its stream open until the page aborts it."""
     page.evaluate(_HOLD, events)
+
+
+def send_more(page: Page, events: str) -> None:
+    """Send more events on the newest stream that is kept open."""
+    page.evaluate("events => window.sendMore(events)", events)

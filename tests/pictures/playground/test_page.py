@@ -293,3 +293,4 @@ def test_an_example_fills_canvas_and_prompt(visit: Visit) -> None:
     expect(player.page.locator("#undo")).to_be_enabled()
     assert player.page.input_value("#prompt") == "an orange fish in the sea"
     assert 0.02 < player.ink < 0.2
+    expect(player.page.locator("#restored")).to_be_hidden()  # there is nothing to put back

@@ -9,6 +9,7 @@ import pytest
 from diffusion_engine.scribble import read_scribble
 from player import Player
 from playwright.sync_api import FloatRect, expect
+from scripted_server import ScriptedServer
 
 from support.paths import ROOT
 
@@ -16,8 +17,7 @@ pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
 
 # Whether each point of the canvas, given as parts of its width and height, has ink.
-HAS_INK = """points => {
-  const canvas = document.getElementById("scribble");
+HAS_INK = """(canvas, points) => {
   const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
   copy.drawImage(canvas, 0, 0);
   return points.map(([x, y]) => copy.getImageData(x * canvas.width, y * canvas.height, 1, 1).data[3] > 128);
@@ -37,8 +37,8 @@ def box_of(player: Player, selector: str = "#scribble") -> FloatRect:
     return box
 
 
-def has_ink(player: Player, *points: tuple[float, float]) -> list[bool]:
-    found: list[bool] = player.page.evaluate(HAS_INK, points)
+def has_ink(player: Player, *points: tuple[float, float], selector: str = "#scribble") -> list[bool]:
+    found: list[bool] = player.page.eval_on_selector(selector, HAS_INK, points)
     return found
 
 
@@ -87,6 +87,42 @@ def test_ctrl_and_the_wheel_zoom_and_what_is_drawn_stays_below_the_pointer(visit
     page.click("#zoom")
     assert box_of(player) == pytest.approx(before)
     expect(page.locator("#zoom")).to_be_hidden()
+
+
+def test_the_mouse_takes_over_from_the_keyboards_pen_and_keeps_its_stroke(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    ScriptedServer(page)
+    line, along, middle = ((0.2, 0.2), (0.8, 0.2)), ((0.2, 0.2), (0.5, 0.2), (0.8, 0.2)), (0.5, 0.5)
+
+    def draw_both(selector: str) -> None:
+        page.focus(selector)
+        page.keyboard.press("Space")  # lowers the keyboard's pen
+        player.stroke(line, selector)
+        assert has_ink(player, *along, middle, selector=selector) == [True] * 4
+
+    draw_both("#scribble")
+    page.fill("#prompt", "a line")
+    player.finish()
+    page.click("#mask-open")
+    draw_both("#mask-canvas")
+
+
+def test_the_keyboards_pen_stays_up_while_the_mouse_draws(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    box = box_of(player)
+    y = box["y"] + 0.2 * box["height"]
+    page.focus("#scribble")
+    page.mouse.move(box["x"] + 0.2 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.4 * box["width"], y)
+    page.keyboard.press("Space")
+    page.mouse.move(box["x"] + 0.8 * box["width"], y)
+    page.mouse.up()
+    assert has_ink(player, (0.3, 0.2), (0.6, 0.2), (0.5, 0.5)) == [True, True, False]
+    page.click("#undo")
+    expect(page.locator("#undo")).to_be_disabled()
 
 
 def test_shift_draws_straight_lines(visit: Visit) -> None:

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 from player import HOUSE, Player
 from playwright.sync_api import expect
+from scripted_server import ScriptedServer, event, hold, send_more
 
 from support.paths import ROOT
-from support.scribble_app import PATH, SMALL
+from support.scribble_app import PATH, SMALL, base64_picture
 from support.serving import Server
 
 pytestmark = pytest.mark.integration
@@ -44,10 +45,26 @@ def test_a_link_carries_prompt_settings_and_scribble_to_another_visitor(visit: V
     assert values == ["9007199254740993", "3", "0.7"]
     assert other.ink == pytest.approx(player.ink, rel=0.3)
     assert "#" not in page.url  # a reload keeps what was changed since
+    other.stroke(((0.1, 0.9), (0.9, 0.9)))
+    drawn = other.ink
     page.click("#restored-undo")
     expect(page.locator("#prompt")).to_have_value("")
-    other.until_redrawn(player.ink)
+    other.until_redrawn(drawn)
     assert other.ink == 0
+
+
+def test_a_link_that_cannot_be_copied_is_in_the_address_and_changes_nothing_else(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    ScriptedServer(page)
+    player.scribble(prompt="a cat").finish()
+    page.fill("#prompt", "a dog")
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")  # as on a page over plain HTTP
+    page.click("#share")
+    player.says("#result-error", "The address of this page is now the link")
+    assert "#v=1&prompt=a+cat&" in page.url
+    expect(page.locator("#restored")).to_be_hidden()
+    assert page.input_value("#prompt") == "a dog"
 
 
 def test_a_link_with_wrong_values_or_of_a_newer_version_changes_nothing_else(visit: Visit) -> None:
@@ -214,6 +231,26 @@ def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Vis
         with Image.open(downloading.value.path()) as saved:
             assert (saved.format, saved.size) == (name, (512, 512))
         assert "-4x." in downloading.value.suggested_filename
+
+
+def test_save_as_saves_the_picture_for_which_it_was_opened(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    ScriptedServer(page)
+    player.scribble().finish()
+    hold(page, event("progress", {"step": 1, "num_steps": 4}))
+    player.press_draw()
+    player.says("#caption", "Step 1 of 4")
+    page.click("#save-as")
+    expect(page.locator("#export")).to_be_visible()
+    send_more(page, event("progress", {"step": 2, "num_steps": 4, "preview": base64_picture(size=(128, 128))}))
+    player.until("#frame", "preview")
+    page.select_option("#export-size", "2")
+    with page.expect_download() as downloading:
+        page.click("#export-save")
+    with Image.open(downloading.value.path()) as saved:
+        assert saved.size == (256, 256)
+    assert downloading.value.suggested_filename == "a-red-house-in-the-snow-7-2x.png"
 
 
 def test_the_scribble_is_compared_with_its_picture_by_keyboard_and_pointer(visit: Visit) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from player import Player
 from playwright.sync_api import expect
+from scripted_server import ScriptedServer
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
 
-# An entry as earlier versions of the page stored it: a picture of the scribble, a small id, no seed among the values.
 # Whether two pictures are stored. A page that is left at once may not have stored them yet.
 STORES_2 = """() => new Promise(resolve => {
   indexedDB.open("playground", 1).onsuccess = ({ target }) => {
@@ -18,6 +18,29 @@ STORES_2 = """() => new Promise(resolve => {
     number.onsuccess = () => resolve(number.result === 2);
   };
 })"""
+# Adds a record to a table, as the page does.
+STORE = """([database, table, record]) => new Promise((resolve, reject) => {
+  indexedDB.open(database, 1).onsuccess = ({ target }) => {
+    const transaction = target.result.transaction(table, "readwrite");
+    transaction.objectStore(table).put(record);
+    transaction.oncomplete = resolve;
+    transaction.onabort = reject;
+  };
+})"""
+# The database opens when the test says so.
+SLOW_STORAGE = """(() => {
+  const opening = new Promise(resolve => { window.openStorage = resolve; });
+  const open = IDBFactory.prototype.open;
+  IDBFactory.prototype.open = function (...values) {
+    const request = {};
+    opening.then(() => Object.assign(open.apply(this, values), {
+      onsuccess: ({ target }) => { request.result = target.result; request.onsuccess(); },
+      onupgradeneeded: ({ target }) => { request.result = target.result; request.onupgradeneeded(); },
+    }));
+    return request;
+  };
+})()"""
+# An entry as earlier versions of the page stored it: a picture of the scribble, a small id, no seed among the values.
 OLD_ENTRY = """async () => {
   const sheet = new OffscreenCanvas(64, 64).getContext("2d");
   sheet.fillStyle = "#fff";
@@ -27,15 +50,7 @@ OLD_ENTRY = """async () => {
   const file = await sheet.canvas.convertToBlob();
   const values = {num_inference_steps: "3", width: "128", height: "128", seed: undefined};
   const entry = {id: 1, made: 1, prompt: "an old house", values, seed: "5", seconds: 1, picture: file, scribble: file};
-  await new Promise((resolve, reject) => {
-    const opening = indexedDB.open("playground", 1);
-    opening.onsuccess = () => {
-      const transaction = opening.result.transaction("pictures", "readwrite");
-      transaction.objectStore("pictures").put(entry);
-      transaction.oncomplete = resolve;
-      transaction.onabort = reject;
-    };
-  });
+  return ["playground", "pictures", entry];
 }"""
 
 
@@ -64,6 +79,53 @@ def test_a_reload_keeps_drawing_prompt_and_settings_and_what_can_be_undone(visit
         page.click("#docs")
     assert "/docs" in opening.value.url
     opening.value.close()
+
+
+def test_a_reload_keeps_settings_without_a_drawing_and_a_prompt(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    for name, value in {"seed": "7", "negative_prompt": "dogs", "size": "192x128"}.items():
+        player.set(name, value)
+    settings = settings_of(player)
+    for _ in range(2):
+        player.page.reload()
+        player.wait_until_ready()
+        expect(player.page.locator("#setting-seed")).to_have_value("7")
+        assert settings_of(player) == settings
+
+
+def test_a_reload_keeps_what_was_entered_before_the_storage_was_open(visit: Visit) -> None:
+    player = visit()
+    player.page.add_init_script(SLOW_STORAGE)
+    player.page.reload()
+    player.until("#status", "ready")
+    player.set("seed", "7")
+    player.page.evaluate("openStorage()")
+    player.wait_until_ready()
+    player.page.reload()
+    player.page.evaluate("openStorage()")
+    player.wait_until_ready()
+    expect(player.page.locator("#setting-seed")).to_have_value("7")
+
+
+def test_earlier_pictures_and_examples_have_a_way_back_to_what_was_there(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble(prompt="a cat")
+    page = player.page
+    ScriptedServer(page)
+    player.finish()
+    player.stroke(((0.1, 0.9), (0.9, 0.9)))
+    page.fill("#prompt", "my own words")
+    player.set("negative_prompt", "dogs")
+    drawn = player.ink
+    page.click("#history .kept")
+    player.says("#restored", "those of the earlier picture")
+    page.click("#examples button >> nth=1")
+    player.says("#restored", "those of the example")
+    assert page.input_value("#prompt") == "an orange fish in the sea"
+    of_example = player.ink
+    page.click("#restored-undo")
+    player.until_redrawn(of_example)
+    assert (player.ink, page.input_value("#prompt")) == (drawn, "my own words")
+    assert page.input_value("#setting-negative_prompt") == "dogs"
 
 
 def test_tabs_share_the_history_and_each_has_its_own_drawing(visit: Visit) -> None:
@@ -130,7 +192,7 @@ def test_an_entry_restores_all_of_it_and_removing_can_be_undone(visit: Visit) ->
 def test_a_history_that_an_earlier_version_stored_still_loads(visit: Visit) -> None:
     player = visit().wait_until_ready()
     player.set("seed", "7")
-    player.page.evaluate(OLD_ENTRY)
+    player.page.evaluate(STORE, player.page.evaluate_handle(OLD_ENTRY))
     player.page.reload()
     player.wait_until_ready()
     player.page.click("#history .kept")
@@ -141,28 +203,20 @@ def test_a_history_that_an_earlier_version_stored_still_loads(visit: Visit) -> N
     assert settings_of(player)["seed"] == ""
 
 
-LOST_PICTURE = """async () => {
+LOST_PICTURE = """() => {
   const png = new Blob(["lost"]);
   const action = {kind: "picture", png, width: 100, height: 100};
   const stroke = {kind: "stroke", tool: "brush", points: new Float32Array([0, 0, 20])};
   const drawing = {actions: [action, stroke], undone: []};
   const work = {id: 1, saved: 1, work: {drawing, prompt: "a house", values: {}, liveSeed: "7"}};
   sessionStorage.setItem("fastapi-triton-workspace", "1");
-  await new Promise((resolve, reject) => {
-    const opening = indexedDB.open("playground-workspaces", 1);
-    opening.onsuccess = () => {
-      const transaction = opening.result.transaction("workspaces", "readwrite");
-      transaction.objectStore("workspaces").put(work);
-      transaction.oncomplete = resolve;
-      transaction.onabort = reject;
-    };
-  });
+  return ["playground-workspaces", "workspaces", work];
 }"""
 
 
 def test_the_rest_of_a_drawing_survives_if_the_browser_has_lost_a_picture_in_it(visit: Visit) -> None:
     player = visit().wait_until_ready()
-    player.page.evaluate(LOST_PICTURE)
+    player.page.evaluate(STORE, player.page.evaluate_handle(LOST_PICTURE))
     player.page.reload()
     player.wait_until_ready()
     expect(player.page.locator("#prompt")).to_have_value("a house")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from player import Player
 from playwright.sync_api import Route, expect
-from scripted_server import event, hold
+from scripted_server import completed, event, hold, send_more
 
 from support.scribble_app import PATH
 
@@ -38,6 +38,14 @@ def test_suggestions_complete_the_prompt(visit: Visit) -> None:
     page.get_by_role("button", name="owl", exact=True).press("Enter")
     assert page.input_value("#prompt") == "a red owl"
     expect(page.locator("#suggestions button").first).to_be_focused()  # to take the next one
+    page.fill("#prompt", "")
+    page.click("#examples button >> nth=1")
+    expect(page.locator("#suggestions button")).to_have_count(0)  # nothing fits a whole sentence
+    assert page.input_value("#prompt") == "an orange fish in the sea"
+    page.reload()
+    player.wait_until_ready()
+    expect(page.locator("#undo")).to_be_enabled()  # the tab's work is restored
+    expect(page.locator("#suggestions button")).to_have_count(0)
     describe(player, suggestions={})
     expect(page.locator("#suggestions")).to_be_hidden()
 
@@ -63,6 +71,21 @@ def test_styles_are_loras_that_no_preset_names_and_are_sent_with_their_strength(
     assert (body["preset"], body["num_inference_steps"]) == ("draft", 2)
 
 
+def test_a_reset_switches_styles_off_and_keeps_the_focus(visit: Visit) -> None:
+    player = visit()
+    describe(player, loras=[{"name": "chalk", "unusable": ""}])
+    player.set("seed", "7")
+    chalk = player.page.get_by_role("button", name="chalk")
+    chalk.click()
+    expect(chalk).to_have_attribute("aria-pressed", "true")
+    reset = player.page.get_by_role("button", name="Reset to defaults")
+    reset.press("Enter")
+    expect(player.page.locator("#setting-seed")).to_have_value("")
+    expect(reset).to_be_focused()
+    expect(chalk).to_have_attribute("aria-pressed", "false")
+    expect(player.page.get_by_label("Strength of chalk")).to_be_hidden()
+
+
 def test_the_seed_can_be_kept_and_released(visit: Visit) -> None:
     player = visit().wait_until_ready()
     player.make_it_quick()
@@ -76,6 +99,20 @@ def test_the_seed_can_be_kept_and_released(visit: Visit) -> None:
     assert player.caption.startswith(f"Seed {seed} ")
     lock.click()
     assert player.page.input_value("#setting-seed") == ""
+
+
+def test_a_seed_that_is_changed_while_a_picture_is_drawn_stays(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page = player.page
+    player.set("seed", "5")
+    hold(page, event("progress", {"step": 1, "num_steps": 4}))
+    player.press_draw()
+    player.says("#caption", "Step 1 of 4")
+    player.set("seed", "77")
+    send_more(page, completed(seed=5))
+    player.says("#caption", "Seed 5")
+    expect(page.locator("#history .kept")).to_have_count(1)
+    assert page.input_value("#setting-seed") == "77"
 
 
 def test_a_question_mark_shows_the_shortcuts_except_in_a_text(visit: Visit) -> None:

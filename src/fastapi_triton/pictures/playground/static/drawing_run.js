@@ -13,29 +13,32 @@ const LAST_SEED = 2n ** 63n - 1n;
 const REFUSALS = new Set(["overloaded", "too_many_requests"]); // the server did not begin the picture
 
 /**
- * Dispatches `change` when a picture starts or ends, `preview` with each preview, and `completed` with a finished picture
- * (detail: the `fields` of a history entry, the `pane` that shows it, and `isLive` if live mode finished it; drafts have no such event).
+ * Dispatches `change` when a picture starts or ends, `preview` when a `pane` (in the detail) shows an unfinished picture,
+ * and `completed` with a finished picture: the `fields` of a history entry, the `pane` that shows it, the `sheet` of its
+ * drawing, and `isLive` if live mode finished it. Drafts have no such event.
  */
 export class DrawingRun extends EventTarget {
   /** Whether the server has asked to wait. `wait` is dispatched when this changes. */
   isWaiting = false;
-  #running = null; // what is drawn: its kind, its AbortController, and the promise of its end
+  #current = null; // what is drawn, or will be when the request before has ended: its kind, AbortController, and end (a promise)
   #config;
   #server;
   #scribble;
   #settings;
+  #initImage;
   #pane;
   #messages;
   #prompt;
   #askForKey;
 
   /** `prompt`: the text field. `messages`: beside the scribble, the prompt and the result. */
-  constructor({ config, server, scribble, settings, pane, messages, prompt, askForKey }) {
+  constructor({ config, server, scribble, settings, initImage, pane, messages, prompt, askForKey }) {
     super();
     this.#config = config;
     this.#server = server;
     this.#scribble = scribble;
     this.#settings = settings;
+    this.#initImage = initImage;
     this.#pane = pane;
     this.#messages = messages;
     this.#prompt = prompt;
@@ -44,7 +47,7 @@ export class DrawingRun extends EventTarget {
 
   /** Whether a picture that a person asked for is drawn. Those of live mode do not count: they can be superseded. */
   get isRunning() {
-    return this.#running?.kind === "asked";
+    return this.#current?.kind === "asked";
   }
 
   /** Whether live mode can draw now. */
@@ -53,14 +56,14 @@ export class DrawingRun extends EventTarget {
   }
 
   stop() {
-    this.#running?.controller.abort();
+    this.#current?.controller.abort();
   }
 
   /**
    * Draw what a person asks for. It supersedes a picture of live mode. `panes()` returns a pane for each picture. `fields`
-   * replace the settings, and `files` are further pictures for the request.
+   * replace the settings, and `files` those of the `InitImage`.
    */
-  async start({ fields = {}, files = {}, panes } = {}) {
+  async start({ fields, files, panes }) {
     if (this.isRunning) {
       this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
       return;
@@ -77,7 +80,7 @@ export class DrawingRun extends EventTarget {
       this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`);
       return;
     }
-    await this.#run("asked", new AbortController(), { fields, files, panes });
+    await this.#supersede("asked", new AbortController(), { fields, files, panes });
   }
 
   /**
@@ -89,33 +92,34 @@ export class DrawingRun extends EventTarget {
     const controller = new AbortController();
     signal.addEventListener("abort", () => controller.abort());
     if (signal.aborted) controller.abort();
-    return this.#run(kind, controller, { fields: { seed: this.#settings.values().seed ?? seed } });
+    return this.#supersede(kind, controller, { fields: { seed: this.#settings.values().seed ?? seed } });
   }
 
-  async #run(kind, controller, what) {
-    while (this.#running) {
-      if (!this.isRunning) this.stop();
-      await this.#running.ended.catch(() => {}); // shown where it was started
-    }
-    const ended = this.#draw(kind, controller.signal, what);
-    this.#running = { kind, controller, ended };
+  /** Abort a picture of live mode, and draw these when its request has ended. Until then they count as drawn already. */
+  async #supersede(kind, controller, what) {
+    const before = this.#current;
+    before?.controller.abort();
+    const current = { kind, controller, ended: this.#drawAfter(before?.ended, kind, controller.signal, what) };
+    this.#current = current;
     this.#send("change");
     try {
-      return await ended;
+      return await current.ended;
     } finally {
-      this.#running = null;
+      if (this.#current === current) this.#current = null;
       this.#send("change");
     }
   }
 
-  async #draw(kind, signal, { fields, files = {}, panes = () => [this.#pane] }) {
-    await null; // `change` comes first
+  /** Draw a picture in each pane. Resolves when all have ended, to what `live` returns. */
+  async #drawAfter(before, kind, signal, { fields, files = this.#initImage.files, panes = () => [this.#pane] }) {
+    await before?.catch(() => {}); // shown where it was started; `change` comes first
     const shown = panes();
     for (const pane of shown) pane.begin(kind);
     const fixed = this.#settings.values().seed;
     const isSeedFixed = ![undefined, RANDOM].includes(fixed);
     const values = { ...(kind === "drafting" ? this.#settings.draftValues() : this.#settings.values()), ...fields };
-    const tasks = shown.map((pane, index) => () => this.#watch({ kind, pane, signal, isSeedFixed, files, values: withSeed(values, index) }));
+    const drawn = this.#drawn(); // once: a picture that is tried again must be of the same drawing as the others
+    const tasks = shown.map((pane, index) => () => this.#drawOne({ kind, pane, signal, isSeedFixed, files, drawn, values: withSeed(values, index) }));
     const results = await together(tasks, (error) => REFUSALS.has(error.code));
     results.forEach(({ reason }, index) => reason && this.#showEnd(reason, kind, shown[index]));
     const problem = results.find(({ reason }) => reason)?.reason;
@@ -137,37 +141,48 @@ export class DrawingRun extends EventTarget {
     return missing.length === 0;
   }
 
-  async #watch({ kind, pane, signal, isSeedFixed, files, values }) {
-    const { endpoint, fields, image, picture: pictureField } = this.#config;
-    const prompt = this.#prompt.value.trim();
+  /** The prompt and the drawing as they are now. */
+  #drawn() {
+    const { sheet } = this.#scribble;
     const drawing = this.#scribble.storedVisible();
-    const scribble = await this.#scribble.toBlob(Math.max(...this.#settings.size));
+    return { prompt: this.#prompt.value.trim(), sheet, drawing, png: this.#scribble.toBlob(Math.max(...this.#settings.size)) };
+  }
+
+  /** Send the request for one picture, and show its events in its pane. */
+  async #drawOne({ kind, pane, signal, isSeedFixed, files, drawn, values }) {
+    const { prompt, sheet, drawing } = drawn;
+    const scribble = await drawn.png;
     signal.throwIfAborted();
-    const form = new FormData();
-    form.set("prompt", prompt);
-    const extra = Object.entries(FIELDS_OF[kind]).filter(([name]) => fields.includes(name));
-    for (const [name, value] of [...Object.entries(values), ...extra]) form.set(name, value);
-    for (const [name, file] of Object.entries({ ...files, [image]: scribble })) form.set(name, file, name);
-    for await (const [name, data] of this.#server.draw(endpoint, form, signal)) {
+    const form = this.#form(kind, { prompt, ...values }, { ...files, [this.#config.image]: scribble });
+    for await (const [name, data] of this.#server.draw(this.#config.endpoint, form, signal)) {
       if (name === "queued") pane.queued(data);
       else if (name === "progress") {
         if (kind === "finishing") delete data.preview; // the draft stays visible
-        if (data.preview) this.#send("preview");
+        if (data.preview) this.#send("preview", { pane });
         pane.advance(data);
       } else if (name === "completed") {
         // JavaScript rounds seeds over 2^53, so a seed that the person entered is kept as text.
         const seed = values.seed && values.seed !== RANDOM ? values.seed : String(data.seed ?? "");
-        const picture = blobOf(data[pictureField]);
-        if (kind === "drafting") this.#send("preview");
+        const picture = blobOf(data[this.#config.picture]);
+        if (kind === "drafting") this.#send("preview", { pane });
         const notes = (data.info?.notes ?? []).map((note) => plain(note, this.#settings.labels));
         const seconds = pane.complete(picture, { prompt, seed, notes });
         if (kind === "drafting") return;
         const kept = { ...values, seed: isSeedFixed ? seed : undefined };
-        this.#send("completed", { pane, isLive: kind === "finishing", fields: { prompt, values: kept, seed, seconds, picture, scribble, drawing } });
+        const entry = { prompt, values: kept, seed, seconds, picture, scribble, drawing, files };
+        this.#send("completed", { pane, sheet, isLive: kind === "finishing", fields: entry });
         return;
       }
     }
     throw new ConnectionLost("The connection was lost.");
+  }
+
+  #form(kind, values, files) {
+    const form = new FormData();
+    const extra = Object.entries(FIELDS_OF[kind]).filter(([name]) => this.#config.fields.includes(name));
+    for (const [name, value] of [...Object.entries(values), ...extra]) form.set(name, value);
+    for (const [name, file] of Object.entries(files)) form.set(name, file, name);
+    return form;
   }
 
   #showEnd(error, kind, pane) {

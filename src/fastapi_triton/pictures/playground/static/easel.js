@@ -14,8 +14,8 @@ export function setUpEasel(scribble, toolbar) {
   const canvas = byId("scribble");
   const view = new View(byId("paper"), byId("layers"));
   const navigation = new Navigation(canvas, view, (timeStamp) => pointers.interrupt(timeStamp));
-  const pointers = new Pointers(canvas, scribble);
   const pen = new KeyboardPen(canvas, byId("crosshair"), scribble);
+  const pointers = new Pointers(canvas, scribble);
   const ring = new Ring(byId("ring"), canvas, scribble);
   pen.addEventListener("move", ({ detail }) => view.reveal(detail.x, detail.y));
   navigation.addEventListener("width", ({ detail }) => toolbar.scaleWidth(detail));

@@ -34,7 +34,7 @@ export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    location.hash = new URL(text).hash;
+    window.history.replaceState(null, "", text); // unlike a change of `location.hash`, it does not open the link
     throw new CannotExport("This browser did not allow copying. The address of this page is now the link: copy it there.");
   }
 }

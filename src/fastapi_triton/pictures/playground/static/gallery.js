@@ -17,6 +17,7 @@ export class Gallery extends EventTarget {
   #list = byId("history");
   #rows = new Map(); // by the entry's id
   #notice = new Message(byId("history-notice"));
+  #ofLive = null; // the newest entry of live mode and its drawing's sheet: the next of that sheet replaces it
 
   constructor(history) {
     super();
@@ -29,10 +30,23 @@ export class Gallery extends EventTarget {
     return this.#history.load();
   }
 
-  /** `replaced`: the entry that the new one replaces; null for none. */
-  add(fields, replaced) {
+  /** Returns the new entry. */
+  add(fields) {
     this.#notice.clear();
-    return this.#history.add(fields, replaced);
+    return this.#history.add(fields);
+  }
+
+  /** Add a picture of live mode. It replaces the one before of the same `sheet`, unless that is kept. */
+  addLive(fields, sheet) {
+    this.#notice.clear();
+    const replaced = this.#ofLive?.sheet === sheet ? this.#ofLive.entry : null;
+    this.#ofLive = { entry: this.#history.add(fields, replaced), sheet };
+    return this.#ofLive.entry;
+  }
+
+  /** Later pictures of live mode no longer replace the one before. */
+  keep() {
+    this.#ofLive = null;
   }
 
   /** Mark the entry whose picture is shown; null for none. */

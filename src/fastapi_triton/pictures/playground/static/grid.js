@@ -104,7 +104,6 @@ export class Grid extends EventTarget {
   }
 
   #choose({ entry }) {
-    if (!entry) return; // it is not stored yet
     this.#open(false);
     this.#back.focus();
     this.dispatchEvent(new CustomEvent("choose", { detail: entry }));

@@ -25,12 +25,12 @@ export class History extends EventTarget {
     this.#send();
   }
 
-  /** `replaced`: an entry that the new one replaces, or null. */
-  async add(fields, replaced = null) {
+  /** Returns the new entry; it is stored soon. `replaced`: an entry that the new one replaces, or null. */
+  add(fields, replaced = null) {
     const entry = { id: newId(), made: Date.now(), ...fields };
     this.#forget(replaced ? [replaced.id] : []);
     this.#remember([entry]);
-    await this.#save(replaced ? [replaced.id] : []);
+    this.#save(replaced ? [replaced.id] : []);
     return entry;
   }
 
@@ -58,10 +58,10 @@ export class History extends EventTarget {
 
   /** Delete entries, and store those that are only in memory: there may be room for them now. */
   async #save(deleted = []) {
-    const added = [...this.#unsaved.values()];
     this.#send();
     try {
       if (deleted.length) await this.#store.run("readwrite", (store) => deleted.forEach((id) => store.delete(id)));
+      const added = [...this.#unsaved.values()]; // without what was removed meanwhile
       if (added.length) await this.#store.run("readwrite", (store) => put(store, added));
       for (const { id } of added) this.#unsaved.delete(id);
       this.state = "stored";

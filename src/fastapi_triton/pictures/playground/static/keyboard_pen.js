@@ -5,7 +5,11 @@ const STEP = 16;
 const SMALL_STEP = 4;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** Dispatches `move` with the pen's position (detail: x and y as parts of the canvas's width and height). */
+/**
+ * A press of a pointer lifts the pen, which ends its stroke. So it must listen before `Pointers`, which then begins another.
+ *
+ * Dispatches `move` with the pen's position (detail: x and y as parts of the canvas's width and height).
+ */
 export class KeyboardPen extends EventTarget {
   #scribble;
   #crosshair;
@@ -41,6 +45,7 @@ export class KeyboardPen extends EventTarget {
   }
 
   #toggle() {
+    if (this.#scribble.isDrawing && !this.#isDown) return; // a pointer draws
     if (this.#scribble.tool === "fill") this.#scribble.fill(this.#point);
     else {
       this.#isDown = !this.#isDown;

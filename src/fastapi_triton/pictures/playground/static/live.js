@@ -47,7 +47,8 @@ export class Live extends EventTarget {
 
   /** Whether something is drawn now, or will be without a further change. */
   get isActive() {
-    return this.#controller !== null || this.#finishTimer !== null || (this.rest !== null && this.#pending !== null);
+    const goesOn = this.rest !== null && (this.#pending !== null || this.#isDraft);
+    return this.#controller !== null || this.#finishTimer !== null || goesOn;
   }
 
   /** `isWanted`: a person wants it, even if it is slow. */
@@ -123,13 +124,14 @@ export class Live extends EventTarget {
       clearTimeout(slowTimer);
       this.#controller = null;
     });
-    if (isCompleted) this.#isDraft = kind === "drafting";
+    const isNewest = isCompleted && !signal.aborted; // a picture can be completed while it is aborted
+    if (isNewest) this.#isDraft = kind === "drafting";
     if (retryAfter) {
       if (!signal.aborted) this.#pending ??= kind; // else a person has pressed Stop, or the newest change is pending
       this.#restFor(retryAfter, "busy");
     } else if (this.#runsSlowly) {
       this.#restFor(Math.min(LONGEST_REST_S, FIRST_REST_S * 2 ** this.#numSlow++), "slow");
-    } else if (isCompleted) {
+    } else if (isNewest) {
       if (this.#isDraft) [this.#isProven, this.#numSlow] = [true, 0];
       this.#finishLater();
     }

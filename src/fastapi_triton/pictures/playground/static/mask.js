@@ -10,14 +10,18 @@ export class Mask extends EventTarget {
   #host;
   #tools;
   #mark;
+  #image;
   #entry = null; // the history entry whose picture is in the pane
 
-  /** `host` has the canvas and the keyboard's pen, above the picture. `tools`: by name, and the `bar` that has them. */
-  constructor({ host, canvas, pen, tools }) {
+  /**
+   * `host` has the canvas and the keyboard's pen, above the picture, which `image` shows. `tools`: by name, and the `bar`
+   * that has them.
+   */
+  constructor({ host, canvas, pen, image, tools }) {
     super();
-    [this.#host, this.#tools, this.#mark] = [host, tools, new Scribble(canvas)];
-    new Pointers(canvas, this.#mark);
+    [this.#host, this.#tools, this.#image, this.#mark] = [host, tools, image, new Scribble(canvas)];
     new KeyboardPen(canvas, pen, this.#mark);
+    new Pointers(canvas, this.#mark);
     tools.open.addEventListener("click", () => this.#toggle(!this.isOpen));
     tools.leave.addEventListener("click", () => this.close());
     tools.undo.addEventListener("click", () => this.#mark.undo());
@@ -54,28 +58,29 @@ export class Mask extends EventTarget {
 
   /** What a request needs to paint the region anew: its `fields`, and its picture `files`. */
   async request() {
-    const picture = await createImageBitmap(this.#entry.picture);
-    const { width, height } = picture;
+    const { picture, values } = this.#entry; // the mask may be closed meanwhile
+    const marks = await this.#mark.toBlob(Infinity);
+    const { width, height } = await createImageBitmap(picture);
     const sheet = new OffscreenCanvas(width, height);
     const context = sheet.getContext("2d");
-    context.drawImage(await createImageBitmap(await this.#mark.toBlob(Math.max(width, height))), 0, 0, width, height);
+    context.drawImage(await createImageBitmap(marks), 0, 0, width, height);
     context.globalCompositeOperation = "difference"; // the marks are black on white; a mask is white on black
     context.fillStyle = "#fff";
     context.fillRect(0, 0, width, height);
-    const { values } = this.#entry;
     return {
       fields: { width: values.width ?? String(width), height: values.height ?? String(height) },
-      files: { init_image: this.#entry.picture, mask: await sheet.convertToBlob() },
+      files: { init_image: picture, mask: await sheet.convertToBlob() },
     };
   }
 
   #toggle(isOpen) {
     this.#host.hidden = this.#tools.bar.hidden = !isOpen;
     this.#tools.open.ariaPressed = String(isOpen);
-    this.#mark.restore({ actions: [], undone: [] });
+    this.#mark.empty();
     if (!isOpen) return;
-    const { width = 1, height = 1 } = this.#entry.values;
+    const { width = this.#image.naturalWidth, height = this.#image.naturalHeight } = this.#entry.values;
     this.#mark.setShape(Number(width), Number(height));
+    this.#host.style.setProperty("--ratio", String(width / height)); // the frame's may differ
     this.#host.querySelector("canvas").focus();
   }
 

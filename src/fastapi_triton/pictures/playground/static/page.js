@@ -4,23 +4,24 @@
 import { Compare } from "./compare.js";
 import { DrawingRun } from "./drawing_run.js";
 import { setUpEasel } from "./easel.js";
+import { showExamples } from "./examples.js";
 import { Gallery } from "./gallery.js";
 import { Grid } from "./grid.js";
 import { History } from "./history.js";
-import { inkOf, open } from "./ink.js";
+import { InitImage } from "./init_image.js";
 import { KeyForm } from "./key.js";
 import { Live } from "./live.js";
 import { LiveSwitch } from "./live_switch.js";
 import { Mask } from "./mask.js";
 import { Message } from "./messages.js";
 import { PicturePane } from "./picture.js";
-import { receiptOf } from "./receipt.js";
+import { Restorer } from "./restore.js";
 import { RestoredNote } from "./restored_note.js";
 import { ResultActions } from "./result_actions.js";
 import { Scribble } from "./scribble.js";
 import { Server } from "./server.js";
+import { ServerStatus } from "./server_status.js";
 import { Settings } from "./settings.js";
-import { contentOf } from "./share.js";
 import { Shortcuts } from "./shortcuts.js";
 import { Styles } from "./styles.js";
 import { Suggestions } from "./suggestions.js";
@@ -46,33 +47,37 @@ const pane = new PicturePane({
 });
 const messages = { scribble: Message.of("scribble"), prompt: Message.of("prompt"), result: new Message(byId("result-error")) };
 const keyForm = new KeyForm(byId("unlock"), byId("key"), Message.of("key"), () => server.poll());
-const toolbar = new Toolbar({ scribble, message: messages.scribble, restore: restoreFile });
+const toolbar = new Toolbar({ scribble, message: messages.scribble, restore: (file) => restorer.restoreFile(file) });
 setUpEasel(scribble, toolbar);
 const history = new History();
 const gallery = new Gallery(history);
 const actions = new ResultActions(messages.result);
-const compare = new Compare({
-  host: byId("compare"), image: byId("compare-scribble"), slider: byId("compare-line"), button: byId("compare-open"),
+const compare = new Compare({ host: byId("compare"), image: byId("compare-scribble"), slider: byId("compare-line"), button: byId("compare-open") });
+const initImage = new InitImage({
+  host: byId("init-image"), text: byId("init-image-text"), drop: byId("init-image-drop"), accepted: config.fields,
 });
-const restored = new RestoredNote(byId("restored"), byId("restored-text"), {
-  undo: byId("restored-undo"), trace: byId("restored-trace"), close: byId("restored-close"),
+const restorer = new Restorer({
+  prompt: byId("prompt"), settings, scribble, initImage, trace: (file) => toolbar.load(file),
+  note: new RestoredNote(byId("restored"), byId("restored-text"), {
+    undo: byId("restored-undo"), trace: byId("restored-trace"), close: byId("restored-close"),
+  }),
 });
 const grid = new Grid({ host: byId("grid"), back: byId("grid-back"), caption: byId("caption"), spoken: byId("spoken") });
 const mask = new Mask({
-  host: byId("mask"), canvas: byId("mask-canvas"), pen: byId("mask-pen"),
+  host: byId("mask"), canvas: byId("mask-canvas"), pen: byId("mask-pen"), image: byId("picture"),
   tools: Object.fromEntries(["bar", "open", "width", "undo", "clear", "paint", "leave"].map((name) => [name, byId(`mask-${name}`)])),
 });
 new Shortcuts(byId("shortcuts"), byId("help"));
+new ServerStatus(server, messages.result, { host: byId("status"), model: byId("model"), about: byId("about") });
 byId("mask-open").hidden = !config.fields.includes("mask");
 const run = new DrawingRun({
-  config, server, scribble, settings, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
+  config, server, scribble, settings, initImage, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
 });
 const live = new Live({ draw: (kind, signal) => run.live(kind, signal, live.seed), canDraw: () => run.isPossible });
 const liveSwitch = new LiveSwitch({ live, button: byId("live"), note: byId("live-note"), left: byId("live-left") });
-let isRestoring = false; // an earlier picture: nothing new is to be drawn
 let typing; // a timer
 let shown = null; // the history entry whose picture is in the pane
-let replaceable = null; // the history entry that the next picture of live mode replaces
+let knownSeed; // the seed setting when the newest pictures were begun, or what `keepSeed` has made of it
 
 function show(entry) {
   shown = entry;
@@ -83,32 +88,31 @@ function show(entry) {
   workspace.save();
 }
 
+/** Show an earlier picture in the pane. */
+function showPicture(entry) {
+  pane.show(entry.picture, entry);
+  show(entry);
+}
+
 // ---- one picture
 
-run.addEventListener("preview", () => show(null));
-run.addEventListener("completed", async ({ detail }) => {
-  const { fields, pane: shownIn, isLive } = detail;
-  const entry = await gallery.add(fields, isLive ? replaceable : null);
-  if (isLive) replaceable = entry;
+run.addEventListener("preview", ({ detail }) => detail.pane === pane && show(null));
+run.addEventListener("completed", ({ detail: { fields, pane: shownIn, sheet, isLive } }) => {
+  const entry = isLive ? gallery.addLive(fields, sheet) : gallery.add(fields);
   if (shownIn !== pane) {
     shownIn.entry = entry;
     return;
   }
-  keepSeed(entry);
+  if (!isLive) keepSeed(entry);
   show(entry);
 });
+for (const id of ["download", "copy", "share", "save-as", "mask-open"]) on(id, "click", () => gallery.keep()); // the person uses it
 
-/** Later pictures of live mode no longer replace the one before. */
-function keep() {
-  replaceable = null;
-}
-for (const id of ["download", "copy", "share", "save-as", "mask-open"]) on(id, "click", keep); // the person uses it
-
-/** A fixed seed stays fixed, to that of the picture. */
+/** A fixed seed stays fixed, to that of the picture, unless the person has changed it since. */
 function keepSeed({ values: { seed } }) {
-  isRestoring = true;
-  if (seed) settings.restore({ seed });
-  isRestoring = false;
+  if (!seed || settings.values().seed !== knownSeed) return;
+  knownSeed = seed;
+  restorer.quietly(() => settings.restore({ seed }));
 }
 
 run.addEventListener("change", () => {
@@ -138,27 +142,31 @@ function updateStop() {
 /** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
 async function draw({ seed } = {}) {
   if (!run.isRunning) live.stop();
-  keep();
+  gallery.keep();
   if (live.isOn && seed) live.renewSeed();
   const isLiveSeed = live.isOn && (seed || !settings.values().seed);
   const chosen = isLiveSeed ? live.seed : seed;
   const { fields, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
+  if (files) restorer.quietly(() => initImage.replace({})); // the marked picture replaces it
   await run.start({ fields: { ...fields, ...(chosen && { seed: chosen }) }, files, panes: () => panesFor(files ? 1 : Number(byId("count").value)) });
 }
 
 /** The grid's cells for several pictures, the pane for one. */
 function panesFor(count) {
-  if (count > 1) return grid.begin(count);
+  knownSeed = settings.values().seed;
   grid.close();
-  return [pane];
+  if (count === 1) return [pane];
+  show(null);
+  return grid.begin(count);
 }
 
 grid.addEventListener("choose", ({ detail: entry }) => {
   keepSeed(entry);
   live.renewSeed(entry.seed);
-  pane.show(entry.picture, entry);
-  show(entry);
+  showPicture(entry);
 });
+on("grid-back", "click", () => show(null)); // none is chosen
+for (const [id, other] of [["mask-open", compare], ["compare-open", mask]]) on(id, "click", () => other.close()); // it would cover the other
 mask.addEventListener("paint", () => draw());
 
 function stop() {
@@ -191,27 +199,27 @@ document.addEventListener("keydown", (event) => {
 scribble.addEventListener("change", () => {
   if (scribble.isBlank) {
     live.renewSeed(); // the next drawing is another one
-    keep();
+    gallery.keep();
   }
   drawingChanged();
 });
 byId("paper").addEventListener("pointerdown", () => live.hold(), { capture: true }); // also if the view uses the event
 for (const name of ["pointerup", "pointercancel"]) byId("paper").addEventListener(name, () => live.release(), { capture: true });
 on("prompt", "input", changeSoon);
-settings.addEventListener("change", changeSoon);
+for (const source of [settings, initImage]) source.addEventListener("change", changeSoon);
 
 function drawingChanged() {
   clearTimeout(typing);
   const isUnnamed = !scribble.isBlank && !byId("prompt").value.trim();
   liveSwitch.needs(isUnnamed ? "Say what your scribble shows, and it is painted while you draw." : "");
   byId("awaited").textContent = isUnnamed && live.isOn ? "Say what it shows, and it is painted here" : "Your picture appears here";
-  if (!isRestoring) live.changed();
+  if (!restorer.isRestoring) live.changed();
   updateStop();
 }
 
 /** After a pause in typing, or while a slider moves. */
 function changeSoon() {
-  if (isRestoring) return;
+  if (restorer.isRestoring) return;
   live.hold();
   clearTimeout(typing);
   typing = setTimeout(drawingChanged, TYPING_MS);
@@ -233,104 +241,43 @@ gallery.addEventListener("choose", async ({ detail: entry }) => {
     return;
   }
   for (const message of Object.values(messages)) message.clear();
-  await restore({ ...entry, prompt: entry.prompt || null });
-  pane.show(entry.picture, entry);
-  show(entry);
+  await restorer.restoreEntry(entry);
+  grid.close();
+  showPicture(entry);
 });
 
-// ---- what a history entry, a link or a receipt restores
-
-/** `prompt`: null leaves the present one. */
-async function restore({ prompt, values, seed, drawing, scribble: picture }, how = "lines") {
+restorer.addEventListener("begin", () => {
   live.stop();
-  keep();
-  grid.close();
-  isRestoring = true;
-  settings.replace(values);
-  byId("prompt").value = prompt ?? byId("prompt").value;
+  gallery.keep();
+});
+restorer.addEventListener("end", ({ detail: { seed } }) => {
   suggestions.update();
-  try {
-    if (drawing) await scribble.replaceStored(drawing);
-    else if (picture) await scribble.load(inkOf(await open(picture), scribble.size, how).ink);
-  } finally {
-    isRestoring = false;
-  }
   if (seed) live.renewSeed(seed);
-}
-
-/** Content of a link or receipt. Drops a scribble that cannot be read. */
-async function withReadableScribble(content) {
-  const isReadable = await open(content.scribble).then(() => true, () => false);
-  return isReadable ? content : { ...content, scribble: null };
-}
-
-/** Restore what came from outside, with a note and the way back. `trace` uses the picture as scribble instead. */
-async function bring(content, text, trace) {
-  const before = { prompt: byId("prompt").value, values: settings.values() };
-  await restore(content, "auto");
-  const undo = async () => {
-    if (content.scribble) scribble.undo();
-    await restore(before);
-  };
-  restored.show(text, { undo, ...(trace && { trace: async () => (await undo(), trace()) }) });
-}
-
-/** Restore what the receipt in a picture file says. Returns whether there is one. */
-async function restoreFile(file) {
-  restored.hide();
-  const found = await receiptOf(file);
-  if (!found) return false;
-  const made = await withReadableScribble(found);
-  const text = made.prompt === null
-    ? "This picture does not say from which prompt it was made. Its settings and scribble are restored."
-    : `This picture was made from “${made.prompt}”. Its prompt, settings and scribble are restored.`;
-  await bring(made, text, () => toolbar.load(file));
-  if (!made.scribble) await toolbar.load(file);
-  else if (!run.isRunning) {
-    const entry = await gallery.add({ ...made, prompt: made.prompt ?? "", picture: file });
-    pane.show(file, entry);
-    show(entry);
-  }
-  return true;
-}
-
-async function restoreLink() {
-  const content = contentOf(location.hash);
-  if (!content) return;
-  window.history.replaceState(null, "", location.pathname + location.search); // so that a reload keeps what was changed since
-  if (content.isNewer) restored.show("A newer version of this page made this link. Enter its prompt yourself.", {});
-  else await bring(await withReadableScribble(content), `Prompt and settings come from the link${content.refused.length ? `, without ${content.refused.join(", ")}` : ""}.`);
-}
+});
+restorer.addEventListener("picture", ({ detail: fields }) => {
+  if (run.isRunning) return;
+  grid.close();
+  showPicture(gallery.add(fields));
+});
+on("init-image-drop", "click", () => byId("draw").focus());
+window.addEventListener("hashchange", () => restorer.restoreLink());
 
 on("lock", "click", () => {
   const isLocked = Boolean(settings.values().seed);
-  settings.restore({ seed: isLocked ? "" : shown?.seed ?? String(Math.floor(Math.random() * 2 ** 32)) });
+  settings.restore({ seed: isLocked ? "" : shown?.seed ?? live.seed }); // drafts have that of live mode
 });
 
 // ---- the server, and what its model takes
 
 server.addEventListener("change", () => {
-  const wasGone = byId("status").dataset.state === "gone";
-  byId("status").dataset.state = server.state;
-  const texts = { ready: "Ready", waiting: "Waiting for the model …", gone: "No connection. Trying again …", locked: "Needs an API key" };
-  byId("status").firstElementChild.textContent = texts[server.state];
-  byId("model").textContent = (server.state === "ready" && server.description?.name) || "";
-  byId("status").title = server.detail;
   if (server.state === "locked") keyForm.open(server.detail);
-  else if (server.state === "ready" && keyForm.close()) byId("prompt").focus();
-  if (server.state === "ready") {
-    isRestoring = true;
-    settings.describe(server.description ?? {});
-    isRestoring = false;
-    liveSwitch.offer(settings.hasDrafts);
-    suggestions.describe(server.description ?? {});
-    byId("about").textContent = server.description?.about ?? "";
-    if (server.wasDown) messages.result.noteBriefly("The server is back. Press Draw to try again.");
-    else if (!wasGone) messages.result.clear();
-    else messages.result.noteBriefly("The connection was lost. Press Draw to try again.");
-    server.wasDown = false;
-    live.wake(); // what was drawn meanwhile
-  }
+  if (server.state !== "ready") return;
+  if (keyForm.close()) byId("prompt").focus();
+  const description = server.description ?? {};
+  restorer.quietly(() => settings.describe(description));
+  suggestions.describe(description);
+  liveSwitch.offer(settings.hasDrafts);
+  live.wake(); // what was drawn meanwhile
 });
 settings.addEventListener("change", () => {
   const [width, height] = settings.size;
@@ -338,35 +285,26 @@ settings.addEventListener("change", () => {
   scribble.setShape(width, height);
   byId("lock").ariaPressed = String(Boolean(settings.values().seed));
 });
-window.addEventListener("hashchange", restoreLink);
 
 // ---- what is stored of this tab
 
 const workspace = new Workspace(() => {
   const prompt = byId("prompt").value;
-  if (!scribble.canUndo && !scribble.canRedo && !prompt) return null;
-  return { drawing: scribble.stored(), prompt, values: settings.values(), shown: shown?.id, liveSeed: live.seed };
+  if (!scribble.canUndo && !scribble.canRedo && !prompt && !settings.isChosen && !initImage.files.init_image) return null;
+  return { drawing: scribble.stored(), prompt, values: settings.values(), files: initImage.files, shown: shown?.id, liveSeed: live.seed };
 });
 
 /** Show the stored work of this tab, then store what changes. */
 async function goOn() {
   const work = await workspace.load();
   if (work) {
-    isRestoring = true;
-    settings.replace(work.values);
-    byId("prompt").value ||= work.prompt;
-    await scribble.restore(work.drawing);
-    isRestoring = false;
-    live.renewSeed(work.liveSeed);
+    await restorer.restoreWork(work);
     const entry = history.entries.find(({ id }) => id === work.shown);
-    if (entry && !run.isRunning) {
-      pane.show(entry.picture, entry);
-      show(entry);
-    }
+    if (entry && !run.isRunning) showPicture(entry);
   }
-  for (const source of [scribble, settings]) source.addEventListener("change", () => workspace.save());
+  for (const source of [scribble, settings, initImage]) source.addEventListener("change", () => workspace.save());
   on("prompt", "input", () => workspace.save());
-  if (work) workspace.save();
+  workspace.save(); // also what changed meanwhile
 }
 workspace.addEventListener("change", () => {
   const warning = "This browser cannot store your drawing: you lose it when you reload or close the page.";
@@ -376,21 +314,12 @@ workspace.addEventListener("change", () => {
 // ---- start
 
 if (!byId("docs").getAttribute("href")) byId("docs").hidden = true;
-byId("examples").append(
-  ...config.examples.map(({ prompt, file }) => {
-    const [button, image] = [document.createElement("button"), document.createElement("img")];
-    Object.assign(button, { type: "button", className: "example", title: prompt });
-    Object.assign(image, { src: file, alt: "", width: 40, height: 40 });
-    button.append(image, Object.assign(document.createElement("span"), { textContent: prompt }));
-    button.addEventListener("click", async () => {
-      byId("prompt").value = prompt;
-      messages.prompt.clear();
-      await toolbar.load(await (await fetch(file)).blob());
-    });
-    return button;
-  }),
-);
+showExamples(byId("examples"), config.examples, async (prompt, file) => {
+  messages.prompt.clear();
+  await restorer.showExample(prompt, await (await fetch(file)).blob());
+});
 server.poll();
 await gallery.load();
 await goOn();
-await restoreLink();
+await restorer.restoreLink();
+document.querySelector("main").dataset.state = "restored"; // from now on, a reload keeps every change

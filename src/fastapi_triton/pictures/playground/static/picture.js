@@ -121,6 +121,7 @@ export class PicturePane {
   end(text) {
     this.#stopCounting();
     this.#progress.hidden = true;
+    if (this.#kind === "finishing") this.#caption.textContent = text; // it has said the step
     if (this.#kind !== "asked") return;
     this.#caption.textContent = this.#spoken.textContent = text;
     if (this.hasPreview) this.#state("broken");

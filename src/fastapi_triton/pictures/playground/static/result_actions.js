@@ -12,6 +12,7 @@ const on = (id, name, listener) => byId(id).addEventListener(name, listener);
 /** Dispatches `again` for another seed, and `reuse` to draw on the picture's outlines. */
 export class ResultActions extends EventTarget {
   #shown = null; // the history entry whose picture is in the pane
+  #exported = null; // the history entry that the open dialog saves
   #isBusy = false;
   #message;
 
@@ -52,7 +53,8 @@ export class ResultActions extends EventTarget {
   }
 
   async #openExport() {
-    const { width, height } = await createImageBitmap(this.#shown.picture);
+    this.#exported = this.#shown; // the next picture may begin while the dialog is open
+    const { width, height } = await createImageBitmap(this.#exported.picture);
     const options = SCALES.map((scale) => new Option(`${width * scale} × ${height * scale}`, scale));
     byId("export-size").replaceChildren(...options);
     byId("export").showModal();
@@ -61,8 +63,9 @@ export class ResultActions extends EventTarget {
   async #export() {
     byId("export").close();
     const scale = Number(byId("export-size").value);
-    const file = await converted(this.#shown.picture, byId("export-format").value, scale);
-    save(file, this.#shown, scale > 1 ? `-${scale}x` : "");
+    const entry = this.#exported;
+    const file = await converted(entry.picture, byId("export-format").value, scale);
+    save(file, entry, scale > 1 ? `-${scale}x` : "");
   }
 
   async #try(action, done) {

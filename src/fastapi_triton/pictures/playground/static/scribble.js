@@ -51,6 +51,11 @@ export class Scribble extends EventTarget {
     return [...(this.#actions[last]?.actions ?? []), ...this.#actions.slice(last + 1)];
   }
 
+  /** The sheet that is drawn on; null for the first. Clearing, loading and restoring begin another one. */
+  get sheet() {
+    return this.#actions.findLast(({ kind }) => kind === "sheet") ?? null;
+  }
+
   /** Whether nothing was drawn since the last clear. `hasInk` also notices that everything was erased. */
   get isBlank() {
     return this.visible.length === 0;
@@ -86,6 +91,12 @@ export class Scribble extends EventTarget {
 
   clear() {
     if (!this.isBlank) this.#replace([]);
+  }
+
+  /** Forget all actions. Undo does not bring them back. */
+  empty() {
+    [this.#actions, this.#undone] = [[], []];
+    this.#changed();
   }
 
   /** Replace the drawing by ink: a canvas, black on transparent. */

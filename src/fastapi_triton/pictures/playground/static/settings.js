@@ -28,6 +28,8 @@ export class Settings extends EventTarget {
   #description = null;
   #waiting = null; // values for the fields that `describe` will build
   #messages = new Map();
+  /** Whether values were entered or restored. If not, they are the model's defaults. */
+  isChosen = false;
 
   /** `beside`: for the settings that are always visible. `styles`: those that are switched on by chips. */
   constructor({ fold, host, beside, styles, summary, accepted }) {
@@ -39,7 +41,10 @@ export class Settings extends EventTarget {
     this.#summary = summary;
     this.#accepted = new Set(accepted);
     for (const each of [host, beside]) each.addEventListener("input", (event) => this.#input(event.target));
-    styles.addEventListener("change", () => this.#changed());
+    styles.addEventListener("change", () => {
+      this.isChosen = true;
+      this.#changed();
+    });
   }
 
   /** Build the fields. Values that the model still supports are kept. */
@@ -90,11 +95,13 @@ export class Settings extends EventTarget {
     const reset = make("button", { type: "button", className: "quiet", textContent: "Reset to defaults" });
     reset.addEventListener("click", () => {
       this.#description = null;
+      this.#styles.restore({});
       this.describe(description);
+      this.#host.lastElementChild.focus(); // the new button
     });
     this.#host.append(reset);
     if (!before && isBestKnown) this.#apply(BEST);
-    else this.restore(before ?? {});
+    else this.#show(before ?? {});
   }
 
   /** The values by request field, without empty ones. */
@@ -131,6 +138,11 @@ export class Settings extends EventTarget {
 
   /** Show these values, and leave the other settings as they are. */
   restore(values) {
+    this.isChosen = true;
+    this.#show(values);
+  }
+
+  #show(values) {
     if (LORAS in values) this.#styles.restore(values);
     for (const control of this.#controls()) {
       const name = control.dataset.field;
@@ -195,6 +207,7 @@ export class Settings extends EventTarget {
     }
     this.#follow(control);
     this.#messages.get(control.dataset.field)?.clear();
+    this.isChosen = true;
     if (control.dataset.field === PRESET) this.#apply(control.value);
     else this.#changed();
   }
@@ -203,7 +216,7 @@ export class Settings extends EventTarget {
   #apply(preset) {
     const { defaults = {}, presets = {} } = this.#description;
     const { num_inference_steps, guidance_scale, scheduler } = { ...defaults, ...presets[preset] };
-    this.restore({ preset, num_inference_steps, guidance_scale, scheduler });
+    this.#show({ preset, num_inference_steps, guidance_scale, scheduler });
   }
 
   #follow(control) {
