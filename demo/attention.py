@@ -27,11 +27,14 @@ class HalfSoftmax:
         query = attn.head_to_batch_dim(attn.to_q(hidden_states)) * attn.scale
         key = attn.head_to_batch_dim(attn.to_k(context))
         value = attn.head_to_batch_dim(attn.to_v(context))
-        scores = torch.bmm(query, key.transpose(1, 2))  # (B * heads, S, T)
-        with torch.autocast("cpu", enabled=False):
-            shares = scores.softmax(-1)
-        mixed = attn.batch_to_head_dim(torch.bmm(shares, value))
+        mixed = attn.batch_to_head_dim(torch.bmm(self.shares(query, key), value))
         return attn.to_out[0](mixed)  # type: ignore[no-any-return]
+
+    def shares(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """(B * heads, S, T)."""
+        scores = torch.bmm(query, key.transpose(1, 2))
+        with torch.autocast("cpu", enabled=False):
+            return scores.softmax(-1)
 
 
 def use_training_attention(bundle: Bundle) -> None:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from demo.backgrounds import PHRASES
 from demo.nouns import ADJECTIVES, ENDINGS, OPENINGS
+from demo.phrases import BACKGROUND, Caption, label_of, marked, parse, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,28 +54,33 @@ def caption(
     says_background: bool,
     rng: Rng,
     arrangement: str = "row",
-) -> str:
+) -> Caption:
     tags = len(subjects) == 1 and not subjects[0].extras and rng.random() < 0.1
     where = place(background, rng, as_tag=tags) if says_background else ""
     if tags:
-        text = ", ".join(x for x in (phrase(subjects[0], rng, article=False), where) if x)
+        wall = [marked(where, BACKGROUND)] if where else []
+        text = ", ".join([phrase(subjects[0], rng, label=label_of(0), article=False), *wall])
     else:
         opening = f"{rng.choice(OPENINGS)} " if rng.random() < 0.25 else ""
-        text = (
-            f"{opening}{things(subjects, arrangement, rng)}{' ' if where and not where.startswith(',') else ''}{where}"
-        )
+        text = f"{opening}{things(subjects, arrangement, rng)}"
+        if where:
+            text += f"{'' if where.startswith(',') else ' '}{marked(where, BACKGROUND)}"
     if rng.random() < 0.12:
         text += ", " + ", ".join(rng.choice(ENDINGS, int(rng.integers(1, 3)), replace=False))
     if rng.random() < 0.1:
         text += "."
-    return text[0].upper() + text[1:] if rng.random() < 0.15 else text
+    found = parse(text)
+    return replace(found, text=found.text[0].upper() + found.text[1:]) if rng.random() < 0.15 else found
 
 
 def things(subjects: tuple[Subject, ...], arrangement: str, rng: Rng) -> str:
     """The objects from left to right, or from top to bottom, or from front to back."""
     if len(subjects) > 1 and len(set(subjects)) == 1:
-        return f"{'two' if len(subjects) == 2 else 'three'} {phrase(plural(subjects[0]), rng, article=False)}"
-    phrases = [phrase(s, rng, article=s.has_article and rng.random() < 0.92) for s in subjects]
+        number = "two" if len(subjects) == 2 else "three"
+        return f"{number} {phrase(plural(subjects[0]), rng, label=label_of(0), article=False)}"
+    phrases = [
+        phrase(s, rng, label=label_of(i), article=s.has_article and rng.random() < 0.92) for i, s in enumerate(subjects)
+    ]
     if arrangement == "landscape":
         if rng.random() < 0.6:
             rng.shuffle(phrases)
@@ -122,20 +128,22 @@ def is_plural(noun: str) -> bool:
     return noun.endswith("s") and not noun.endswith(("ss", "us"))
 
 
-def phrase(subject: Subject, rng: Rng, *, article: bool) -> str:
+def phrase(subject: Subject, rng: Rng, *, label: int, article: bool) -> str:
+    """The subject with its named parts, marked with its `label` and those of the parts."""
     words = [str(rng.choice(ADJECTIVES))] if rng.random() < 0.18 else []
     extras = []
-    for extra in subject.extras:
+    for part, extra in enumerate(subject.extras, 1):
         if extra in MOODS and rng.random() < 0.6:
-            words = [str(rng.choice(MOODS[extra]))]
+            words = [marked(str(rng.choice(MOODS[extra])), label + part)]
         else:
-            extras.append(extra)
+            extras.append(marked(extra, label + part))
     if subject.says_colour:
         words.append(subject.colour.words(rng))
     text = " ".join([*words, subject.noun])
     if article and not is_plural(subject.noun):
-        first = "the" if rng.random() < 0.06 else "an" if text[0] in "aeiou" else "a"
+        first = "the" if rng.random() < 0.06 else "an" if unmarked(text)[0] in "aeiou" else "a"
         text = f"{first} {text}"
+    text = marked(text, label)
     if not extras:
         return text
     return f"{text} with {listed(extras)}"

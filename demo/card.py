@@ -91,9 +91,9 @@ ROWS: tuple[tuple[str, str, str, float | None, bool], ...] = (
 def table(figures: dict[str, dict[str, Any]]) -> str:
     lines = ["| what | measured | target | |", "| --- | --- | --- | --- |"]
     for group, name, meaning, target, more in ROWS:
-        if group not in figures:  # a checkpoint without LoRAs, for example
+        value = figures.get(group, {}).get(name)
+        if value is None:  # a checkpoint without LoRAs, or an evaluation of fewer cases
             continue
-        value = figures[group][name]
         if target is None:
             lines.append(f"| {meaning} | {value} | | |")
             continue

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common.measurement_lock import wait_for_measurements
+from demo.phrases import Caption, Phrase
+from demo.phrases import regions as regions_of
 from demo.scenes import draw_scene
 from demo.styles import STYLES, stylised
 
@@ -44,7 +46,7 @@ LAYOUT: tuple[tuple[tuple[int, int], int], ...] = (
 )
 PORTRAITS = (5, 10)  # indices in `LAYOUT` of shards with portraits, see `draw_scene`
 STYLED_EVERY = 8  # scenes of which one has a stylised picture too, for the VAE
-ARRAYS = ("pictures", "scribbles", "details")
+ARRAYS = ("pictures", "scribbles", "details", "regions")
 STYLE_SHARDS = 4  # of each style: about 2500 scenes
 CELL = 4  # pixels of a latent's side
 
@@ -56,7 +58,8 @@ class Shard:
     pictures: Pixels  # (N, H, W, 3)
     scribbles: Pixels  # (N, SCRIBBLES_PER_SCENE, H * W / 8), packed bits
     details: Mask  # (N, H / CELL, W / CELL), the latent's cells that hold a detail
-    captions: list[list[str]]  # N x CAPTIONS_PER_SCENE
+    regions: Pixels  # (N, H / CELL, W / CELL), the label in the middle of the latent's cells, see `phrases`
+    captions: list[list[Caption]]  # N x CAPTIONS_PER_SCENE
 
     def scribble(self, index: int, variant: int) -> Pixels:
         """(H, W) of 0 and 1."""
@@ -94,6 +97,7 @@ def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None
     pictures = np.empty((count, height, width, 3), np.uint8)
     scribbles = np.empty((count, SCRIBBLES_PER_SCENE, width * height // 8), np.uint8)
     details = np.empty((count, height // CELL, width // CELL), bool)
+    regions = np.empty((count, height // CELL, width // CELL), np.uint8)
     captions, styled = [], []
     for index in range(count):
         wait_for_measurements()
@@ -101,14 +105,15 @@ def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None
         scene = draw_scene(rng, size, is_portrait=is_portrait(number))
         pictures[index] = stylised(scene, style, rng) if style else scene.picture
         details[index] = cells(scene.details)
+        regions[index] = regions_of(scene)[CELL // 2 :: CELL, CELL // 2 :: CELL]
         for variant in range(SCRIBBLES_PER_SCENE):
             scribbles[index, variant] = np.packbits(scene.scribble(rng) > 0)
-        captions.append([scene.caption(rng) for _ in range(CAPTIONS_PER_SCENE)])
+        captions.append([asdict(scene.caption(rng)) for _ in range(CAPTIONS_PER_SCENE)])
         if index % STYLED_EVERY == 0 and not style:
             styled.append(stylised(scene, str(rng.choice(list(STYLES))), rng))
     if styled:
         np.save(shard_path(folder, number, "styled.npy"), np.stack(styled))
-    for what, values in zip(ARRAYS, (pictures, scribbles, details), strict=True):
+    for what, values in zip(ARRAYS, (pictures, scribbles, details, regions), strict=True):
         np.save(shard_path(folder, number, f"{what}.npy"), values)
     partial_path = captions_path.with_suffix(".part")
     partial_path.write_text(json.dumps(captions))
@@ -129,10 +134,12 @@ def draw_shards(folder: Path, *, shards: int, seed: int, processes: int, style: 
 
 
 def open_shard(folder: Path, number: int) -> Shard:
-    pictures, scribbles, details = (
+    pictures, scribbles, details, regions = (
         np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r") for what in ARRAYS
     )
-    return Shard(pictures, scribbles, details, json.loads(shard_path(folder, number, "captions.json").read_text()))
+    wordings = json.loads(shard_path(folder, number, "captions.json").read_text())
+    captions = [[Caption(w["text"], tuple(Phrase(**p) for p in w["phrases"])) for w in each] for each in wordings]
+    return Shard(pictures, scribbles, details, regions, captions)
 
 
 def open_styled(folder: Path, number: int) -> Pixels:

@@ -16,17 +16,20 @@ from demo.run import mixed_precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy.typing as npt
+
     from demo.batches import Batch
     from demo.bundle import Bundle
 
 
+NOISY = 0.6  # share of the schedule from which on a picture of 256 px is so noisy that colours and places are decided
 CLEAN = -1  # the "timestep" without noise
 
 
-def diffusion_loss(bundle: Bundle, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
-    """Weighted mean squared error of the velocity, at random timesteps."""
+def diffusion_loss(bundle: Bundle, batch: Batch, rng: np.random.Generator, *, noisy_share: float = 0.0) -> torch.Tensor:
+    """Weighted mean squared error of the velocity, at random timesteps: `noisy_share` of them above `NOISY`."""
     alphas: torch.Tensor = bundle.scheduler.alphas_cumprod
-    timesteps = torch.from_numpy(rng.integers(0, len(alphas), len(batch.latents)))
+    timesteps = torch.from_numpy(draw_timesteps(rng, len(batch.latents), len(alphas), noisy_share))
     noise = torch.from_numpy(rng.standard_normal(batch.latents.shape, dtype=np.float32))
     alpha = alphas[timesteps][:, None, None, None]
     signal, spread = alpha.sqrt(), (1 - alpha).sqrt()
@@ -36,6 +39,12 @@ def diffusion_loss(bundle: Bundle, batch: Batch, rng: np.random.Generator) -> to
         predicted = predict(bundle, batch, noisy, timesteps)
     error = (predicted.float() - velocity) ** 2
     return (error * batch.weights).mean() / batch.weights.mean()
+
+
+def draw_timesteps(rng: np.random.Generator, count: int, total: int, noisy_share: float) -> npt.NDArray[np.int64]:
+    """(count,) timesteps below `total`: any, but `noisy_share` of them only from `NOISY` on."""
+    lowest = np.where(rng.random(count) < noisy_share, round(NOISY * total), 0)
+    return rng.integers(lowest, total)
 
 
 def predict(bundle: Bundle, batch: Batch, noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:

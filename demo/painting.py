@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from demo.geometry import Part, Points
-    from demo.pixels import Mask, Values
+    from demo.pixels import Mask, Pixels, Values
 
 OVERSAMPLING = 3
 JOINT = 0.8  # oversampled pixels of a gap that a joint may have
@@ -121,6 +121,20 @@ def paint(parts: Sequence[Part], body: RGB, size: tuple[int, int], *, unit: floa
     flat = np.asarray(colour.reduce(s), dtype=np.float32) / 255
     seen = (np.asarray(details.reduce(s)) > 127) & (alpha > 0.5)
     return Painted(left, top, shade(flat, alpha, unit=unit, light=light), alpha, seen)
+
+
+def part_numbers(parts: Sequence[Part], size: tuple[int, int], *, unit: float) -> Pixels:
+    """(H, W): one more than the index of the part in front, or 0."""
+    canvas = Image.new("L", size, 0)
+    draw = ImageDraw.Draw(canvas)
+    for index, part in enumerate(parts):
+        number = 0 if part.fill == "hole" else index + 1
+        if part.closed:
+            draw.polygon([tuple(p) for p in part.points], fill=number)
+        else:
+            width = max(part.width * unit, THINNEST * min(size)) if part.width else LINE_WIDTH * min(size)
+            stroke(draw, part.points, width, number)
+    return np.asarray(canvas)
 
 
 def window_of(parts: Sequence[Part], size: tuple[int, int], *, margin: float) -> tuple[int, int, int, int]:

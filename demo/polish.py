@@ -43,7 +43,7 @@ SIZES = ((128, 128), (256, 256))
 OWN_SHARE = 0.7  # share of latents from the UNet; the others are the encoder's, with a little noise
 PLAIN_SHARE = 0.5  # share of the encoder's latents whose pictures are plain; the others have a style
 CROP = 16  # latent cells
-DETAIL_WEIGHT = 4.0  # as in training the UNet: a thin line is a few pixels, which a decoder drops first
+DETAIL_WEIGHT = 4.0  # A thin line is a few pixels, which a decoder drops first.
 SAVE_EVERY = 50
 
 
@@ -59,14 +59,13 @@ def draw_latents(team: Team, work: Path, init: Path | None, count: int, seed: in
     found: list[Stored] = []
     drawn = 0
     while drawn < count:
-        batch, originals = scenes.batch_with_pictures(rng)
+        batch, originals, details = scenes.batch_with_pictures(rng)
         latents = resample(bundle, batch, int(rng.choice(STARTS)), rng).half().numpy().transpose(0, 2, 3, 1)
-        details = batch.weights[:, 0].numpy() > 1
         found.append((tiles(latents, CROP), tiles(originals, CELL * CROP), tiles(details, CROP)))
         drawn += len(originals)
-    latents, pictures, details = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    all_latents, pictures, all_details = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     with path.with_suffix(".part").open("wb") as file:
-        np.savez(file, latents=latents.transpose(0, 3, 1, 2), pictures=pictures, details=details)
+        np.savez(file, latents=all_latents.transpose(0, 3, 1, 2), pictures=pictures, details=all_details)
     path.with_suffix(".part").replace(path)
 
 

@@ -65,19 +65,19 @@ class Reports:
 
     def __init__(self, work: Path, bundle: Bundle, vae_folder: Path, run: Progress) -> None:
         self.work, self.bundle, self.vae_folder, self.run = work, bundle, vae_folder, run
-        self.log, self.losses = LossLog(work / "diffusion-loss.jsonl"), deque[float](maxlen=100)
+        self.log, self.losses = LossLog(work / "diffusion-loss.jsonl"), deque[dict[str, float]](maxlen=100)
         self.saved_s = self.sheet_s = run.clock.spent_s
         self.resumed_at = run.step
         self.bar = tqdm(total=100, desc="diffusion", unit="%")
 
-    def after_step(self, loss: float, progress: float) -> None:
+    def after_step(self, losses: dict[str, float], progress: float) -> None:
         run, now = self.run, self.run.clock.spent_s
-        self.losses.append(loss)
+        self.losses.append(losses)
         if run.step % 25 == 0:
-            mean = float(np.mean(self.losses))
+            means = {name: float(np.mean([each[name] for each in self.losses])) for name in losses}
             self.bar.n = round(100 * progress)
-            self.bar.set_postfix(step=run.step, loss=f"{mean:.4f}", samples=run.samples)
-            self.log.write(step=run.step, samples=run.samples, seconds=now, loss=mean)
+            self.bar.set_postfix(means, step=run.step, samples=run.samples)
+            self.log.write(step=run.step, samples=run.samples, seconds=now, **means)
         if now - self.saved_s > SAVE_EVERY_S:
             self.saved_s = now
             run.save(self.work / STATE)

@@ -58,6 +58,6 @@ def sample_sheet(
     for index in range(count):
         rng = np.random.default_rng([UNSEEN, index])
         scene = draw_scene(rng, size)
-        cells.append((scene.scribble(rng), scene.caption(rng)))
+        cells.append((scene.scribble(rng), scene.caption(rng).text))
     pictures = generate(pipeline(bundle, vae), [c for _, c in cells], [s for s, _ in cells], seeds=range(count))
     contact_sheet([(s, p, c) for (s, c), p in zip(cells, pictures, strict=True)], path, columns=6, side=size[0])

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from demo.backgrounds import Background
     from demo.geometry import Part
+    from demo.phrases import Caption
     from demo.pixels import Mask, Pixels
 
 Rng = np.random.Generator
@@ -34,12 +35,12 @@ Size = tuple[int, int]
 
 # Shares of the scenes. The families are kinds with thin, open or named parts.
 SCENES: dict[str, float] = {
-    "one": 0.42,
-    "two": 0.25,
-    "three": 0.12,
+    "one": 0.24,
+    "two": 0.28,
+    "three": 0.22,
     "landscape": 0.05,
-    "faces": 0.05,
-    "people": 0.03,
+    "faces": 0.08,
+    "people": 0.05,
     "doodles": 0.03,
     "thin": 0.025,
     "nested": 0.025,
@@ -78,7 +79,7 @@ class Scene:
         """The scribble, (H, W) of 0 and 255. All objects are drawn with the same pen."""
         return scribble([o.parts for o in self.objects], pen or draw_pen(rng), self.size, rng)
 
-    def caption(self, rng: Rng) -> str:
+    def caption(self, rng: Rng) -> Caption:
         return caption(
             tuple(o.subject for o in reversed(self.objects)),
             self.background,

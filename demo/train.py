@@ -18,6 +18,7 @@ logger = logging.getLogger("demo.train")
 HERE = Path(__file__).parent
 GIGABYTES_NEEDED = 6
 POLISHED_PICTURES = 1000
+STARTED_FROM = "started-from.txt"
 SERVING = HERE / "serving.json"
 
 
@@ -33,9 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         default=HERE / "work",
         help="folder for scenes, state and sample sheets; training resumes from it",
     )
-    parser.add_argument(
-        "--out", type=Path, default=HERE / "work" / "checkpoint", help="folder for the finished checkpoint"
-    )
+    parser.add_argument("--out", type=Path, help="folder for the finished checkpoint; default: checkpoint in --work")
     parser.add_argument("--init", type=Path, help="start from this checkpoint folder instead of random weights")
     parser.add_argument("--shards", type=int, default=60, help="number of shards, with about 550 scenes each")
     parser.add_argument("--seed", type=int, default=1)
@@ -51,7 +50,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--style-minutes", type=float, default=12.0, help="training time of each style's LoRA")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.out = options.out or options.work / "checkpoint"
+    return options
 
 
 def missing_package() -> str | None:
@@ -75,10 +76,22 @@ def check(options: argparse.Namespace) -> None:
         message = f"{options.init} is not a checkpoint folder: it has no model_index.json"
         raise TrainingError(message)
     options.work.mkdir(parents=True, exist_ok=True)
+    started = options.work / STARTED_FROM
+    if started.exists() and started.read_text() != init_of(options):
+        message = (
+            f"{options.work} has the state of a training that started from {started.read_text() or 'random weights'}: "
+            "choose another --work"
+        )
+        raise TrainingError(message)
     free = shutil.disk_usage(options.work).free / 1e9
     if free < GIGABYTES_NEEDED:
         message = f"{options.work} has {free:.1f} GB free; training needs {GIGABYTES_NEEDED} GB: choose another --work"
         raise TrainingError(message)
+
+
+def init_of(options: argparse.Namespace) -> str:
+    """The checkpoint to start from. Weights, tokens and latents in the work folder depend on it."""
+    return str(options.init.resolve()) if options.init else ""
 
 
 def forget_stale(work: Path) -> None:
@@ -105,6 +118,7 @@ def train(options: argparse.Namespace) -> None:
     from demo.vocabulary import train_tokenizer
 
     give_way()
+    (options.work / STARTED_FROM).write_text(init_of(options))
     scenes = options.work / "scenes"
     draw = partial(draw_shards, seed=options.seed, processes=options.processes)
     draw(scenes, shards=options.shards)

@@ -14,6 +14,7 @@ from demo import bundle as bundles
 from demo.attention import use_training_attention
 from demo.batches import Scenes
 from demo.denoising import diffusion_loss
+from demo.grounding import Grounding
 from demo.progress import STATE, Progress, Reports
 from demo.run import MEET_EVERY, Average, Clock, learning_rate
 from demo.vocabulary import train_tokenizer
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from demo.team import Team
 
 HOLD = 0.6  # share of the training at the peak rate. A later run with more minutes returns to it.
+NOISY_SHARE = 0.5  # Which object has which colour is decided in a few of the steps, the noisiest ones.
+GROUNDING = 0.03  # weight of its loss
 SMALL_LEARNED = 0.4  # a checkpoint to start from skips this share of the training, which is mostly small pictures
 
 
@@ -34,6 +37,7 @@ def train_diffusion(
     torch.manual_seed(seed)
     bundle = first_bundle(work, init)
     use_training_attention(bundle)
+    grounding = Grounding(bundle)
     networks = bundle.trained()
     networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [p for p in networks.parameters() if p.requires_grad]
@@ -51,9 +55,11 @@ def train_diffusion(
         batch = scenes.batch(rng, SMALL_LEARNED + (1 - SMALL_LEARNED) * progress if init else progress)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(peak, step=run.step, progress=progress, warmup=100, hold=HOLD)
-        loss = diffusion_loss(bundle, batch, rng)
+        grounding.watch(batch)
+        loss = diffusion_loss(bundle, batch, rng, noisy_share=NOISY_SHARE)
+        bound = grounding.loss()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + GROUNDING * bound).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         run.step, run.samples = run.step + 1, run.samples + len(batch.latents) * team.size
@@ -62,7 +68,7 @@ def train_diffusion(
             if reports:
                 run.average.update(networks, run.step // MEET_EVERY)
         if reports:
-            reports.after_step(float(loss.detach()), progress)
+            reports.after_step({"loss": float(loss.detach()), "grounding": float(bound.detach())}, progress)
     if reports:
         reports.finish()
 

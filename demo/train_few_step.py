@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from demo.batches import STROKE_WEIGHT
 from demo.denoising import CLEAN, descend, noised, predict, step
 from demo.run import mixed_precision
 from demo.train_lora import Plan, train_lora
@@ -37,7 +38,7 @@ GUIDANCE = 2.5
 
 
 def train_few_step(team: Team, work: Path, init: Path | None, minutes: float, seed: int, out: Path) -> None:
-    plan = Plan(NAME, RANK, LAYERS, PEAK_RATE, minutes, seed)
+    plan = Plan(NAME, RANK, LAYERS, PEAK_RATE, STROKE_WEIGHT, minutes, seed)
     train_lora(team, work, init, work / "scenes", plan, few_step_loss, out)
 
 

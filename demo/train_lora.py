@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.attention import use_training_attention
-from demo.batches import Scenes
+from demo.batches import PIXELS_PER_BATCH, Scenes
 from demo.lora import add_lora, save_lora
 from demo.progress import SAVE_EVERY_S, Progress
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     LossOf = Callable[[Bundle, Batch, np.random.Generator], torch.Tensor]
 
+BATCH = PIXELS_PER_BATCH // 2
 HOLD = 0.5
 LARGE_AT = 0.5  # the training's progress whose sizes of pictures are used, see `batches`
 
@@ -41,6 +42,7 @@ class Plan:
     rank: int
     layers: str  # a regular expression
     peak_rate: float
+    stroke_weight: float  # in the loss, see `batches`
     minutes: float
     seed: int
 
@@ -56,7 +58,7 @@ def train_lora(team: Team, work: Path, init: Path | None, scenes: Path, plan: Pl
     run = Progress(parameters, Average(parameters, 0.98), optimizer, Clock(plan.minutes * 60))
     state = work / f"lora-{plan.name}.pt"
     run.resume(state)
-    batches = Scenes(scenes, bundle)
+    batches = Scenes(scenes, bundle, pixels_per_batch=BATCH, stroke_weight=plan.stroke_weight)
     log, losses, saved_s = LossLog(work / f"lora-{plan.name}-loss.jsonl"), list[float](), run.clock.spent_s
     bar = tqdm(total=100, desc=plan.name, unit="%", disable=not team.is_first)
     progress = run.clock.tick()

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 RANK = 8
 PEAK_RATE = 2e-3
+STROKE_WEIGHT = 0.0  # a style is everywhere, on paper most of all
 
 
 def train_style(team: Team, work: Path, init: Path | None, style: str, minutes: float, seed: int, out: Path) -> None:
-    plan = Plan(style, RANK, STYLE_LAYERS, PEAK_RATE, minutes, seed)
+    plan = Plan(style, RANK, STYLE_LAYERS, PEAK_RATE, STROKE_WEIGHT, minutes, seed)
     train_lora(team, work, init, style_folder(work, style), plan, diffusion_loss, out)

@@ -57,9 +57,9 @@ def train_tokenizer(scenes: Path, folder: Path) -> CLIPTokenizer:
 
 def texts(scenes: Path) -> list[str]:
     captions = [
-        text
+        caption["text"]
         for number in complete_shards(scenes)[:12]
         for wordings in json.loads(shard_path(scenes, number, "captions.json").read_text())
-        for text in wordings
+        for caption in wordings
     ]
     return [*captions, *NOUNS, *ADJECTIVES, *ENDINGS, *OPENINGS]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from demo.evaluation import measures
-from demo.painting import LINE_WIDTH, THINNEST, stroke
+from demo.painting import part_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +43,7 @@ def visible_parts(scene: Scene) -> Iterator[VisiblePart]:
     """The drawn parts of all objects, except those that others hide."""
     least = SMALLEST * measures.scale_of(scene.mask.shape) ** 2
     for number, placed in enumerate(scene.objects):
-        front = part_numbers(placed, scene.size)
+        front = part_numbers(placed.parts, scene.size, unit=placed.unit)
         for index, part in enumerate(placed.parts):
             if not part.is_drawn or part.fill == "hole":
                 continue
@@ -53,20 +52,6 @@ def visible_parts(scene: Scene) -> Iterator[VisiblePart]:
                 scale = measures.scale_of(scene.mask.shape)
                 around = measures.dilate(pixels, 4 * scale) & ~measures.dilate(pixels, scale)
                 yield VisiblePart(part, placed, pixels, around)
-
-
-def part_numbers(placed: Placed, size: tuple[int, int]) -> Pixels:
-    """(H, W): one more than the index of the part in front, or 0."""
-    canvas = Image.new("L", size, 0)
-    draw = ImageDraw.Draw(canvas)
-    for index, part in enumerate(placed.parts):
-        number = 0 if part.fill == "hole" else index + 1
-        if part.closed:
-            draw.polygon([tuple(p) for p in part.points], fill=number)
-        else:
-            tube = max(part.width * placed.unit, THINNEST * min(size))
-            stroke(draw, part.points, tube if part.width else LINE_WIDTH * min(size), number)
-    return np.asarray(canvas)
 
 
 def shows(picture: Pixels, ideal: Pixels, seen: VisiblePart) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights in training: details count more, and drawn details most."""
+"""Weights in training: drawn cells count more, and scenes with drawn details are more frequent."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ def shard_of_two() -> Shard:
     strokes[:, 0, CELL, CELL] = 1
     strokes[:, 0, 0, 0] = 1  # an outline, in no detail
     return Shard(
-        np.zeros((2, 4 * CELL, 4 * CELL, 3), np.uint8), np.packbits(strokes.reshape(2, 1, -1), -1), details, []
+        np.zeros((2, 4 * CELL, 4 * CELL, 3), np.uint8),
+        np.packbits(strokes.reshape(2, 1, -1), -1),
+        details,
+        np.zeros((2, 4, 4), np.uint8),
+        [],
     )
 
 
-def test_cell_with_detail_counts_more_and_with_drawn_detail_most() -> None:
-    from demo.batches import DETAIL_WEIGHT, DRAWN_WEIGHT, cell_weights
+def test_cell_with_a_stroke_counts_more_and_no_other() -> None:
+    from demo.batches import cell_weights
 
-    shard = shard_of_two()
-    (weights,) = cell_weights(shard.details[1:], shard.scribble(1, 0)[None])
-    assert weights[0, 0] == 1
-    assert weights[1, 2] == 1 + DETAIL_WEIGHT
-    assert weights[1, 1] == 1 + DETAIL_WEIGHT + DRAWN_WEIGHT
+    (weights,) = cell_weights(shard_of_two().scribble(1, 0)[None], 4.0)
+    assert weights[1, 1] == weights[0, 0] == 5
+    assert np.count_nonzero(weights != 1) == 2
 
 
 def test_scene_with_drawn_details_is_more_frequent_than_bare_scene() -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps that the few-step LoRA learns from are those of the sampler that uses it."""
+"""The timesteps that are trained, and the few-step LoRA's, which are those of the sampler that uses it."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -39,3 +40,13 @@ def test_teacher_goes_from_one_step_of_the_student_to_the_next() -> None:
 
     assert teacher_timesteps(999, 749) == [999, 874, 749]
     assert teacher_timesteps(249, CLEAN) == [249, 124, CLEAN]
+
+
+def test_a_share_of_the_timesteps_is_of_the_noisiest_only() -> None:
+    from demo.denoising import NOISY, draw_timesteps
+
+    every, half, all_noisy = (draw_timesteps(np.random.default_rng(1), 4000, 1000, share) for share in (0.0, 0.5, 1.0))
+    assert (every.min(), every.max()) == (0, 999)
+    assert (all_noisy.min(), all_noisy.max()) == (round(1000 * NOISY), 999)
+    assert (every >= 1000 * NOISY).mean() == pytest.approx(1 - NOISY, abs=0.03)
+    assert (half >= 1000 * NOISY).mean() == pytest.approx(1 - NOISY / 2, abs=0.03)

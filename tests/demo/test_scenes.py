@@ -53,9 +53,9 @@ def test_every_kind_stays_near_its_unit_square(name: str):
 def test_caption_names_colour_only_if_scene_says_so():
     words = {word for choices in WORDS.values() for word in choices} | set(BASE)
     said = 0
-    for index in range(200):
+    for index in range(300):
         scene, rng = scene_of(5, index, size=(48, 48))
-        subject, caption = scene.objects[0].subject, scene.caption(rng).lower()
+        subject, caption = scene.objects[0].subject, scene.caption(rng).text.lower()
         if len(scene.objects) > 1 or subject.extras or subject.noun in words:
             continue
         if subject.says_colour:

@@ -43,6 +43,30 @@ def test_init_folder_without_checkpoint_is_rejected(tmp_path: Path, monkeypatch:
         train.check(train.parse(["--work", str(tmp_path), "--init", str(tmp_path)]))
 
 
+def test_a_work_folder_belongs_to_one_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Weights of another start would be combined with this start's tokens and VAE."""
+    monkeypatch.setattr(train, "missing_package", lambda: None)
+    init, work = tmp_path / "init", tmp_path / "work"
+    init.mkdir()
+    (init / "model_index.json").touch()
+    from_random = train.parse(["--work", str(work)])
+    from_init = train.parse(["--work", str(work), "--init", str(init)])
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("demo.dataset.draw_shards", stopped)
+    monkeypatch.setattr("demo.run.give_way", lambda: None)
+    for started, other, before in ((from_random, from_init, "random weights"), (from_init, from_random, str(init))):
+        shutil.rmtree(work, ignore_errors=True)
+        train.check(started)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(started)
+        train.check(started)
+        with pytest.raises(train.TrainingError, match=f"started from {before}: choose another --work"):
+            train.check(other)
+
+
 def test_interruption_reports_how_to_resume(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     def interrupted(_options: Any) -> None:
         raise KeyboardInterrupt

@@ -28,7 +28,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a training whose scenes are drawn and encoded."""
     monkeypatch.setattr(dataset, "LAYOUT", (((64, 64), 4),))
     monkeypatch.setattr(batches, "LAYOUT", dataset.LAYOUT)
-    monkeypatch.setattr(batches, "PIXELS_PER_BATCH", 2 * 64 * 64)
+    monkeypatch.setattr(train_lora, "BATCH", 2 * 64 * 64)
     monkeypatch.setattr(train_lora, "MEET_EVERY", 2)
     folder = dataset.style_folder(tmp_path, "neon")
     folder.mkdir()
