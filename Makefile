@@ -6,7 +6,7 @@ PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-pythons test-slow test-cluster test-image test-linux test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs docs-pictures demo-train demo-evaluate lock wheel image clean
+.PHONY: help run test test-browser test-pythons test-slow test-cluster test-image test-linux test-full-size fuzz ci bench-engine bench-frontend bench-gpu lint format docs docs-pictures demo-train demo-evaluate lock wheel image clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -19,9 +19,13 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
 
 # Two workers take a third less time on 2 cores, because tests often wait for a server.
-test:  ## Run the tests except for the slow ones below, two files at once (about 10 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
+test:  ## Run the tests except for the slow ones below, two files at once (about 11 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not fuzz and not cluster and not image and not linux" $(ARGS)
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not full_size and not fuzz and not cluster and not image and not linux" $(ARGS)
+
+test-browser:  ## Draw on the page in Chromium, and read the documentation's page (5 minutes on 2 cores)
+	@scripts/setup embedded,dev
+	@exec .venv/bin/python -m pytest -n 2 --dist loadfile tests/pictures tests/integration -m "browser and not slow" $(ARGS)
 
 # ARGS='--junitxml=...' writes one report, so CI runs it for each Python.
 PYTHONS ?= 3.12 3.13 3.14

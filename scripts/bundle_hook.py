@@ -15,7 +15,7 @@ BUNDLED = {
 }
 
 
-class BundleHook(BuildHookInterface):
+class BundleHook(BuildHookInterface):  # type: ignore[misc]  # builds have hatchling, development does not
     """Named in pyproject.toml; hatchling finds it by its base class."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

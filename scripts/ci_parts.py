@@ -41,6 +41,7 @@ PARTS = (
     Part("setup", "scripts/setup embedded,dev", 15, runs_tests=False),
     Part("lint", "make lint", 10, runs_tests=False),
     Part("test", "make test", 20),
+    Part("browser", "make test-browser", 12),
     Part("python3.12", "make test-pythons PYTHONS=3.12", 10),
     Part("python3.13", "make test-pythons PYTHONS=3.13", 10),
     Part("python3.14", "make test-pythons PYTHONS=3.14", 10),

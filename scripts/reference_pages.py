@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
+from prometheus_client.metrics import MetricWrapperBase
 
 from fastapi_triton import TritonFrontend
 from fastapi_triton.cli.check import runner
@@ -104,8 +105,10 @@ def shapes() -> Iterator[str]:
 
 def metrics() -> Iterator[str]:
     """Every metric of the frontend: name with its labels, meaning. Its names are too long for a table."""
-    registry = TritonFrontend(settings=Settings(metrics=True))._metrics.registry
-    for collector in registry._collector_to_names:
+    of_app = TritonFrontend(settings=Settings(metrics=True))._metrics
+    for collector in of_app.registry._collector_to_names if of_app else ():
+        if not isinstance(collector, MetricWrapperBase):
+            continue  # those of prometheus_client itself
         for family in collector.describe():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = f"{{{','.join(collector._labelnames)}}}" if collector._labelnames else ""

@@ -47,8 +47,11 @@ collect_ignore = [] if HAS_EMBEDDED else ["benchmarks", "demo", "full_size", "mo
 OF_A_REQUEST = (current_caller, current_deadline, current_record, current_slot, current_request_id)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
         if not HAS_EMBEDDED and item.get_closest_marker("integration"):
             item.add_marker(pytest.mark.skip(reason="the extra `embedded` is not installed"))
 

@@ -85,6 +85,7 @@ VALID: dict[str, dict[str, Any]] = {
     "/sdapi/v1/img2img": {"prompt": "a house", "init_images": [PICTURE], "mask": PICTURE, "denoising_strength": 0.5},
     "/sdapi/v1/options": {"sd_model_checkpoint": MODEL, "samples_format": "png"},
     "/sdapi/v1/png-info": {"image": PICTURE},
+    "/internal/progress": {"id_task": "task-1", "id_live_preview": -1, "live_preview": True},
     "/controlnet/detect": {"controlnet_module": "none", "controlnet_input_images": [PICTURE]},
 }
 # They read no body.

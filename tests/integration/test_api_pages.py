@@ -43,13 +43,13 @@ def opened(path: Path) -> tuple[str | None, tuple[int, int]]:
 def test_openai_client_examples_of_the_page_work(scribble_server: Server, tmp_path: Path) -> None:
     printed = run([sys.executable, "-c", "\n".join(blocks("openai.md", "python"))], scribble_server, tmp_path)
     first, second, third = printed.splitlines()
-    assert first == "128x128 7"
+    assert first == "256x256 7"
     assert f"\n{second}\n" in (ROOT / "docs" / "openai.md").read_text()
     assert third.startswith("size invalid_value")
-    assert opened(tmp_path / "house.png") == ("PNG", (128, 128))
+    assert opened(tmp_path / "house.png") == ("PNG", (256, 256))
     assert [opened(tmp_path / f"star-{index}.webp") for index in (0, 1)] == [("WEBP", (1024, 1024))] * 2
     assert list(tmp_path.glob("cat-?.png"))  # a busy engine may skip some
-    assert {opened(path) for path in tmp_path.glob("cat*.png")} == {("PNG", (128, 128))}
+    assert {opened(path) for path in tmp_path.glob("cat*.png")} == {("PNG", (256, 256))}
 
 
 def test_a1111_client_examples_of_the_page_work(scribble_server: Server, tmp_path: Path) -> None:

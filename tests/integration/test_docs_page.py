@@ -168,7 +168,7 @@ def test_every_example_of_a_request_body_can_be_sent_unchanged(scribble_server: 
                 response = scribble_server.post(path.replace("{version}", "1"), **body)
                 assert response.status_code == 200, (path, media_type, response.text)
                 sent.add((path, media_type))
-    assert len(sent) == 16
+    assert len(sent) == 17
     assert {(PATH, "application/json"), (PATH, "multipart/form-data")} < sent
 
 

@@ -49,7 +49,7 @@ def test_openai_client_chooses_the_model(server: Server) -> None:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         assert {each.id for each in client.models.list() if ":" not in each.id} == {MODEL, NAME}
         sizes = [client.images.generate(model=name, prompt="a house").size for name in (NAME, MODEL)]
-        assert sizes == ["64x64", "128x128"]
+        assert sizes == ["64x64", "256x256"]
         with pytest.raises(openai.NotFoundError, match="did you mean `juggernaut`"):
             client.images.generate(model="jugernaut", prompt="a house")
 

@@ -1,98 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For each rule for a model's folder: broken configs with a part of the finding, and similar ones that are fine."""
+"""For each rule for a config: broken ones with a part of the finding, and similar ones that are fine."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-TENSORS = """
-input [ { name: "x" data_type: TYPE_FP32 dims: [ 2 ] } ]
-output [ { name: "y" data_type: TYPE_FP32 dims: [ 1 ] } ]
-"""
-UNBATCHED = f'backend: "python" {TENSORS}'
-BATCHED = f"{UNBATCHED} max_batch_size: 8"
-
-
-def queue(policy: str) -> str:
-    return f"{BATCHED} dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
-
-
-def accelerated(backend: str, name: str) -> str:
-    accelerators = f'gpu_execution_accelerator {{ name: "{name}" }}'
-    return f'backend: "{backend}" {TENSORS} optimization {{ execution_accelerators {{ {accelerators} }} }}'
-
-
-def rate_limited(*resources: tuple[str, bool]) -> str:
-    """Instance groups that use these resources, each with its name and whether it is global."""
-    groups = (
-        f'instance_group {{ rate_limiter {{ resources {{ name: "{name}" global: {str(is_global).lower()} }} }} }}'
-        for name, is_global in resources
-    )
-    return " ".join(groups)
-
-
-def corrid(data_type: str) -> str:
-    control = f"{{ kind: CONTROL_SEQUENCE_CORRID data_type: {data_type} }}"
-    return f'sequence_batching {{ control_input {{ name: "ID" control {control} }} }}'
-
-
-def inputs(tensors: str, more: str = "max_batch_size: 8 dynamic_batching { }") -> str:
-    return f'backend: "python" input [ {tensors} ] output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ] {more}'
-
-
-def labels(filename: str) -> str:
-    return BATCHED.replace("dims: [ 1 ]", f'dims: 1 label_filename: "{filename}"')
-
-
-def parameter(key: str, value: str) -> str:
-    return f'{UNBATCHED} parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}'
-
-
-ENGINE = "from diffusion_engine.config import EngineConfig"
-
-
-def vae(config: str, *parameters: tuple[str, str], folder: str = "xl/vae", model: str = ENGINE) -> "Folder":
-    """An engine whose checkpoint is `xl`, with this config of its VAE."""
-    pairs = (("checkpoint", "xl"), *parameters)
-    texts = " ".join(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in pairs)
-    whole = f'{{"_class_name": "AutoencoderKL", "block_out_channels": [128, 256]{config}}}'
-    return Folder(f"{UNBATCHED} {texts}", model, files={f"{folder}/config.json": whole})
-
-
-AUTO_COMPLETE = """
-class TritonPythonModel:
-    @staticmethod
-    def auto_complete_config(config):
-        return config
-"""
-
-
-def model_py(response: str) -> str:
-    """A Python model that returns this response."""
-    return f"""
-import numpy as np
-import triton_python_backend_utils as pb_utils
-class TritonPythonModel:
-    def execute(self, requests):
-        value = np.ones(3)
-        return [pb_utils.InferenceResponse({response})]
-"""
-
-
-def method(signature: str, decorator: str = "") -> str:
-    """A Python model with this method."""
-    return f"class TritonPythonModel:\n    {decorator}\n    def {signature}: ..."
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A model's folder; a file that is None is left out."""
-
-    config: str | None = BATCHED
-    model_py: str | None = field(default_factory=lambda: model_py('[pb_utils.Tensor("y", value)]'))
-    version: str = "1"
-    name: str = "m"
-    files: Mapping[str, str] = field(default_factory=dict)  # more files of the version
-
+from model_folders import (
+    AUTO_COMPLETE,
+    BATCHED,
+    ENGINE,
+    TENSORS,
+    UNBATCHED,
+    Folder,
+    accelerated,
+    corrid,
+    inputs,
+    labels,
+    parameter,
+    queue,
+    rate_limited,
+    vae,
+)
 
 # rule code → broken folders with a part of the finding, folders that are fine
 CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
@@ -340,98 +264,5 @@ CASES: dict[str, tuple[list[tuple[Folder, str]], list[Folder]]] = {
     "response-cache": (
         [(Folder(f"{BATCHED} response_cache {{ enable: true }}"), "response_cache is on")],
         [Folder(f"{BATCHED} response_cache {{ enable: false }}"), Folder()],
-    ),
-    "unreadable-python": (
-        [(Folder(model_py="no Python at all"), "1/model.py: line 1: invalid syntax")],
-        [Folder(), Folder(model_py="")],
-    ),
-    "unreadable-module": (
-        [(Folder(f'{BATCHED} default_model_filename: "a.py"', "no Python at all"), "1/model.py: line 1: invalid")],
-        [Folder(model_py="no Python at all"), Folder(BATCHED.replace("python", "onnxruntime"), "no Python at all")],
-    ),
-    "no-model-class": (
-        [(Folder(model_py="class Model:\n    pass"), "no attribute 'TritonPythonModel'"), (Folder(TENSORS, ""), "")],
-        [
-            Folder(),
-            Folder(model_py="from engine import Model as TritonPythonModel"),
-            Folder(model_py="from engine import *"),
-            Folder(model_py="try:\n    TritonPythonModel = A\nfinally:\n    pass"),
-            Folder(model_py="globals().update(models)"),
-            Folder(BATCHED.replace("python", "onnxruntime"), ""),
-        ],
-    ),
-    "no-execute": (
-        [
-            (
-                Folder(model_py="class TritonPythonModel:\n    pass"),
-                "1/model.py: line 1: TritonPythonModel has no method",
-            ),
-            (Folder(model_py="\nclass TritonPythonModel:\n    def run(self, requests): ..."), "line 2"),
-        ],
-        [
-            Folder(),
-            Folder(model_py="class TritonPythonModel(Base):\n    pass"),
-            Folder(model_py="class TritonPythonModel:\n    execute = run"),
-            Folder(model_py="class TritonPythonModel:\n    pass\nTritonPythonModel.execute = run"),
-            Folder(model_py="@with_execution\nclass TritonPythonModel:\n    pass"),
-        ],
-    ),
-    "wrong-signature": (
-        [
-            (
-                Folder(model_py=method("execute(self)")),
-                "line 3: `execute` must accept Triton's call: execute(self, requests)",
-            ),
-            (Folder(model_py=method("__init__(self, args)")), "__init__(self)"),
-            (Folder(model_py=method("initialize(self, args, *, device)")), "initialize(self, args)"),
-            (Folder(model_py=method("auto_complete_config(self, config)")), "TritonPythonModel.auto_complete_config("),
-            (Folder(model_py=method("auto_complete_config(a, b)", "@staticmethod")), "auto_complete_config"),
-        ],
-        [
-            Folder(),
-            Folder(model_py=method("execute(self, *requests)")),
-            Folder(model_py=method("__init__(self, args=None)")),
-            Folder(model_py=method("initialize(self, args, *, device=None)")),
-            Folder(model_py=method("auto_complete_config(config)")),
-            Folder(model_py=method("auto_complete_config(config)", "@staticmethod")),
-            Folder(model_py=method("auto_complete_config(cls, config)", "@classmethod")),
-            Folder(model_py=method("execute(self)", "@batched")),
-        ],
-    ),
-    "output-not-returned": (
-        [(Folder(model_py=model_py('[pb_utils.Tensor("z", value)]')), "never mentions the output `y`")],
-        [
-            Folder(),
-            Folder(model_py=model_py('[pb_utils.Tensor(name, value) for name in ("y",)]')),
-            Folder(model_py=model_py("tensors(y=value)")),
-            Folder(model_py="no Python at all"),  # no other rule applies to it
-            Folder(BATCHED.replace("python", "onnxruntime"), "pass"),
-        ],
-    ),
-    "output-undeclared": (
-        [(Folder(model_py=model_py('[pb_utils.Tensor("y", value), pb_utils.Tensor("z", value)]')), "returns `z`")],
-        [
-            Folder(),
-            # the input of a request to another model
-            Folder(model_py=model_py("[]") + '\npb_utils.InferenceRequest(inputs=[pb_utils.Tensor("z", 1)])'),
-        ],
-    ),
-    "output-dims": (
-        [
-            (
-                Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([1.0]))]')),
-                "`y` is returned with the shape [1], but the config declares [-1, 1]",
-            ),
-            (Folder(model_py=model_py('[pb_utils.Tensor("y", np.zeros((4, 3)))]')), "the shape [4, 3]"),
-            (Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.full((n, 1), 0))]')), "the shape ['?', 1]"),
-            (Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.asarray([[1]]))]')), "the shape [1, 1]"),
-        ],
-        [
-            Folder(),
-            Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([[1.0], [2.0]]))]')),
-            Folder(model_py=model_py('[pb_utils.Tensor("y", np.array([rows]))]')),  # rows may be lists
-            Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.zeros(1))]')),
-            Folder(UNBATCHED, model_py('[pb_utils.Tensor("y", np.zeros(n))]')),
-        ],
     ),
 }

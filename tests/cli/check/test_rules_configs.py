@@ -3,9 +3,11 @@
 
 from pathlib import Path
 
+import broken_configs
+import broken_python_models
 import pytest
 import test_agrees_with_triton
-from broken_configs import CASES, Folder
+from model_folders import Folder
 
 from fastapi_triton.cli.check import repository, runner
 from fastapi_triton.cli.check.rule import Rule
@@ -13,6 +15,7 @@ from fastapi_triton.cli.check.rule import Rule
 RULES: dict[str, Rule[repository.ModelFolder]] = {
     rule.code: rule for rule in (*runner.CONFIG_RULES, *runner.RULES["Python models"])
 }
+CASES = {**broken_configs.CASES, **broken_python_models.CASES}
 BROKEN = [(code, folder, words) for code, (broken, _) in CASES.items() for folder, words in broken]
 FINE = [(code, folder) for code, (_, fine) in CASES.items() for folder in fine]
 

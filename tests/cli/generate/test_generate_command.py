@@ -58,10 +58,10 @@ def as_json(result: Result) -> Any:
 def test_the_file_name_determines_the_format_of_the_picture(generate: Generate) -> None:
     made = generate("a red house in the snow", str(HOUSE), "-o", "house.webp", "--seed", "5", *FEW)
     assert made.exit_code == 0, made.output
-    assert re.fullmatch(r"house\.webp  128x128, seed 5, \d+\.\d s\n", made.stdout)
+    assert re.fullmatch(r"house\.webp  256x256, seed 5, \d+\.\d s\n", made.stdout)
     with Image.open("house.webp") as picture:
         picture.load()
-        assert (picture.format, picture.size) == ("WEBP", (128, 128))
+        assert (picture.format, picture.size) == ("WEBP", (256, 256))
     assert files() == ["house.webp"]
 
 
@@ -96,7 +96,7 @@ def test_a_picture_from_the_api_is_made_again(generate: Generate, scribble_serve
     assert as_json(again)["pictures"][0]["file"] == "picture-again.png"
     assert as_json(again)["pictures"][0]["seed"] == int(response.headers["x-seed"])
     info = json.loads(response.headers["x-info"])
-    expected = f"{128}x{128}:".encode() + pixels(response.content).tobytes()
+    expected = f"{256}x{256}:".encode() + pixels(response.content).tobytes()
     assert info["pixels_sha256"] == hashlib.sha256(expected).hexdigest()
     assert len(info["checkpoint_revision"]) == 16
     assert info["engine"]["version"]
@@ -141,7 +141,7 @@ def test_json_describes_every_picture_and_standard_error_is_empty(generate: Gene
 
 def test_standard_output_contains_only_the_picture(generate: Generate) -> None:
     made = generate("a house", str(HOUSE), "-o", "-", "--format", "jpeg", *FEW)
-    assert pixels(made.stdout_bytes).shape == (128, 128, 3)
+    assert pixels(made.stdout_bytes).shape == (256, 256, 3)
     assert made.stdout_bytes.startswith(b"\xff\xd8\xff")
     assert files() == []
 
@@ -158,7 +158,7 @@ def test_progress_is_shown_only_in_a_terminal(generate: Generate, monkeypatch: p
 def test_an_example_needs_no_other_arguments(generate: Generate) -> None:
     assert generate("--example", "star", *FEW).exit_code == 0
     (file,) = files()
-    assert (file[:6], pixels(file).shape) == ("a-yell", (128, 128, 3))
+    assert (file[:6], pixels(file).shape) == ("a-yell", (256, 256, 3))
 
 
 @pytest.mark.parametrize(
@@ -285,5 +285,5 @@ app(["generate", "--example", "house", "-o", "house.png", "--json"])
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["started_server"] is True
-    assert pixels(tmp_path / "house.png").shape == (128, 128, 3)
+    assert pixels(tmp_path / "house.png").shape == (256, 256, 3)
     assert not [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(tmp_path)]
