@@ -126,6 +126,12 @@ def assert_ended(processes: list[psutil.Process]) -> None:
     assert psutil.wait_procs(processes, timeout=PATIENCE_S)[1] == []
 
 
+def test_pictures_are_decoded_without_torch() -> None:
+    """So they are on Pythons without it, where these tests run too, and a decoder's process starts fast."""
+    code = "import sys; sys.modules['torch'] = None; import diffusion_engine.picture_decoder_pool"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(ENGINE)})
+
+
 # ---- cancelled and late requests free their decoder
 
 

@@ -115,6 +115,7 @@ class Engine:
             count=num_decoders,
             memory_bytes=memory_for(max_pixels),
             timeout_s=decode_timeout_s,
+            initializer=partial(use_cores, 1),
         )
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._lock = threading.RLock()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from diffusion_engine.cpu_parallel import use_cores
 from diffusion_engine.decoding import Decode, Decoding, decode_here
 from diffusion_engine.errors import RequestError, attempt
 from diffusion_engine.image_files.structure import Structure
@@ -53,13 +52,22 @@ class PictureDecoderPool:
         count: the number of pictures that are decoded at a time.
         memory_bytes: the memory limit for decoding one picture.
         timeout_s: the time limit for decoding one picture.
+        initializer: called on each thread at its start.
     """
 
     def __init__(
-        self, handlers: Handlers, metrics: EngineMetrics, *, count: int, memory_bytes: int, timeout_s: float
+        self,
+        handlers: Handlers,
+        metrics: EngineMetrics,
+        *,
+        count: int,
+        memory_bytes: int,
+        timeout_s: float,
+        initializer: Callable[[], None] | None = None,
     ) -> None:
         self.count = count
         self._handlers = handlers
+        self._initializer = initializer
         self._metrics = metrics
         self._waiting: deque[RequestState] = deque()
         self._changed = threading.Condition()
@@ -111,7 +119,8 @@ class PictureDecoderPool:
     # ---- on the threads
 
     def _run(self, worker: DecoderWorker) -> None:
-        use_cores(1)
+        if self._initializer:
+            self._initializer()
         try:
             while (state := self._next(worker)) is not None:
                 self._decode(state, worker.decoder)

@@ -305,6 +305,7 @@ async function goOn() {
   for (const source of [scribble, settings, initImage]) source.addEventListener("change", () => workspace.save());
   on("prompt", "input", () => workspace.save());
   workspace.save(); // also what changed meanwhile
+  await workspace.flush();
 }
 workspace.addEventListener("change", () => {
   const warning = "This browser cannot store your drawing: you lose it when you reload or close the page.";

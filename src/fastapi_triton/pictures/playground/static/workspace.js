@@ -26,8 +26,8 @@ export class Workspace extends EventTarget {
   constructor(read) {
     super();
     this.#read = read;
-    window.addEventListener("pagehide", () => this.#flush());
-    document.addEventListener("visibilitychange", () => document.hidden && this.#flush());
+    window.addEventListener("pagehide", () => this.flush());
+    document.addEventListener("visibilitychange", () => document.hidden && this.flush());
   }
 
   /** The work to go on with, or null. */
@@ -48,7 +48,25 @@ export class Workspace extends EventTarget {
 
   /** Store the work soon. */
   save() {
-    this.#timer ??= setTimeout(() => this.#flush(), PAUSE_MS);
+    this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
+  }
+
+  /** Store now what `save` would store soon. */
+  async flush() {
+    if (this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    const work = this.#read();
+    try {
+      await this.#store.run("readwrite", (store, transaction) => {
+        if (work) store.put({ id: this.#id, saved: Date.now(), work });
+        else store.delete(this.#id);
+        transaction.commit(); // at once: the page may be about to go
+      });
+      this.#become(true);
+    } catch {
+      this.#become(false); // a full disk, or a private window
+    }
   }
 
   async #takeOver(all) {
@@ -70,23 +88,6 @@ export class Workspace extends EventTarget {
     this.#id = newId();
     rememberTab(this.#id);
     this.save();
-  }
-
-  async #flush() {
-    if (this.#timer === null) return;
-    clearTimeout(this.#timer);
-    this.#timer = null;
-    const work = this.#read();
-    try {
-      await this.#store.run("readwrite", (store, transaction) => {
-        if (work) store.put({ id: this.#id, saved: Date.now(), work });
-        else store.delete(this.#id);
-        transaction.commit(); // at once: the page may be about to go
-      });
-      this.#become(true);
-    } catch {
-      this.#become(false); // a full disk, or a private window
-    }
   }
 
   #become(isStored) {
