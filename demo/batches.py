@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn.functional import max_pool2d
 
 from demo.dataset import (
     CAPTIONS_PER_SCENE,
@@ -129,7 +130,7 @@ class Scenes:
             torch.from_numpy(~zeroed).float()[:, None, None],
             torch.from_numpy(scale).float()[:, None, None, None],
             torch.tensor([[height, width, 0, 0, height, width]]).float().expand(count, -1),
-            torch.from_numpy(cell_weights(control, self.stroke_weight))[:, None],
+            cell_weights(control, shard.details[rows], self.stroke_weight),
             labels,
             torch.from_numpy(shard.regions[rows]),
         )
@@ -173,6 +174,8 @@ def drawn_shares(shard: Shard) -> npt.NDArray[np.float64]:
     return frequencies
 
 
-def cell_weights(control: Pixels, stroke_weight: float) -> npt.NDArray[np.float32]:
-    """(B, h, w): the weight of each cell in the loss, for (B, H, W) strokes."""
-    return (1 + stroke_weight * cells(control)).astype(np.float32)
+def cell_weights(control: Pixels, details: Mask, stroke_weight: float) -> torch.Tensor:
+    """(B, 1, h, w): the weight of each cell in the loss, for (B, H, W) strokes and the (B, h, w) cells of details."""
+    strokes = torch.from_numpy(cells(control)).float()[:, None]
+    drawn_details = max_pool2d(strokes, 3, stride=1, padding=1) * torch.from_numpy(details)[:, None]
+    return 1 + stroke_weight * (strokes + drawn_details)

@@ -35,15 +35,15 @@ Size = tuple[int, int]
 
 # Shares of the scenes. The families are kinds with thin, open or named parts.
 SCENES: dict[str, float] = {
-    "one": 0.24,
-    "two": 0.28,
-    "three": 0.22,
+    "one": 0.17,
+    "two": 0.19,
+    "three": 0.15,
     "landscape": 0.05,
-    "faces": 0.08,
-    "people": 0.05,
+    "faces": 0.20,
+    "people": 0.14,
     "doodles": 0.03,
-    "thin": 0.025,
-    "nested": 0.025,
+    "thin": 0.035,
+    "nested": 0.035,
 }
 FREE_SHARE = 0.20  # free drawings with an ordinary noun
 SAME_SHARE = 0.08  # of two and three objects: all of one kind and colour

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HOLD = 0.6  # share of the training at the peak rate. A later run with more minutes returns to it.
 NOISY_SHARE = 0.5  # Which object has which colour is decided in a few of the steps, the noisiest ones.
 GROUNDING = 0.03  # weight of its loss
-SMALL_LEARNED = 0.4  # a checkpoint to start from skips this share of the training, which is mostly small pictures
+SMALL_LEARNED = 0.8  # a checkpoint to start from skips this share of the training, which is mostly small pictures
 
 
 def train_diffusion(

@@ -148,7 +148,7 @@ def hat(rng: Rng, wide: float) -> list[Part]:
 
 def features(rng: Rng, skin: RGB | str, *, brows: RGB) -> list[Part]:
     """Eyes, brows, nose, mouth, and perhaps glasses and cheeks."""
-    y, apart, size = rng.uniform(-0.18, -0.08), rng.uniform(0.3, 0.36), rng.uniform(0.16, 0.19)
+    y, apart, size = rng.uniform(-0.18, -0.1), rng.uniform(0.34, 0.38), rng.uniform(0.2, 0.23)
     eye = draw_name(rng, EYES)
     says_eyes, shows_iris = rng.random() < SAYS, bool(rng.random() < 0.5)
     rgb = EYES[eye] if says_eyes else BASE["brown"]
@@ -157,18 +157,18 @@ def features(rng: Rng, skin: RGB | str, *, brows: RGB) -> list[Part]:
     for s in (-1, 1):
         parts += [
             Part(ellipse(s * apart, y, size, size * 0.86), "snow", is_detail=True),
-            Part(ellipse(s * apart, y, size * 0.66), rgb, is_detail=True, is_drawn=shows_iris, said=said),
+            Part(ellipse(s * apart, y, size * 0.6), rgb, is_detail=True, is_drawn=shows_iris, said=said),
             Part(ellipse(s * apart, y, size * 0.26), "ink", is_detail=True, has_ink=False, is_drawn=False),
         ]
     if rng.random() < 0.6:
         tilt = rng.uniform(-0.08, 0.08)
         parts += [
             Part(
-                line((s * (apart - 0.16), y - 0.27 + tilt), (s * (apart + 0.16), y - 0.27 - tilt)),
+                line((s * (apart - 0.17), y - 0.3 + tilt), (s * (apart + 0.17), y - 0.3 - tilt)),
                 brows,
                 False,
                 is_detail=True,
-                width=0.08,
+                width=0.1,
             )
             for s in (-1, 1)
         ]
@@ -176,14 +176,14 @@ def features(rng: Rng, skin: RGB | str, *, brows: RGB) -> list[Part]:
     parts += mouth(rng)
     if rng.random() < 0.25:
         name = draw_name(rng, BASE)
-        frame = partial(Part, fill=BASE[name], closed=False, is_detail=True, width=0.07, said=f"{name} glasses")
+        frame = partial(Part, fill=BASE[name], closed=False, is_detail=True, width=0.1, said=f"{name} glasses")
         for s in (-1, 1):
-            ring = ellipse(s * apart, y, size * 1.55, size * 1.4)
+            ring = ellipse(s * apart, y, size * 1.45, size * 1.35)
             parts.append(frame(np.concatenate([ring, ring[:2]])))
         parts.append(frame(line((-0.1, y), (0.1, y))))
     elif rng.random() < 0.3:
         parts += [
-            Part(ellipse(s * 0.5, 0.26, 0.13), (244, 140, 140), is_detail=True, has_ink=False, said="red cheeks")
+            Part(ellipse(s * 0.5, 0.3, 0.15), (236, 96, 104), is_detail=True, has_ink=False, said="red cheeks")
             for s in (-1, 1)
         ]
     return parts
@@ -202,14 +202,14 @@ def nose(rng: Rng, skin: RGB | str) -> Part:
 
 
 def mouth(rng: Rng) -> list[Part]:
-    wide = rng.uniform(0.26, 0.4)
+    wide = rng.uniform(0.3, 0.42)
     mood = rng.choice(("smile", "sad", "open", "lips"), p=(0.5, 0.15, 0.2, 0.15))
     red = (206, 44, 58)
     if mood == "smile":
-        return [Part(arc(0, 0.36, wide, 0.24, 10, 170), red, False, is_detail=True, width=0.09, said="a smile")]
+        return [Part(arc(0, 0.36, wide, 0.24, 10, 170), red, False, is_detail=True, width=0.13, said="a smile")]
     if mood == "sad":
-        return [Part(arc(0, 0.68, wide, 0.22, 195, 345), red, False, is_detail=True, width=0.09, said="a sad mouth")]
+        return [Part(arc(0, 0.68, wide, 0.22, 195, 345), red, False, is_detail=True, width=0.13, said="a sad mouth")]
     if mood == "open":
-        return [Part(ellipse(0, 0.53, wide * 0.55, 0.2), (120, 24, 34), is_detail=True, said="an open mouth")]
-    lips = smooth((-wide, 0.5), (-0.1, 0.42), (0, 0.45), (0.1, 0.42), (wide, 0.5), (0, 0.64))
+        return [Part(ellipse(0, 0.56, wide * 0.6, 0.22), (120, 24, 34), is_detail=True, said="an open mouth")]
+    lips = smooth((-wide, 0.52), (-0.1, 0.41), (0, 0.45), (0.1, 0.41), (wide, 0.52), (0, 0.7))
     return [Part(lips, red, is_detail=True, said="red lips")]

@@ -176,7 +176,7 @@ def doghouse(rng: Rng) -> list[Part]:
     ]
 
 
-@kind("basket", "bag", colours=("brown", "yellow"), turn=4)
+@kind("basket", colours=("brown", "yellow"), turn=4)
 def basket(rng: Rng) -> list[Part]:
     noun = draw_name(rng, ("apple", "egg", "ball", "cat", "pumpkin"))
     weave = [curve((-0.85, y), (0, y + 0.06), (0.85, y)) for y in (0.38, 0.62)]

@@ -71,28 +71,26 @@ def arms(rng: Rng, fill: str, *, width: float = LIMB) -> list[Part]:
 def head(rng: Rng, *, hair: float, is_long: bool = False) -> list[Part]:
     """A round head with eyes and a smile, and hair as often as `hair` says."""
     skin = SKINS[draw_name(rng, SKINS)] if rng.random() < 0.3 else SKINS["light"]
-    r, y = rng.uniform(0.3, 0.34), -0.72
+    r, y = rng.uniform(0.36, 0.4), -0.78
     parts: list[Part] = []
     name = draw_name(rng, HAIRS)
     has_hair, says = rng.random() < hair, rng.random() < 0.6
     lock = partial(Part, fill=HAIRS[name if says else "brown"], said=f"{name} hair" if says else "")
     if has_hair and is_long:
-        side = r + 0.1
-        parts.append(lock(smooth((-side, -0.35), (-side, -0.8), (0, -1.14), (side, -0.8), (side, -0.35), (0, -0.4))))
+        side, low = r + 0.1, y + 1.15 * r
+        parts.append(lock(smooth((-side, low), (-side, y - 0.08), (0, y - 1.3 * r), (side, y - 0.08), (side, low), (0, y + r))))
     parts.append(Part(ellipse(0, y, r, r * 1.04), skin))
     if has_hair:
-        top = smooth(
-            (-r, y - 0.04), (-r * 0.8, y - 0.3), (0, y - 0.4), (r * 0.8, y - 0.3), (r, y - 0.04), (0, y - 0.16)
-        )
-        parts.append(lock(top))
+        top = smooth((-1, -0.12), (-0.8, -0.94), (0, -1.25), (0.8, -0.94), (1, -0.12), (0, -0.5))
+        parts.append(lock(top * r + [0, y]))
     if rng.random() < 0.15:
         hat = draw_name(rng, BASE)
         said = f"{'an' if hat[0] in 'aeiou' else 'a'} {hat} hat"
-        cone = polygon((-r - 0.1, y - 0.16), (0, y - 0.62), (r + 0.1, y - 0.16))
+        cone = polygon((-r - 0.1, y - 0.5 * r), (0, y - 1.95 * r), (r + 0.1, y - 0.5 * r))
         parts.append(Part(cone, BASE[hat], said=said))
     shown = bool(rng.random() < 0.6)
     eyes = [
-        Part(ellipse(s * 0.13, y - 0.02, 0.06), "ink", is_detail=True, has_ink=False, is_drawn=shown) for s in (-1, 1)
+        Part(ellipse(s * 0.16, y - 0.06, 0.085), "ink", is_detail=True, has_ink=False, is_drawn=shown) for s in (-1, 1)
     ]
-    smile = Part(arc(0, y + 0.04, 0.15, 0.14, 15, 165), "tomato", False, is_detail=True, is_drawn=shown, width=0.05)
+    smile = Part(arc(0, y + 0.06, 0.2, 0.16, 15, 165), "tomato", False, is_detail=True, is_drawn=shown, width=0.1)
     return [*parts, *eyes, smile]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from demo.scenes import Scene
 
 PAPER = np.array([0.955, 0.918, 0.845], dtype=np.float32)
-FILL_ANGLE, WALL_ANGLE = 52.0, -14.0
-PERIOD = 9.5  # pixels between strokes
+FILL_ANGLE, WALL_ANGLE = 45.0, -45.0
+PERIOD = 11.3  # pixels between strokes: four cells of the latents in a row, so that networks learn them
 
 
 def paint_crayon(scene: Scene, rng: np.random.Generator) -> Values:
@@ -26,7 +26,7 @@ def paint_crayon(scene: Scene, rng: np.random.Generator) -> Values:
     scale = (min(size) / 256) ** 0.6
     dx, dy = 1.4 * scale * clouds(rng, size, 26 * scale), 1.4 * scale * clouds(rng, size, 26 * scale)
     tooth = clouds(rng, size, 5.0 * scale)
-    broad = hatching(rng, size, angle=WALL_ANGLE, period=1.25 * PERIOD * scale)
+    broad = hatching(rng, size, angle=WALL_ANGLE, period=PERIOD * scale)
     strokes = hatching(rng, size, angle=FILL_ANGLE, period=PERIOD * scale)
 
     picture = np.broadcast_to(PAPER, (*tooth.shape, 3)) * (1 + 0.012 * tooth[..., None])
@@ -49,10 +49,10 @@ def outline_of(rgb: RGB) -> RGB:
 
 
 def waxen(rgb: Values, strokes: Values) -> Values:
-    """The wax's colour: a little darker where strokes lie over each other."""
-    return rgb * (0.98 + 0.10 * strokes[..., None])
+    """The wax's colour: darker in the middle of strokes, so that white wax shows on paper."""
+    return rgb * (0.92 - 0.12 * strokes[..., None])
 
 
 def coverage(strokes: Values, tooth: Values, *, pressure: float) -> Values:
     """(H, W) in 0..1: how much of the paper the wax covers."""
-    return (pressure + 0.12 + 0.5 * strokes + 0.34 * tooth).clip(0.12, 0.97)
+    return (pressure + 0.12 + 0.68 * strokes + 0.25 * tooth).clip(0.12, 0.97)

@@ -42,11 +42,11 @@ def hatching(rng: Rng, size: Size, *, angle: float, period: float) -> Values:
     """Strokes (H, W) in one direction, of mean 0 and about -1..1: `period` pixels apart, uneven, with grain."""
     width, height = size
     side = int(np.hypot(width, height)) + 2
-    across = np.arange(side)[:, None] / period + 0.55 * clouds(rng, (side, side), 11 * period)
+    across = np.arange(side)[:, None] / period + 0.35 * clouds(rng, (side, side), 11 * period)
     stripes = np.cos(2 * np.pi * across)
     grid = rng.uniform(-1, 1, (round(2.2 * side / period), max(2, round(side / (7 * period)))))
     grain = np.asarray(Image.fromarray(grid.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
-    turned = Image.fromarray((0.55 * stripes + 0.65 * grain).astype(np.float32)).rotate(
+    turned = Image.fromarray((0.75 * stripes + 0.4 * grain).astype(np.float32)).rotate(
         angle, resample=Image.Resampling.BILINEAR
     )
     left, top = (side - width) // 2, (side - height) // 2
