@@ -156,6 +156,21 @@ def test_what_was_drawn_during_an_outage_is_painted_when_the_server_is_back(visi
     player.says("#caption", "Seed")
 
 
+def test_a_right_press_that_ends_elsewhere_does_not_put_off_the_finish_forever(visit: Visit) -> None:
+    player = visit(is_live=True).wait_until_ready()
+    page = player.page
+    ScriptedServer(page)
+    page.fill("#prompt", "a red house")
+    player.stroke(HOUSE[0])
+    box = page.locator("#paper").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+    page.mouse.down(button="right")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] - 5)
+    page.mouse.up(button="right")
+    expect(page.locator("#history .kept")).to_have_count(1)
+
+
 def test_an_earlier_picture_is_restored_without_a_new_draft(visit: Visit) -> None:
     player = visit(is_live=True).wait_until_ready()
     script = ScriptedServer(player.page)

@@ -39,7 +39,10 @@ SLOW_STORAGE = """(() => {
     }));
     return request;
   };
-})()"""
+})();"""
+# The page does not hear that it is left, as when the browser crashes.
+SUDDEN_END = """for (const target of [window, document]) for (const name of ["pagehide", "visibilitychange"])
+  target.addEventListener(name, event => event.stopImmediatePropagation(), true);"""
 # An entry as earlier versions of the page stored it: a picture of the scribble, a small id, no seed among the values.
 OLD_ENTRY = """async () => {
   const sheet = new OffscreenCanvas(64, 64).getContext("2d");
@@ -95,7 +98,7 @@ def test_a_reload_keeps_settings_without_a_drawing_and_a_prompt(visit: Visit) ->
 
 def test_a_reload_keeps_what_was_entered_before_the_storage_was_open(visit: Visit) -> None:
     player = visit()
-    player.page.add_init_script(SLOW_STORAGE)
+    player.page.add_init_script(SLOW_STORAGE + SUDDEN_END)
     player.page.reload()
     player.until("#status", "ready")
     player.set("seed", "7")
@@ -105,6 +108,86 @@ def test_a_reload_keeps_what_was_entered_before_the_storage_was_open(visit: Visi
     player.page.evaluate("openStorage()")
     player.wait_until_ready()
     expect(player.page.locator("#setting-seed")).to_have_value("7")
+
+
+def test_what_is_drawn_and_entered_before_the_storage_is_open_is_added_to_the_stored_work(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble(prompt="a cat")
+    page = player.page
+    for name, value in {"seed": "7", "num_inference_steps": "3"}.items():
+        player.set(name, value)
+    drawn = player.ink
+    page.add_init_script(SLOW_STORAGE)
+    page.reload()
+    player.until("#status", "ready")
+    ScriptedServer(page)
+    player.set("num_inference_steps", "4")
+    page.fill("#prompt", "a dog")
+    player.stroke(((0.1, 0.9), (0.9, 0.9)))
+    page.click("#draw")
+    player.until("#frame", "done")
+    page.evaluate("dispatchEvent(new Event('pagehide'))")  # whatever was to be stored is stored first
+    page.locator("#scribble").scroll_into_view_if_needed()
+    box = page.locator("#scribble").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.1 * box["height"], steps=5)
+    page.evaluate("openStorage()")
+    player.until("main", "restored")
+    before = player.ink
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"], steps=5)
+    page.mouse.up()
+    assert player.ink > before > drawn
+    assert (settings_of(player)["seed"], settings_of(player)["num_inference_steps"]) == ("7", "4")
+    assert page.input_value("#prompt") == "a dog"
+    for _ in range(2):  # the strokes of before and after
+        page.click("#undo")
+    assert player.ink == pytest.approx(drawn)
+
+
+def test_work_that_cannot_be_read_is_not_replaced(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble(prompt="a cat")
+    drawn = player.ink
+    broken = (
+        "if (localStorage.broken) IDBObjectStore.prototype.get = () => { throw new DOMException('no', 'DataError'); }"
+    )
+    player.page.add_init_script(broken)
+    player.page.evaluate("localStorage.broken = 'yes'")
+    player.page.reload()
+    player.wait_until_ready()
+    assert (player.ink, player.page.input_value("#prompt")) == (0, "")
+    player.page.evaluate("localStorage.removeItem('broken')")
+    other = player.open_tab().wait_until_ready()
+    assert (other.ink, other.page.input_value("#prompt")) == (drawn, "a cat")
+
+
+def test_a_tab_that_slept_while_another_took_its_work_over_still_has_it(visit: Visit) -> None:
+    first = visit().wait_until_ready().scribble(prompt="a cat")
+    drawn = first.ink
+    first.page.reload()
+    first.wait_until_ready()
+    first.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")  # as a tab that the browser has frozen
+    second = first.open_tab().wait_until_ready()
+    assert (second.ink, second.page.input_value("#prompt")) == (drawn, "a cat")
+    second.page.fill("#prompt", "a dog")
+    first.page.reload()
+    first.wait_until_ready()
+    assert (first.ink, first.page.input_value("#prompt")) == (drawn, "a cat")
+    third = first.open_tab().wait_until_ready()
+    assert (third.ink, third.page.input_value("#prompt")) == (0, "")
+
+
+def test_work_from_before_the_server_was_ready_gets_the_default_preset(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    page.route("**/playground/model", lambda _: None)  # never answered
+    page.reload()
+    player.until("main", "restored")
+    page.fill("#prompt", "a cat")
+    page.unroute("**/playground/model")
+    page.reload()
+    player.wait_until_ready()
+    assert (page.input_value("#prompt"), page.input_value("#setting-preset")) == ("a cat", "quality")
 
 
 def test_earlier_pictures_and_examples_have_a_way_back_to_what_was_there(visit: Visit) -> None:

@@ -4,6 +4,9 @@
 const QUALITY = 0.92;
 const EXTENSIONS = { "image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg" };
 
+/** The state of the address if it is a link to what this page showed: opening the page again must not go back to that. */
+export const OWN_LINK = "own link";
+
 /** The browser cannot write this, in words for the person. */
 export class CannotExport extends Error {}
 
@@ -34,7 +37,7 @@ export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    window.history.replaceState(null, "", text); // unlike a change of `location.hash`, it does not open the link
+    window.history.replaceState(OWN_LINK, "", text); // unlike a change of `location.hash`, it does not open the link
     throw new CannotExport("This browser did not allow copying. The address of this page is now the link: copy it there.");
   }
 }

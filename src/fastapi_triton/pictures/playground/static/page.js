@@ -15,6 +15,7 @@ import { LiveSwitch } from "./live_switch.js";
 import { Mask } from "./mask.js";
 import { Message } from "./messages.js";
 import { PicturePane } from "./picture.js";
+import { ERASER_END } from "./pointers.js";
 import { Restorer } from "./restore.js";
 import { RestoredNote } from "./restored_note.js";
 import { ResultActions } from "./result_actions.js";
@@ -147,8 +148,11 @@ async function draw({ seed } = {}) {
   const isLiveSeed = live.isOn && (seed || !settings.values().seed);
   const chosen = isLiveSeed ? live.seed : seed;
   const { fields, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
-  if (files) restorer.quietly(() => initImage.replace({})); // the marked picture replaces it
-  await run.start({ fields: { ...fields, ...(chosen && { seed: chosen }) }, files, panes: () => panesFor(files ? 1 : Number(byId("count").value)) });
+  const panes = () => {
+    if (files) restorer.quietly(() => initImage.replace({})); // the marked picture replaces it
+    return panesFor(files ? 1 : Number(byId("count").value));
+  };
+  await run.start({ fields: { ...fields, ...(chosen && { seed: chosen }) }, files, panes });
 }
 
 /** The grid's cells for several pictures, the pane for one. */
@@ -203,8 +207,15 @@ scribble.addEventListener("change", () => {
   }
   drawingChanged();
 });
-byId("paper").addEventListener("pointerdown", () => live.hold(), { capture: true }); // also if the view uses the event
-for (const name of ["pointerup", "pointercancel"]) byId("paper").addEventListener(name, () => live.release(), { capture: true });
+const pressed = new Set(); // ids of the pointers on the paper
+byId("paper").addEventListener("pointerdown", ({ pointerId, button }) => {
+  if (button !== 0 && button !== ERASER_END) return; // a menu may open, which hides the end of the press
+  pressed.add(pointerId);
+  live.hold();
+}, { capture: true }); // also if the view uses the event
+for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, ({ pointerId }) => {
+  if (pressed.delete(pointerId) && !pressed.size) live.release();
+}, { capture: true });
 on("prompt", "input", changeSoon);
 for (const source of [settings, initImage]) source.addEventListener("change", changeSoon);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Draws by mouse, pen and touch: strokes, straight lines with Shift, and the bucket.
 
-const ERASER_END = 5; // the button of a pen's other end
+export const ERASER_END = 5; // the button of a pen's other end
 const YOUNG_MS = 250;
 const YOUNG_PIXELS = 16;
 const STILL_PIXELS = 4;

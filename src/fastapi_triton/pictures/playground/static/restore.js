@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Restores what made a picture into the canvas, the prompt and the settings: from the history, an example, a link, or a receipt.
 
+import { OWN_LINK } from "./export.js";
 import { inkOf, open } from "./ink.js";
 import { receiptOf } from "./receipt.js";
 import { contentOf } from "./share.js";
@@ -65,9 +66,11 @@ export class Restorer extends EventTarget {
   /** Restore the stored work of this tab, and keep what was drawn and entered since. */
   async restoreWork({ prompt, values, files, drawing, liveSeed }) {
     await this.quietly(async () => {
+      const entered = this.#settings.entered;
       this.#settings.replace(values);
+      this.#settings.restore(entered);
       this.#prompt.value ||= prompt;
-      this.#initImage.replace(files);
+      if (!this.#initImage.files.init_image) this.#initImage.replace(files);
       await this.#scribble.restore(drawing);
     });
     this.dispatchEvent(new CustomEvent("end", { detail: { seed: liveSeed } }));
@@ -104,6 +107,7 @@ export class Restorer extends EventTarget {
 
   /** Restore what the address carries, if it is a link with settings. */
   async restoreLink() {
+    if (window.history.state === OWN_LINK) return; // made here: what was drawn since is newer
     const content = contentOf(location.hash);
     if (!content) return;
     window.history.replaceState(null, "", location.pathname + location.search); // so that a reload keeps what was changed since

@@ -138,9 +138,7 @@ export class Scribble extends EventTarget {
 
   begin(tool, { x, y, width }) {
     this.finish();
-    this.#canvas.keep();
-    this.#stroke = { kind: "stroke", tool, points: [x, y, width] };
-    this.#canvas.add(this.#stroke);
+    this.#go({ kind: "stroke", tool, points: [x, y, width] });
   }
 
   extend({ x, y, width }) {
@@ -197,7 +195,9 @@ export class Scribble extends EventTarget {
     const [before, after] = [await readable(actions), await readable(undone)];
     if (!this.#actions.length) this.#undone = after;
     this.#actions.unshift(...before);
+    const stroke = this.#stroke; // under the pen
     this.#changed();
+    if (stroke) this.#go(stroke);
   }
 
   /** Replace the drawing by stored actions. */
@@ -224,6 +224,13 @@ export class Scribble extends EventTarget {
     if (this.#stroke || !from.length) return;
     to.push(from.pop());
     this.#changed();
+  }
+
+  /** The stroke can be extended, changed or taken back from now on. */
+  #go(stroke) {
+    this.#canvas.keep();
+    this.#stroke = stroke;
+    this.#canvas.add(stroke);
   }
 
   #takeBack() {

@@ -15,6 +15,8 @@ const PRESET_FIELDS = ["num_inference_steps", "guidance_scale", "scheduler"];
 const SEED = "seed";
 const NEGATIVE = "negative_prompt";
 const LORAS = "loras"; // the styles
+// The fields of the settings that are several.
+const BELONGING = { size: ["width", "height"], [PRESET]: [PRESET, ...PRESET_FIELDS] };
 const BESIDE = [PRESET, "conditioning_scale"]; // beside the picture, always visible
 
 /** Dispatches `change` when a setting changes. Values are strings, as a form sends them. */
@@ -28,6 +30,7 @@ export class Settings extends EventTarget {
   #description = null;
   #waiting = null; // values for the fields that `describe` will build
   #messages = new Map();
+  #touched = new Set(); // the fields that the person has changed
   /** Whether values were entered or restored. If not, they are the model's defaults. */
   isChosen = false;
 
@@ -43,6 +46,7 @@ export class Settings extends EventTarget {
     for (const each of [host, beside]) each.addEventListener("input", (event) => this.#input(event.target));
     styles.addEventListener("change", () => {
       this.isChosen = true;
+      this.#touched.add(LORAS);
       this.#changed();
     });
   }
@@ -116,6 +120,12 @@ export class Settings extends EventTarget {
     return { ...values, ...this.#styles.values() };
   }
 
+  /** The values of the settings that the person has changed. */
+  get entered() {
+    const values = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", [LORAS]: "[]", ...this.values() };
+    return Object.fromEntries(Object.entries(values).filter(([name]) => this.#touched.has(name)));
+  }
+
   /** Whether the model has a preset for drafts. */
   get hasDrafts() {
     return this.#accepts(PRESET) && DRAFT in (this.#description?.presets ?? {});
@@ -131,7 +141,7 @@ export class Settings extends EventTarget {
   /** Show exactly these values; a setting without one gets its default. Before `describe`, they wait for it. */
   replace(values) {
     const blank = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", [LORAS]: "[]", ...this.#description?.defaults };
-    if (!this.#description) this.#waiting = values;
+    if (!this.#description) this.#waiting = Object.keys(values).length ? values : null;
     const given = Object.entries(values).filter(([, value]) => value !== undefined);
     this.restore({ ...blank, ...Object.fromEntries(given) });
   }
@@ -206,9 +216,11 @@ export class Settings extends EventTarget {
       control = number;
     }
     this.#follow(control);
-    this.#messages.get(control.dataset.field)?.clear();
+    const { field } = control.dataset;
+    this.#messages.get(field)?.clear();
     this.isChosen = true;
-    if (control.dataset.field === PRESET) this.#apply(control.value);
+    for (const name of BELONGING[field] ?? [field]) this.#touched.add(name);
+    if (field === PRESET) this.#apply(control.value);
     else this.#changed();
   }
 

@@ -19,6 +19,7 @@ export class Workspace extends EventTarget {
   #sendToTabs = connectTabs("playground-workspaces", (message) => this.#hear(message));
   #taken = new Set(); // ids of other tabs
   #timer = null;
+  #isLoaded = false; // before that, storing would replace the work to go on with
   /** Whether the browser could store the work. */
   isStored = true;
 
@@ -30,25 +31,25 @@ export class Workspace extends EventTarget {
     document.addEventListener("visibilitychange", () => document.hidden && this.flush());
   }
 
-  /** The work to go on with, or null. */
+  /** The work to go on with, or null. Nothing is stored before it is known. */
   async load() {
     const [id, isKnown] = [this.#id, tabId() !== null];
     rememberTab(id);
     this.#sendToTabs({ asked: id }); // a duplicated tab has the id of the first, and gets its own with the answer
     try {
-      const all = await this.#store.run("readonly", (store) => store.getAll());
-      all.sort((one, other) => other.saved - one.saved);
-      if (isKnown) return all.find((each) => each.id === id)?.work ?? null;
-      return all.length ? await this.#takeOver(all) : null;
+      return isKnown ? (await this.#store.run("readonly", (store) => store.get(id)))?.work ?? null : await this.#takeOver();
     } catch {
+      this.#useOwnId(); // work that cannot be read now may be later
       this.#become(false);
       return null;
+    } finally {
+      this.#isLoaded = true;
     }
   }
 
   /** Store the work soon. */
   save() {
-    this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
+    if (this.#isLoaded) this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
   }
 
   /** Store now what `save` would store soon. */
@@ -69,25 +70,35 @@ export class Workspace extends EventTarget {
     }
   }
 
-  async #takeOver(all) {
+  /** The newest work that is open in no other tab. A tab that did not answer finds its own again if it comes back. */
+  async #takeOver() {
+    const all = await this.#store.run("readonly", (store) => store.getAll());
+    if (!all.length) return null;
+    all.sort((one, other) => other.saved - one.saved);
     for (const { id } of all) this.#sendToTabs({ asked: id });
     await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
     const closed = all.filter(({ id }) => !this.#taken.has(id));
-    const gone = closed.filter((_, index) => index === 0 || index > MAX_STORED);
+    const newest = closed.find(({ isTakenOver }) => !isTakenOver);
     await this.#store.run("readwrite", (store) => {
-      for (const { id } of gone) store.delete(id);
-      if (closed.length) store.put({ ...closed[0], id: this.#id });
+      for (const { id } of closed.slice(MAX_STORED)) store.delete(id);
+      if (!newest) return;
+      store.put({ ...newest, isTakenOver: true });
+      store.put({ ...newest, id: this.#id });
     });
-    return closed[0]?.work ?? null;
+    return newest?.work ?? null;
   }
 
   #hear({ asked, taken }) {
     if (asked === this.#id) this.#sendToTabs({ taken: this.#id });
     else if (taken) this.#taken.add(taken);
     if (taken !== this.#id) return;
+    this.#useOwnId();
+    this.save();
+  }
+
+  #useOwnId() {
     this.#id = newId();
     rememberTab(this.#id);
-    this.save();
   }
 
   #become(isStored) {
