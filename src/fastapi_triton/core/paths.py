@@ -13,6 +13,7 @@ OPENAI = "/v1"
 # Pictures with signed URLs, which need no key.
 PICTURE_FILES = f"{OPENAI}/images/files/"
 A1111 = "/sdapi"
+A1111_CONTROLNET = "/controlnet"
 A1111_INTERNAL_PROGRESS = "/internal/progress"
 # Triton's own protocol. The proxy passes these paths on unchanged.
 V2 = "/v2"

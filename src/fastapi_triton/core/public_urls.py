@@ -6,7 +6,9 @@ import errno
 import functools
 import ipaddress
 import socket
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import aiohttp
 from aiohttp import AddrInfoType
@@ -16,7 +18,10 @@ from yarl import URL
 from fastapi_triton.core.public_addresses import is_public
 
 MAX_CHARACTERS = 2000
-_LOOKUP_THREADS = 8
+# More than pictures are fetched at once (see `FetchSlots`), so that slow names of pictures delay no webhook.
+_LOOKUP_THREADS = 16
+
+OnLookup = Callable[[Future[Any]], None]
 
 
 def check(url: str, *, anywhere: bool = False) -> None:
@@ -38,16 +43,19 @@ def check(url: str, *, anywhere: bool = False) -> None:
         raise ValueError("must not point to a private address")
 
 
-def session(timeout_s: float, *, anywhere: bool = False) -> aiohttp.ClientSession:
+def session(timeout_s: float, *, anywhere: bool = False, on_lookup: OnLookup | None = None) -> aiohttp.ClientSession:
     """A session for one request, which must not follow redirects. `timeout_s` is for the whole request.
 
     Each connection checks its address while it is made. An earlier DNS lookup could have a different result.
+
+    Args:
+        on_lookup: called with each DNS lookup. It occupies a thread until it is done, even if the request ends before.
     """
     connector = aiohttp.TCPConnector(
         force_close=True,
         socket_factory=None if anywhere else _public_socket,
         use_dns_cache=False,
-        resolver=_Resolver(),
+        resolver=_Resolver(on_lookup),
     )
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False, auto_decompress=False)
@@ -56,11 +64,16 @@ def session(timeout_s: float, *, anywhere: bool = False) -> aiohttp.ClientSessio
 class _Resolver(AbstractResolver):
     """Looks names up in threads of its own: a slow DNS server would occupy those that the app's other work needs."""
 
+    def __init__(self, on_lookup: OnLookup | None) -> None:
+        self._on_lookup = on_lookup
+
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        lookup = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(_lookup_threads(), lookup)
+        lookup = _lookup_threads().submit(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        if self._on_lookup is not None:
+            self._on_lookup(lookup)
+        found = await asyncio.wrap_future(lookup)
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
             ResolveResult(hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=flags)

@@ -67,6 +67,7 @@ class PictureAPIs:
             self._app.include_router(picture_urls.router(self._urls))
             self.bodies += schemas.request_models(models.default)
         if self._settings.a1111_api:
-            problem_details.set_error_format(self._app, paths.A1111, a1111_errors.response)
+            for prefix in (paths.A1111, paths.A1111_CONTROLNET, paths.A1111_INTERNAL_PROGRESS):
+                problem_details.set_error_format(self._app, prefix, a1111_errors.response)
             self._app.include_router(a1111.router(models))
             self.bodies += [Txt2ImgRequest, Img2ImgRequest, PNGInfoRequest, DetectRequest, InternalProgressRequest]

@@ -155,8 +155,7 @@ async def test_internal_progress_follows_a_task_by_its_id_until_it_is_completed(
         for known in ({"id_live_preview": 1}, {"live_preview": False}):
             assert (await internal(other, id_task="task-1", **known))["live_preview"] is None
         assert state(await internal(other, id_task="task-2")) == (False, False, False, None)
-        assert state(await internal(other)) == (False, False, False, None)
-        assert state(await internal(socket_client)) == (True, False, False, 0.5)  # its own
+        assert state(await internal(socket_client)) == (False, False, False, None)  # without an id there is no task
         stream_model.go_on.set()
         assert (await waiting).status_code == 200
         progress = await internal(other, id_task="task-1", id_live_preview=1)
@@ -180,7 +179,11 @@ async def test_internal_progress_of_a_waiting_task_has_its_position(
 
 async def test_internal_progress_rejects_other_bodies(client: httpx2.AsyncClient) -> None:
     for body, status in ((b"{", 400), (b"[]", 422), (b'{"id_task": 7}', 422), (b'{"id_live_preview": "x"}', 422)):
-        assert (await client.post(INTERNAL_PROGRESS, content=body)).status_code == status
+        response = await client.post(INTERNAL_PROGRESS, content=body)
+        assert (response.status_code, response.json()["error"]) == (
+            status,
+            "UnreadableRequestError" if status == 400 else "InvalidRequestError",
+        )
 
 
 def test_only_the_last_finished_tasks_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +193,8 @@ def test_only_the_last_finished_tasks_are_remembered(monkeypatch: pytest.MonkeyP
     for name in ("a", "b", "c"):
         known.remove(known.add(owner, 1, task_id=name))
     assert [known.is_finished(name) for name in ("a", "b", "c", "d", None)] == [False, True, True, False, False]
+    known.remove(known.add(owner, 1, task_id=None))  # nobody knows its id, so it displaces none
+    assert known.is_finished("b")
     known.add(owner, 1, task_id="c")
     assert not known.is_finished("c")
 

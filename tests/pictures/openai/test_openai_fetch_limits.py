@@ -2,6 +2,8 @@
 """Pictures by URL: how many are fetched at once, for one caller and for all, and never for an invalid request."""
 
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import Coroutine
 from contextvars import copy_context
@@ -84,7 +86,7 @@ async def test_if_many_callers_hold_all_slots_the_server_is_busy(pictures: Pictu
 async def test_after_the_deadline_nothing_is_fetched(pictures: Pictures) -> None:
     urls = image_urls_of(anywhere=True)
     error = await refusal(start(fetched(urls, f"{pictures.url}/silent"), deadline=time.monotonic() - 1))
-    assert error.code == "image_url_failed"
+    assert (error.status, error.code) == (504, "deadline_exceeded")
     assert not pictures.requests
 
 
@@ -117,6 +119,38 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
     assert most == 8
 
 
+async def test_a_slow_dns_lookup_keeps_its_slot_when_the_request_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = image_urls_of(anywhere=True)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def lookup(*_: Any) -> list[Any]:
+        begun.release()
+        go_on.wait(30)
+        raise socket.gaierror
+
+    monkeypatch.setattr(public_urls.socket, "getaddrinfo", lookup)
+    tasks = [start(fetched(urls, "https://slow.example/"), caller="key:greedy") for _ in range(2)]
+    for _ in tasks:
+        await asyncio.to_thread(begun.acquire)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    late = time.monotonic() + 0.05
+    error = await refusal(start(fetched(urls, "https://slow.example/"), caller="key:greedy", deadline=late))
+    assert error.code == "too_many_image_urls"
+    go_on.set()
+    error = await refusal(start(fetched(urls, "https://slow.example/"), caller="key:greedy"))
+    assert error.code == "image_url_failed"
+    assert not urls._slots._callers
+
+
+async def test_a_second_url_that_is_not_allowed_keeps_the_first_from_being_fetched(pictures: Pictures) -> None:
+    urls = image_urls_of(anywhere=True)
+    error = await refusal(start(fetched(urls, [f"{pictures.url}/a", "https://user:secret@example.com/"])))
+    assert error.code == "invalid_image_url"
+    assert not pictures.requests
+
+
 async def test_callers_without_requests_are_forgotten() -> None:
     slots = FetchSlots(total=1, per_caller=1)
     forever, at_once = asyncio.get_running_loop().time() + 30, asyncio.get_running_loop().time()
@@ -142,6 +176,7 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"num_inference_steps": 0}, "num_inference_steps", "out_of_range"),
     ({"n": 2, "seed": 2**63 - 1}, "seed", "out_of_range"),
     ({"model": "unheard-of"}, "model", "model_not_found"),
+    ({"response_format": "url"}, "response_format", "unsupported_parameter"),
 ]
 
 
@@ -156,7 +191,7 @@ async def test_an_invalid_request_fetches_nothing(
 ) -> None:
     monkeypatch.setattr(public_urls, "check", lambda *_, **__: None)
     monkeypatch.setattr(public_urls, "_public_socket", None)
-    app = app_of(triton, Settings(fetch_image_urls=True, max_in_flight=2))
+    app = app_of(triton, Settings(fetch_image_urls=True, max_in_flight=2, picture_urls_max_bytes=0))
     bodies: list[tuple[str, dict[str, Any]]] = [
         (EDITS, {"image": f"{pictures.url}/a"}),
         (EDITS, {"image": base64_picture(), "mask": f"{pictures.url}/a"}),

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
@@ -54,13 +55,15 @@ def add(routes: APIRouter, model: TextToImage) -> None:
             return JSONResponse(content)
 
         summary = f"The ControlNet extension's {name}"
-        routes.add_api_route(f"/controlnet/{name}", route, methods=["GET"], summary=summary, response_model=None)
+        routes.add_api_route(
+            f"{paths.A1111_CONTROLNET}/{name}", route, methods=["GET"], summary=summary, response_model=None
+        )
 
     for name, content in contents.items():
         add_list(name, content)
 
     @routes.post(
-        "/controlnet/detect",
+        f"{paths.A1111_CONTROLNET}/detect",
         summary="The ControlNet extension's detect. Only the module none, which changes nothing, is supported",
         response_model=None,
         openapi_extra=openapi.request_body(validation.JSON, model=DetectRequest),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors under `/sdapi`: problem objects with A1111's field names. A1111's clients show their `detail` or `error`."""
+"""Errors of A1111's paths: problem objects with A1111's field names. A1111's clients show their `detail` or `error`."""
 
 import re
 

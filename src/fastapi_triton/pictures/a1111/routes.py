@@ -93,7 +93,8 @@ def _add_internal_progress(routes: APIRouter, models: PictureModels, tasks: Task
     async def get_internal_progress(request: Request) -> Response:
         limits = models.default.endpoint.services.image_limits
         wanted = schemas.read(await raw_body.read(request.receive), InternalProgressRequest, limits)
-        task = tasks.find(TaskOwner.of(request), wanted.id_task)
+        # Without an id there is no task, as in A1111: the session cookie is for paths below /sdapi only.
+        task = tasks.find(TaskOwner.of(request), wanted.id_task) if wanted.id_task is not None else None
         is_finished = tasks.is_finished(wanted.id_task)
         body = await progress.internal_response_body(wanted, task, is_finished=is_finished)
         return Response(responses.encode(body), media_type=content_negotiation.JSON)
@@ -101,7 +102,7 @@ def _add_internal_progress(routes: APIRouter, models: PictureModels, tasks: Task
 
 def _add_redirects(routes: APIRouter) -> None:
     """For clients whose server address ends with a slash, the paths with two slashes."""
-    for prefix in (paths.A1111, "/controlnet"):
+    for prefix in (paths.A1111, paths.A1111_CONTROLNET):
 
         async def redirect(request: Request, rest: str, prefix: str = prefix) -> Response:
             query = f"?{request.url.query}" if request.url.query else ""

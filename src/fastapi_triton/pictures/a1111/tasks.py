@@ -57,6 +57,7 @@ class Task:
     id: str
     owner: TaskOwner
     count: int
+    has_chosen_id: bool = False  # of the client, which knows no others
     started: float = field(default_factory=time.time)
     began: float = field(default_factory=time.time)  # when it stopped waiting
     is_interrupted: bool = False
@@ -120,7 +121,7 @@ def _share(step: tuple[int, int]) -> float:
 
 
 class Tasks:
-    """The running tasks of this process, and the ids of those that finished last."""
+    """The running tasks of this process, and the ids that clients chose for those that finished last."""
 
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
@@ -136,13 +137,14 @@ class Tasks:
         if name in self._running:
             detail = f"A task with the id '{shown(name)}' is running already. Use another force_task_id."
             raise InvalidRequestError(detail, problems=[FieldProblem("#/force_task_id", "invalid_value", detail)])
-        task = self._running[name] = Task(name, owner, count)
+        task = self._running[name] = Task(name, owner, count, has_chosen_id=bool(task_id))
         return task
 
     def remove(self, task: Task) -> None:
         """Remove a finished task."""
         del self._running[task.id]
-        self._finished.append(task.id)
+        if task.has_chosen_id:
+            self._finished.append(task.id)
 
     def is_finished(self, task_id: str | None) -> bool:
         """Whether the last task with this id has finished. Ids of older tasks are forgotten."""

@@ -3,8 +3,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi_triton.core.errors import FastAPITritonError, OverloadedError, TooManyRequestsError
 
@@ -31,23 +33,27 @@ class FetchSlots:
         self._callers: dict[str, _Caller] = {}  # those with a request
 
     @asynccontextmanager
-    async def slot(self, caller: str, *, until: float) -> AsyncGenerator[None]:
+    async def slot(self, caller: str, *, until: float) -> AsyncGenerator[Callable[[Future[Any]], None]]:
         """Take a slot during the `async with` block. `until` is on the event loop's clock.
+
+        The block gets a function to name its work in threads. Threads cannot be cancelled, so the slot stays taken until
+        that work is done: a caller could otherwise occupy all threads with requests that it leaves at once.
 
         Raises:
             TooManyRequestsError: the caller's other requests held its slots until then.
             OverloadedError: other callers held all slots until then.
         """
-        with self._slots_of(caller) as of_caller:
+        with ExitStack() as held:
+            of_caller = held.enter_context(self._slots_of(caller))
             await _acquire(of_caller, until, self._too_many)
+            held.callback(of_caller.release)
+            await _acquire(self._of_all, until, _busy)
+            held.callback(self._of_all.release)
+            work: list[Future[Any]] = []
             try:
-                await _acquire(self._of_all, until, _busy)
-                try:
-                    yield
-                finally:
-                    self._of_all.release()
+                yield work.append
             finally:
-                of_caller.release()
+                _close_when_done(held.pop_all(), work)
 
     @contextmanager
     def _slots_of(self, name: str) -> Generator[asyncio.Semaphore]:
@@ -79,3 +85,18 @@ async def _acquire(slots: asyncio.Semaphore, until: float, refusal: Callable[[],
             await slots.acquire()
     except TimeoutError:
         raise refusal() from None
+
+
+def _close_when_done(held: ExitStack, work: list[Future[Any]]) -> None:
+    """Release what is held, now or when all work is done."""
+    left = next((each for each in work if not each.done()), None)
+    if left is None:
+        held.close()
+        return
+    loop = asyncio.get_running_loop()
+
+    def go_on(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the app has stopped meanwhile
+            loop.call_soon_threadsafe(_close_when_done, held, work)
+
+    left.add_done_callback(go_on)

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from fastapi_triton.core import public_urls
 from fastapi_triton.core.body_buffers import BodyBuffers, BodyShare
 from fastapi_triton.core.context import current_caller, remaining_s
-from fastapi_triton.core.errors import InvalidRequestError, TooLargeError, invalid_field
+from fastapi_triton.core.errors import DeadlineExceededError, InvalidRequestError, TooLargeError, invalid_field
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.images import Base64Image, ImageLimits, PictureMembers
 from fastapi_triton.pictures.openai.fetch_slots import FetchSlots
@@ -97,35 +97,44 @@ class ImageURLs:
         may.
 
         Raises:
+            DeadlineExceededError: the request's deadline passed.
             InvalidRequestError: a URL is not allowed, cannot be fetched, or is not that of a picture.
             OverloadedError: all requests together hold too many bytes, or too many pictures are being fetched.
             TooLargeError: the pictures exceed a limit.
             TooManyRequestsError: the caller's other requests are fetching too many pictures.
         """
+        named: dict[str, str] = {}
+        for field, url in _urls(request):
+            named.setdefault(url, field)
+            self._check(field, url)  # all of them, before the first is fetched
         left = self._max_bytes
         found: dict[str, str] = {}
-        for field, url in _urls(request):
-            if url not in found:
-                data = await self._picture(field, url, left, limits, share)
-                left -= len(data)
-                found[url] = pybase64.b64encode_as_string(data)
+        for url, field in named.items():
+            data = await self._picture(field, url, left, limits, share)
+            left -= len(data)
+            found[url] = pybase64.b64encode_as_string(data)
         return found
 
-    async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits, share: BodyShare) -> bytes:
+    def _check(self, field: str, url: str) -> None:
         if not self._are_on:
             raise _error(field, "image_urls_off", "is a URL, which this server does not fetch; send the bytes")
         try:
             public_urls.check(url, anywhere=self._anywhere)
         except ValueError as error:
             raise _error(field, "invalid_image_url", str(error)) from None
-        # The wait for a slot counts, too.
+
+    async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits, share: BodyShare) -> bytes:
         until = asyncio.get_running_loop().time() + remaining_s(_TIMEOUT_S)
-        async with self._slots.slot(current_caller.get().name, until=until):
+        async with self._slots.slot(current_caller.get().name, until=until) as on_lookup:
+            left_s = remaining_s(_TIMEOUT_S)  # again: the URL's server does not answer for the wait
             try:
                 # (aiohttp takes a timeout of 0 or less for none.)
-                async with asyncio.timeout_at(until):
-                    data = await self._fetched(field, url, max_bytes, share)
+                async with asyncio.timeout(left_s):
+                    data = await self._fetched(field, url, max_bytes, share, on_lookup)
             except TimeoutError:
+                if left_s < _TIMEOUT_S:
+                    detail = "The request's deadline passed while its pictures were fetched. Nothing was run."
+                    raise DeadlineExceededError(detail) from None
                 raise _error(field, _FAILED, "cannot be fetched: its server is too slow") from None
         try:
             images.check(data, limits, field=field)
@@ -133,10 +142,12 @@ class ImageURLs:
             raise _error(field, error.type, f"names a file that {error.message().rstrip('.')}") from None
         return data
 
-    async def _fetched(self, field: str, url: str, max_bytes: int, share: BodyShare) -> bytes:
+    async def _fetched(
+        self, field: str, url: str, max_bytes: int, share: BodyShare, on_lookup: public_urls.OnLookup
+    ) -> bytes:
         try:
             async with (
-                public_urls.session(_TIMEOUT_S, anywhere=self._anywhere) as session,
+                public_urls.session(_TIMEOUT_S, anywhere=self._anywhere, on_lookup=on_lookup) as session,
                 session.get(url, headers=_HEADERS, allow_redirects=False) as response,
             ):
                 if response.status != 200:

@@ -40,6 +40,16 @@ class EndpointRequest:
     def stream(self) -> bool:
         return bool(self.asked.get("stream"))
 
+    def wants_urls(self, *, makes_urls: bool) -> bool:
+        """Whether the response has URLs. `makes_urls`: whether this server stores pictures."""
+        return makes_urls if self.has_urls_by_default else not self.stream and self.asked.get("response_format") == URL
+
+    @property
+    def has_urls_by_default(self) -> bool:
+        """As OpenAI's models `dall-e…` have, unless the client asks for something else."""
+        is_dall_e = self.asked.get("model", "").startswith(model_names.DALL_E)
+        return is_dall_e and not self.stream and "response_format" not in self.asked
+
     def fill_in(self, pictures: Mapping[str, str], endpoint: type[BaseModel]) -> None:
         """Replace the URLs of pictures."""
         for name, declared in endpoint.model_fields.items():
@@ -113,6 +123,8 @@ def plan(request: EndpointRequest, model: TextToImage, *, makes_urls: bool) -> I
     fields = model.check(request.fields, notes.append, implied=implied)
     notes += _unserved_notes(asked, stream=stream, output_format=output_format, preset=fields.get("preset"))
     partial_images = asked.get("partial_images", 0) if stream else 0
+    if request.has_urls_by_default and not makes_urls:
+        notes.append("This server stores no pictures, so the response has b64_json instead of url.")
     return ImagesPlan(
         batch=model.batch(fields, request.count),
         capabilities=request.capabilities,
@@ -121,7 +133,7 @@ def plan(request: EndpointRequest, model: TextToImage, *, makes_urls: bool) -> I
         output_format=output_format,
         quality=asked.get("quality", AUTO),
         preview_every=_preview_every(partial_images, fields, request.capabilities),
-        urls=not stream and _wants_urls(asked, notes, makes_urls=makes_urls),
+        urls=request.wants_urls(makes_urls=makes_urls),
         notes=notes,
     )
 
@@ -143,15 +155,6 @@ def _unserved_notes(asked: Mapping[str, Any], *, stream: bool, output_format: st
     if output_format == "png":
         unserved["output_compression"] = _LOSSLESS
     return unserved_fields.notes({name: asked.get(name) for name in unserved}, unserved, ())
-
-
-def _wants_urls(asked: Mapping[str, Any], notes: list[str], *, makes_urls: bool) -> bool:
-    """Whether the response has URLs: for OpenAI's models `dall-e…`, that is the default."""
-    if "response_format" in asked or not asked.get("model", "").startswith(model_names.DALL_E):
-        return bool(asked.get("response_format") == URL)
-    if not makes_urls:
-        notes.append("This server stores no pictures, so the response has b64_json instead of url.")
-    return makes_urls
 
 
 def _preview_every(partial_images: int, fields: Mapping[str, Any], capabilities: Capabilities) -> int:

@@ -128,12 +128,12 @@ class ImagesTranslation(Translation):
         self.admission = model.endpoint.admission
         current_record.get().model = model.name
         request = await planning.translated(self.body, model)
+        if request.wants_urls(makes_urls=self._picture_urls.are_on):
+            await self._picture_urls.require()
         if image_urls.are_in(self.body):
             await self._fetch_pictures(request, model)
         self.plan = planning.plan(request, model, makes_urls=self._picture_urls.are_on)
         self.plan.notes += query_notes(self._request.query_params)
-        if self.plan.urls:
-            await self._picture_urls.require()
         await model.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
 
