@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ def add_lora(bundle: Bundle, *, rank: int, layers: str = STYLE_LAYERS) -> nn.Par
     bundle.trained().requires_grad_(requires_grad=False)
     bundle.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
     return nn.ParameterList(p for p in bundle.unet.parameters() if p.requires_grad)
+
+
+def load_lora(bundle: Bundle, path: Path) -> None:
+    """Give the UNet's LoRA the weights of a file, which must have the same rank and layers."""
+    tensors = {name.removeprefix("unet."): tensor.float() for name, tensor in load_file(path).items()}
+    set_peft_model_state_dict(bundle.unet, tensors, adapter_name="default")
 
 
 def save_lora(bundle: Bundle, path: Path, metadata: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.attention import use_training_attention
 from demo.batches import PIXELS_PER_BATCH, Scenes
-from demo.lora import add_lora, save_lora
+from demo.lora import add_lora, load_lora, save_lora
 from demo.progress import SAVE_EVERY_S, Progress
 from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate
 from demo.train_diffusion import finished
@@ -48,10 +48,12 @@ class Plan:
 
 
 def train_lora(team: Team, work: Path, init: Path | None, scenes: Path, plan: Plan, loss_of: LossOf, out: Path) -> None:
-    """Train and write `{plan.name}.safetensors` into the folder `out`."""
+    """Train and write `{plan.name}.safetensors` into the folder `out`. Starts from the LoRA of that name in `init`."""
     torch.manual_seed(plan.seed)
     bundle = finished(work, init)
     parameters = add_lora(bundle, rank=plan.rank, layers=plan.layers)
+    if init and (present := init / "loras" / f"{plan.name}.safetensors").exists():
+        load_lora(bundle, present)
     use_training_attention(bundle)
     bundle.trained().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(parameters, lr=plan.peak_rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)

@@ -27,12 +27,17 @@ def shard_of_two() -> Shard:
     )
 
 
-def test_cell_with_a_stroke_counts_more_and_no_other() -> None:
+def test_cells_with_a_stroke_count_more_and_drawn_details_most() -> None:
     from demo.batches import cell_weights
 
-    (weights,) = cell_weights(shard_of_two().scribble(1, 0)[None], 4.0)
-    assert weights[1, 1] == weights[0, 0] == 5
-    assert np.count_nonzero(weights != 1) == 2
+    shard = shard_of_two()
+    ((bare,),) = cell_weights(shard.scribble(0, 0)[None], shard.details[:1], 4.0)
+    assert bare[1, 1] == bare[0, 0] == 5
+    assert np.count_nonzero(bare != 1) == 2
+    shard.details[1, 3, 3] = True  # not drawn: no stroke is near
+    ((detailed,),) = cell_weights(shard.scribble(1, 0)[None], shard.details[1:], 4.0)
+    assert (detailed[0, 0], detailed[1, 1], detailed[1, 2]) == (5, 9, 5)  # an outline, a detail's stroke, and beside it
+    assert np.count_nonzero(detailed != 1) == 3
 
 
 def test_scene_with_drawn_details_is_more_frequent_than_bare_scene() -> None:

@@ -61,6 +61,16 @@ def test_each_thread_has_its_share_of_the_cores_and_other_threads_keep_theirs() 
     assert later == [before]
 
 
+def test_a_thread_goes_on_with_all_cores_if_the_machine_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    use_cores(1)
+    assert torch.get_num_threads() == before
+
+
 def test_only_the_engines_own_thread_uses_all_cores(make_driver: Callable[..., Any]) -> None:
     counts: list[int] = []
     driver = make_driver()

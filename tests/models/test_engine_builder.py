@@ -58,6 +58,10 @@ def test_networks_are_traced_before_the_first_request(monkeypatch: pytest.Monkey
     driver = Driver(engine)
     submitted = [driver.join(**SMALL), driver.join(**SMALL, image=None, guidance_scale=1.0)]
     driver.finish()
+    submitted.append(driver.join(**SMALL, loras=b'[{"name": "neon"}]'))  # in the weights of a copy
+    driver.finish()
+    submitted += [driver.join(**SMALL, loras=b'[{"name": "neon"}]'), driver.join(**SMALL)]  # with adapters
+    driver.finish()
     assert all(one.picture() for one in submitted)
     driver.stop()
 

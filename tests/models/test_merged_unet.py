@@ -12,7 +12,9 @@ from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.engine import Engine
+from diffusion_engine.loras.layout import Layout
 from diffusion_engine.loras.library import LoRALibrary
+from diffusion_engine.loras.merged import MergedUNet
 from diffusion_engine.networks import Networks
 from diffusion_engine.optimization import optimized_networks
 from diffusion_engine.request_state import RequestState
@@ -65,6 +67,23 @@ def join(engine: Engine) -> Iterator[Join]:
 
     yield start
     driver.stop()
+
+
+def merged_unet(dtype: str = "float32", *, has_equal_weights: bool = False) -> MergedUNet | None:
+    """The copy of the demo checkpoint's UNet, if it has one."""
+    config = EngineConfig(checkpoint=str(CHECKPOINT), device="cpu", dtype=dtype, is_traced=False)
+    pipeline = load_pipeline(config)
+    names = [f"mid_block.attentions.0.transformer_blocks.0.attn1.{name}" for name in ("to_k", "to_q")]
+    if has_equal_weights:
+        for name in names:
+            torch.nn.init.zeros_(pipeline.unet.get_submodule(name).weight)
+    return optimized_networks(config, pipeline, layout=Layout.of(pipeline.unet, names)).merged_unet
+
+
+def test_adapters_are_not_merged_where_that_could_change_the_picture() -> None:
+    assert merged_unet() is not None
+    assert merged_unet("bfloat16") is None  # a small change of a weight is rounded away
+    assert merged_unet(has_equal_weights=True) is None  # TorchScript keeps one constant for both
 
 
 def predicted(networks: Networks, *states: RequestState) -> list[torch.Tensor]:

@@ -5,6 +5,7 @@ Within a pass, cores wait for each other after each layer; two half passes never
 passes, since it divides the work itself.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,6 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
+
+logger = logging.getLogger(__name__)
 
 _changing = threading.Lock()
 
@@ -26,14 +29,24 @@ def use_cores(count: int | None = None) -> None:
 
     Each thread that works on several cores has OpenMP threads of its own. When there are more of them than cores,
     OpenMP's threads no longer spin while they wait for each other, which makes small passes two to three times slower.
-    So only the thread that runs the passes uses all cores.
+    So only the threads that run passes use several cores.
     """
     with _changing:  # torch has one number for all threads that have not asked for it yet
-        of_new_threads = torch.get_num_threads()
+        of_new_threads, is_changed = torch.get_num_threads(), threading.Event()
+
+        def restore() -> None:
+            is_changed.wait()
+            torch.set_num_threads(of_new_threads)
+
+        restoring = threading.Thread(target=restore)
+        try:
+            restoring.start()
+        except RuntimeError as error:  # the machine's limit of threads: passes are slower then
+            logger.warning("the number of cores of a thread cannot be set: %s", error)
+            return
         torch.set_num_threads(count or of_new_threads)
-        restore = threading.Thread(target=torch.set_num_threads, args=(of_new_threads,))
-        restore.start()
-        restore.join()
+        is_changed.set()
+        restoring.join()
 
 
 def suitable_cpu_parallel_size(device: torch.device) -> int:

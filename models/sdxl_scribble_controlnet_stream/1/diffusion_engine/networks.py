@@ -10,7 +10,7 @@ from torch import nn
 
 from diffusion_engine.loras.layers import adapt
 from diffusion_engine.loras.layout import Layout
-from diffusion_engine.loras.merged import MergedUNet
+from diffusion_engine.loras.merged import MergedUNet, are_distinct
 from diffusion_engine.memory_plan import MemoryPlan, tile_size
 from diffusion_engine.torchscript import TracedNetwork
 
@@ -46,10 +46,10 @@ class Networks:
         memory: MemoryPlan | None = None,
         layout: Layout | None = None,
     ) -> Self:
-        """Does not change the pipeline.
+        """Does not change the pipeline's outputs.
 
         Args:
-            merges_loras: whether there is a copy of the UNet for passes whose rows have the same adapters.
+            merges_loras: whether there is a copy of the UNet for passes whose rows have the same adapters, if possible.
             device: of the passes; None: the pipeline's.
             layout: the UNet's layers that can have adapters.
         """
@@ -66,7 +66,7 @@ class Networks:
 
         if layout and layout.inputs:
             adapted_unet = optimized(adapt(unet, layout))
-            merged_unet = MergedUNet(unet, layout, optimized) if merges_loras else None
+            merged_unet = MergedUNet(unet, layout, optimized) if merges_loras and are_distinct(unet, layout) else None
         return cls(
             pipeline=pipeline,
             unet=optimized(unet),

@@ -39,7 +39,7 @@ def optimized_networks(
         pipeline,
         cpu_parallel_size=suitable_cpu_parallel_size(device),
         is_traced=is_small if config.is_traced is None else config.is_traced,
-        merges_loras=is_small,
+        merges_loras=is_small and pipeline.unet.dtype == torch.float32,  # in others, a weak LoRA is rounded away
         device=device,
         memory=memory,
         layout=layout,

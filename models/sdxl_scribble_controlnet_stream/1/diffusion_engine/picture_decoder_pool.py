@@ -109,7 +109,8 @@ class PictureDecoderPool:
     def submit(self, state: RequestState) -> None:
         """Preprocess a request. Its handlers may be called before this returns."""
         if state.request.image is None and state.request.init_image is None and not state.request.loras:
-            self._preprocess(state, decode_here)  # there is nothing to decode or to load
+            if error := self._preprocess(state, decode_here):  # there is nothing to decode or to load
+                self._handlers.failed(state, error)
             return
         self.start()
         with self._changed:
@@ -172,18 +173,19 @@ class PictureDecoderPool:
 
         was_running = decoder.is_running
         error = self._preprocess(state, decode)
-        if error is not None and was_running and not decoder.is_running:
+        if error is None:
+            return
+        if was_running and not decoder.is_running:
             self._metrics.add("sdxl_engine_decoders_ended_total", code=error.code)
+        self._handlers.failed(state, error)
 
     def _preprocess(self, state: RequestState, decode: Decode) -> RequestError | None:
-        """Preprocess a request and call its handler. Returns its error, if any."""
+        """Preprocess a request, which is ready then. Returns its error, if any."""
         started = time.monotonic()
         error = attempt(lambda: self._handlers.preprocess(state, decode))
         if error is None:
             state.mark("read", started)
             self._handlers.ready(state)
-        else:
-            self._handlers.failed(state, error)
         return error
 
     def _check(self, state: RequestState | None = None) -> None:

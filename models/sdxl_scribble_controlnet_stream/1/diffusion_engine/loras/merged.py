@@ -2,6 +2,7 @@
 """A copy of the UNet with the adapters of one request in its weights, where they take no time."""
 
 import copy
+import hashlib
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,6 +11,16 @@ from torch import nn
 
 from diffusion_engine.loras.batch import ScaledAdapters
 from diffusion_engine.loras.layout import Layout
+
+
+def are_distinct(unet: nn.Module, layout: Layout) -> bool:
+    """Whether no two layers that can have adapters have the same weights.
+
+    TorchScript keeps equal constants only once, so both would get the merged weights of one.
+    """
+    weights = [unet.get_submodule(name).weight for name in layout.inputs]
+    found = {(each.shape, hashlib.sha256(each.detach().contiguous().numpy()).digest()) for each in weights}
+    return len(found) == len(weights)
 
 
 class MergedUNet:
