@@ -78,7 +78,8 @@ def head(rng: Rng, *, hair: float, is_long: bool = False) -> list[Part]:
     lock = partial(Part, fill=HAIRS[name if says else "brown"], said=f"{name} hair" if says else "")
     if has_hair and is_long:
         side, low = r + 0.1, y + 1.15 * r
-        parts.append(lock(smooth((-side, low), (-side, y - 0.08), (0, y - 1.3 * r), (side, y - 0.08), (side, low), (0, y + r))))
+        left, right = [(-side, low), (-side, y - 0.08)], [(side, y - 0.08), (side, low)]
+        parts.append(lock(smooth(*left, (0, y - 1.3 * r), *right, (0, y + r))))
     parts.append(Part(ellipse(0, y, r, r * 1.04), skin))
     if has_hair:
         top = smooth((-1, -0.12), (-0.8, -0.94), (0, -1.25), (0.8, -0.94), (1, -0.12), (0, -0.5))

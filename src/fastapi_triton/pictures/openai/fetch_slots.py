@@ -36,8 +36,8 @@ class FetchSlots:
     async def slot(self, caller: str, *, until: float) -> AsyncGenerator[Callable[[Future[Any]], None]]:
         """Take a slot during the `async with` block. `until` is on the event loop's clock.
 
-        The block gets a function to name its work in threads. Threads cannot be cancelled, so the slot stays taken until
-        that work is done: a caller could otherwise occupy all threads with requests that it leaves at once.
+        The block gets a function to name its work in threads, which cannot be cancelled. The slot stays taken until
+        that is done. Otherwise a caller could occupy all threads with requests that it leaves at once.
 
         Raises:
             TooManyRequestsError: the caller's other requests held its slots until then.

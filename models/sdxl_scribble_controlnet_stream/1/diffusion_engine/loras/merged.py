@@ -18,8 +18,8 @@ def are_distinct(unet: nn.Module, layout: Layout) -> bool:
 
     TorchScript keeps equal constants only once, so both would get the merged weights of one.
     """
-    weights = [unet.get_submodule(name).weight for name in layout.inputs]
-    found = {(each.shape, hashlib.sha256(each.detach().contiguous().numpy()).digest()) for each in weights}
+    weights: list[Any] = [unet.get_submodule(name).weight for name in layout.inputs]
+    found = {(each.shape, hashlib.sha256(each.detach().numpy().tobytes()).digest()) for each in weights}
     return len(found) == len(weights)
 
 
