@@ -42,9 +42,10 @@ LARGE_AT, LARGE_SHARE = (0.3, 0.6, 0.85, 0.92), (0.1, 0.4, 0.4, 0.8)
 DROPPED_PROMPTS = 0.10  # half as "", half as the zeros of SDXL's pipeline for a missing negative prompt
 WITHOUT_CONTROL, WEAK_CONTROL = 0.02, 0.10
 PORTRAITS_WITHOUT = 0.45  # share of portraits with control scale 0, and share with an empty canvas
-# A drawn line is a few of a thousand cells, so with a plain mean the networks learn it last. Weights depend on the
-# scribble only, which the networks see. If they depended on the picture, on its details for example, then the best
-# prediction would no longer be the mean, and smooth areas would be full of details that are not there.
+# A drawn line is a few of a thousand cells, so with a plain mean the networks learn it last. Drawn details, such as
+# eyes, count once more. Weights depend on what is drawn, which the networks see. If they depended on the picture, on
+# all of its details for example, then the best prediction would no longer be the mean, and smooth areas would be full
+# of details that are not there.
 STROKE_WEIGHT = 4.0
 # A scene's frequency: `BARE_SHARE`, plus its drawn details relative to the mean, at most `MOST_SHARE`.
 BARE_SHARE, MOST_SHARE = 0.5, 4.0

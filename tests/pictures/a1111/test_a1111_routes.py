@@ -56,4 +56,5 @@ async def test_detect_returns_the_pictures_of_module_none_only(client: httpx2.As
         {"controlnet_input_images": [PICTURE] * 11},
         {},
     ):
-        assert (await client.post("/controlnet/detect", json=wrong)).status_code == 422
+        response = await client.post("/controlnet/detect", json=wrong)
+        assert (response.status_code, response.json()["error"]) == (422, "InvalidRequestError")

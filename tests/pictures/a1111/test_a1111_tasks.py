@@ -193,8 +193,10 @@ def test_only_the_last_finished_tasks_are_remembered(monkeypatch: pytest.MonkeyP
     for name in ("a", "b", "c"):
         known.remove(known.add(owner, 1, task_id=name))
     assert [known.is_finished(name) for name in ("a", "b", "c", "d", None)] == [False, True, True, False, False]
-    known.remove(known.add(owner, 1, task_id=None))  # nobody knows its id, so it displaces none
+    unnamed = known.add(owner, 1, task_id=None)
+    known.remove(unnamed)  # displaces none whose id was chosen
     assert known.is_finished("b")
+    assert known.is_finished(unnamed.id)
     known.add(owner, 1, task_id="c")
     assert not known.is_finished("c")
 

@@ -138,10 +138,12 @@ async def test_a_slow_dns_lookup_keeps_its_slot_when_the_request_has_ended(monke
     late = time.monotonic() + 0.05
     error = await refusal(start(fetched(urls, "https://slow.example/"), caller="key:greedy", deadline=late))
     assert error.code == "too_many_image_urls"
+    assert urls._slots._of_all._value == 6
     go_on.set()
     error = await refusal(start(fetched(urls, "https://slow.example/"), caller="key:greedy"))
     assert error.code == "image_url_failed"
     assert not urls._slots._callers
+    assert urls._slots._of_all._value == 8
 
 
 async def test_a_second_url_that_is_not_allowed_keeps_the_first_from_being_fetched(pictures: Pictures) -> None:

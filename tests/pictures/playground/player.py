@@ -54,6 +54,14 @@ class Player:
         self.until("#status", "ready")
         return self
 
+    def reload(self) -> None:
+        """Reload the page when its work is stored: browsers do not wait for what is being stored."""
+        self.wait_until_stored()
+        self.page.reload()
+
+    def wait_until_stored(self) -> None:
+        self.page.wait_for_selector("main[data-work=stored]", state="attached")
+
     def says(self, selector: str, text: str) -> None:
         """Wait until the element shows this text."""
         expect(self.page.locator(selector)).to_contain_text(text, timeout=120_000)

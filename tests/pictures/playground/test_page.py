@@ -37,12 +37,12 @@ def test_a_scribble_becomes_a_picture_that_survives_a_reload(visit: Visit) -> No
     assert page.evaluate("document.getElementById('picture').naturalWidth") < 128
     assert "Step" in player.caption
     player.until("#frame", "done")
-    assert page.evaluate("document.getElementById('picture').naturalWidth") == 128
+    page.wait_for_function("document.getElementById('picture').naturalWidth === 128")
     assert re.fullmatch(r"Seed \d+ · \d+\.\d s", player.caption)
     caption = player.caption
     assert page.evaluate(LAYOUT_SHIFT) < 0.02
 
-    page.reload()
+    player.reload()
     player.wait_until_ready()
     expect(page.locator("#history .kept")).to_have_count(1)
     player.until("#frame", "done")

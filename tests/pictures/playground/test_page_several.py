@@ -204,7 +204,7 @@ def test_an_earlier_picture_is_drawn_again_with_its_init_image_and_mask(visit: V
     expect(page.locator("#init-image")).to_be_hidden()
     page.click("#history li:first-child .kept")
     player.says("#init-image", "The next picture paints only the marked region")
-    page.reload()
+    player.reload()
     player.wait_until_ready()
     player.says("#init-image", "The next picture paints only the marked region")
     player.finish()

@@ -65,7 +65,7 @@ def test_a_link_that_cannot_be_copied_is_in_the_address_and_changes_nothing_else
     assert "#v=1&prompt=a+cat&" in page.url
     expect(page.locator("#restored")).to_be_hidden()
     assert page.input_value("#prompt") == "a dog"
-    page.reload()  # the link is older than what the tab shows
+    player.reload()  # the link is older than what the tab shows
     player.wait_until_ready()
     assert (page.input_value("#prompt"), "#v=1&prompt=a+cat&" in page.url) == ("a dog", True)
     expect(page.locator("#restored")).to_be_hidden()

@@ -69,7 +69,7 @@ def test_a_reload_keeps_drawing_prompt_and_settings_and_what_can_be_undone(visit
     for name, value in {"num_inference_steps": "3", "seed": "7", "negative_prompt": "dogs", "size": "192x128"}.items():
         player.set(name, value)
     drawn, settings = player.ink, settings_of(player)
-    page.reload()
+    player.reload()
     player.wait_until_ready()
     expect(page.locator("#undo")).to_be_enabled()
     assert (player.ink, settings_of(player), page.input_value("#prompt")) == (drawn, settings, "a cat")
@@ -90,7 +90,7 @@ def test_a_reload_keeps_settings_without_a_drawing_and_a_prompt(visit: Visit) ->
         player.set(name, value)
     settings = settings_of(player)
     for _ in range(2):
-        player.page.reload()
+        player.reload()
         player.wait_until_ready()
         expect(player.page.locator("#setting-seed")).to_have_value("7")
         assert settings_of(player) == settings
@@ -117,7 +117,7 @@ def test_what_is_drawn_and_entered_before_the_storage_is_open_is_added_to_the_st
         player.set(name, value)
     drawn = player.ink
     page.add_init_script(SLOW_STORAGE)
-    page.reload()
+    player.reload()
     player.until("#status", "ready")
     ScriptedServer(page)
     player.set("num_inference_steps", "4")
@@ -153,7 +153,7 @@ def test_work_that_cannot_be_read_is_not_replaced(visit: Visit) -> None:
     )
     player.page.add_init_script(broken)
     player.page.evaluate("localStorage.broken = 'yes'")
-    player.page.reload()
+    player.reload()
     player.wait_until_ready()
     assert (player.ink, player.page.input_value("#prompt")) == (0, "")
     player.page.evaluate("localStorage.removeItem('broken')")
@@ -164,17 +164,16 @@ def test_work_that_cannot_be_read_is_not_replaced(visit: Visit) -> None:
 def test_a_tab_that_slept_while_another_took_its_work_over_still_has_it(visit: Visit) -> None:
     first = visit().wait_until_ready().scribble(prompt="a cat")
     drawn = first.ink
-    first.page.reload()
+    first.reload()
     first.wait_until_ready()
     first.page.evaluate("BroadcastChannel.prototype.postMessage = () => {}")  # as a tab that the browser has frozen
     second = first.open_tab().wait_until_ready()
     assert (second.ink, second.page.input_value("#prompt")) == (drawn, "a cat")
-    second.page.fill("#prompt", "a dog")
-    first.page.reload()
+    third = first.open_tab().wait_until_ready()
+    assert (third.ink, third.page.input_value("#prompt")) == (0, "")  # the second has it
+    first.reload()
     first.wait_until_ready()
     assert (first.ink, first.page.input_value("#prompt")) == (drawn, "a cat")
-    third = first.open_tab().wait_until_ready()
-    assert (third.ink, third.page.input_value("#prompt")) == (0, "")
 
 
 def test_work_from_before_the_server_was_ready_gets_the_default_preset(visit: Visit) -> None:
@@ -185,7 +184,7 @@ def test_work_from_before_the_server_was_ready_gets_the_default_preset(visit: Vi
     player.until("main", "restored")
     page.fill("#prompt", "a cat")
     page.unroute("**/playground/model")
-    page.reload()
+    player.reload()
     player.wait_until_ready()
     assert (page.input_value("#prompt"), page.input_value("#setting-preset")) == ("a cat", "quality")
 
@@ -225,6 +224,7 @@ def test_tabs_share_the_history_and_each_has_its_own_drawing(visit: Visit) -> No
     first.finish()
     expect(second.page.locator("#history .kept")).to_have_count(3)
     drawn = first.ink
+    first.wait_until_stored()
     first.page.close()  # the tab, or the browser: the next tab goes on
     third = second.open_tab().wait_until_ready()
     expect(third.page.locator("#undo")).to_be_enabled()

@@ -42,7 +42,7 @@ def test_suggestions_complete_the_prompt(visit: Visit) -> None:
     page.click("#examples button >> nth=1")
     expect(page.locator("#suggestions button")).to_have_count(0)  # nothing fits a whole sentence
     assert page.input_value("#prompt") == "an orange fish in the sea"
-    page.reload()
+    player.reload()
     player.wait_until_ready()
     expect(page.locator("#undo")).to_be_enabled()  # the tab's work is restored
     expect(page.locator("#suggestions button")).to_have_count(0)

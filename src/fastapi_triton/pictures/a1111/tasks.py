@@ -57,7 +57,7 @@ class Task:
     id: str
     owner: TaskOwner
     count: int
-    has_chosen_id: bool = False  # of the client, which knows no others
+    has_chosen_id: bool = False
     started: float = field(default_factory=time.time)
     began: float = field(default_factory=time.time)  # when it stopped waiting
     is_interrupted: bool = False
@@ -121,11 +121,12 @@ def _share(step: tuple[int, int]) -> float:
 
 
 class Tasks:
-    """The running tasks of this process, and the ids that clients chose for those that finished last."""
+    """The running tasks of this process, and the ids of those that finished last."""
 
     def __init__(self) -> None:
         self._running: dict[str, Task] = {}
-        self._finished: deque[str] = deque(maxlen=_MAX_FINISHED)
+        # Of ids that clients did not choose, and of those that they did: few ask for the former, which are more.
+        self._finished: tuple[deque[str], deque[str]] = (deque(maxlen=_MAX_FINISHED), deque(maxlen=_MAX_FINISHED))
 
     def add(self, owner: TaskOwner, count: int, *, task_id: str | None) -> Task:
         """Add a new task.
@@ -143,12 +144,11 @@ class Tasks:
     def remove(self, task: Task) -> None:
         """Remove a finished task."""
         del self._running[task.id]
-        if task.has_chosen_id:
-            self._finished.append(task.id)
+        self._finished[task.has_chosen_id].append(task.id)
 
     def is_finished(self, task_id: str | None) -> bool:
         """Whether the last task with this id has finished. Ids of older tasks are forgotten."""
-        return task_id in self._finished and task_id not in self._running
+        return task_id not in self._running and any(task_id in finished for finished in self._finished)
 
     def find(self, client: TaskOwner, task_id: str | None) -> Task | None:
         """The task with this id, which only its client knows; without an id, the client's oldest task."""

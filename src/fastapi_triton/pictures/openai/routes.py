@@ -128,18 +128,20 @@ class ImagesTranslation(Translation):
         self.admission = model.endpoint.admission
         current_record.get().model = model.name
         request = await planning.translated(self.body, model)
-        if request.wants_urls(makes_urls=self._picture_urls.are_on):
-            await self._picture_urls.require()
         if image_urls.are_in(self.body):
             await self._fetch_pictures(request, model)
         self.plan = planning.plan(request, model, makes_urls=self._picture_urls.are_on)
         self.plan.notes += query_notes(self._request.query_params)
+        if self.plan.urls:
+            await self._picture_urls.require()
         await model.require_fitting(self.plan.batch)
         self.num_slots = len(self.plan.batch)
 
     async def _fetch_pictures(self, request: EndpointRequest, model: TextToImage) -> None:
         """Replace URLs by pictures, after all checks that need none: an invalid request must not fetch anything."""
         await model.require_valid_without_pictures(request.fields, request.count)
+        if request.wants_urls(makes_urls=self._picture_urls.are_on):
+            await self._picture_urls.require()
         limits = model.endpoint.services.image_limits
         pictures = await self._image_urls.fetch(self.body, limits, self._share)
         request.fill_in(pictures, model.endpoint.request_model)

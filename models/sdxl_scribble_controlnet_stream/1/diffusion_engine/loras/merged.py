@@ -3,6 +3,7 @@
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,13 +15,16 @@ from diffusion_engine.loras.layout import Layout
 
 
 def are_distinct(unet: nn.Module, layout: Layout) -> bool:
-    """Whether no two layers that can have adapters have the same weights.
+    """Whether no layer that can have adapters has the same weights as another one.
 
-    TorchScript keeps equal constants only once, so both would get the merged weights of one.
+    TorchScript keeps equal constants only once, so both would get the merged weights.
     """
-    weights: list[Any] = [unet.get_submodule(name).weight for name in layout.inputs]
-    found = {(each.shape, hashlib.sha256(each.detach().numpy().tobytes()).digest()) for each in weights}
-    return len(found) == len(weights)
+
+    def fingerprint(weight: Any) -> tuple[Any, bytes]:
+        return weight.shape, hashlib.sha256(weight.detach().numpy().tobytes()).digest()
+
+    counts = Counter(fingerprint(each) for each in unet.parameters())
+    return all(counts[fingerprint(unet.get_submodule(name).weight)] == 1 for name in layout.inputs)
 
 
 class MergedUNet:

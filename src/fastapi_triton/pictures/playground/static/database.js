@@ -14,7 +14,10 @@ export class ObjectStore {
 
   /** Run an operation, which may return a request; resolves to its result when all is stored. Rejects if it is not. */
   async run(mode, operation) {
-    this.#opening ??= this.#open();
+    this.#opening ??= this.#open().catch((error) => {
+      this.#opening = null; // another attempt may succeed
+      throw error;
+    });
     const database = await this.#opening;
     return new Promise((resolve, reject) => {
       const transaction = database.transaction(this.#name, mode);

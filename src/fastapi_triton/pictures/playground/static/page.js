@@ -305,7 +305,7 @@ const workspace = new Workspace(() => {
   return { drawing: scribble.stored(), prompt, values: settings.values(), files: initImage.files, shown: shown?.id, liveSeed: live.seed };
 });
 
-/** Show the stored work of this tab, then store what changes. */
+/** Show the stored work of this tab, then store what changes. Returns whether there was some. */
 async function goOn() {
   const work = await workspace.load();
   if (work) {
@@ -315,12 +315,14 @@ async function goOn() {
   }
   for (const source of [scribble, settings, initImage]) source.addEventListener("change", () => workspace.save());
   on("prompt", "input", () => workspace.save());
-  workspace.save(); // also what changed meanwhile
-  await workspace.flush();
+  await workspace.start(); // also what changed meanwhile
+  return work !== null;
 }
 workspace.addEventListener("change", () => {
   const warning = "This browser cannot store your drawing: you lose it when you reload or close the page.";
-  byId("storage-note").textContent = workspace.isStored ? "" : warning;
+  const [note, text] = [byId("storage-note"), workspace.isStored ? "" : warning];
+  if (note.textContent !== text) note.textContent = text;
+  document.querySelector("main").dataset.work = workspace.isPending ? "changed" : "stored";
 });
 
 // ---- start
@@ -332,6 +334,6 @@ showExamples(byId("examples"), config.examples, async (prompt, file) => {
 });
 server.poll();
 await gallery.load();
-await goOn();
-await restorer.restoreLink();
+const hasWork = await goOn();
+await restorer.restoreLink({ hasWork });
 document.querySelector("main").dataset.state = "restored"; // from now on, a reload keeps every change

@@ -105,9 +105,9 @@ export class Restorer extends EventTarget {
     return true;
   }
 
-  /** Restore what the address carries, if it is a link with settings. */
-  async restoreLink() {
-    if (window.history.state === OWN_LINK) return; // made here: what was drawn since is newer
+  /** Restore what the address carries, if it is a link with settings. `hasWork`: the tab's stored work is restored. */
+  async restoreLink({ hasWork = false } = {}) {
+    if (hasWork && window.history.state === OWN_LINK) return; // the link was made here, and the work is newer
     const content = contentOf(location.hash);
     if (!content) return;
     window.history.replaceState(null, "", location.pathname + location.search); // so that a reload keeps what was changed since

@@ -30,7 +30,7 @@ export class Settings extends EventTarget {
   #description = null;
   #waiting = null; // values for the fields that `describe` will build
   #messages = new Map();
-  #touched = new Set(); // the fields that the person has changed
+  #touched = new Set(); // the fields that were changed
   /** Whether values were entered or restored. If not, they are the model's defaults. */
   isChosen = false;
 
@@ -98,9 +98,7 @@ export class Settings extends EventTarget {
     }
     const reset = make("button", { type: "button", className: "quiet", textContent: "Reset to defaults" });
     reset.addEventListener("click", () => {
-      this.#description = null;
-      this.#styles.restore({});
-      this.describe(description);
+      this.#reset();
       this.#host.lastElementChild.focus(); // the new button
     });
     this.#host.append(reset);
@@ -120,7 +118,7 @@ export class Settings extends EventTarget {
     return { ...values, ...this.#styles.values() };
   }
 
-  /** The values of the settings that the person has changed. */
+  /** The values of the settings that were changed. */
   get entered() {
     const values = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", [LORAS]: "[]", ...this.values() };
     return Object.fromEntries(Object.entries(values).filter(([name]) => this.#touched.has(name)));
@@ -140,8 +138,12 @@ export class Settings extends EventTarget {
 
   /** Show exactly these values; a setting without one gets its default. Before `describe`, they wait for it. */
   replace(values) {
+    if (!Object.keys(values).length) { // nothing was known of the model
+      this.#reset();
+      return;
+    }
     const blank = { [SEED]: "", [NEGATIVE]: "", [PRESET]: "", [LORAS]: "[]", ...this.#description?.defaults };
-    if (!this.#description) this.#waiting = Object.keys(values).length ? values : null;
+    if (!this.#description) this.#waiting = values;
     const given = Object.entries(values).filter(([, value]) => value !== undefined);
     this.restore({ ...blank, ...Object.fromEntries(given) });
   }
@@ -149,7 +151,17 @@ export class Settings extends EventTarget {
   /** Show these values, and leave the other settings as they are. */
   restore(values) {
     this.isChosen = true;
+    for (const name of Object.keys(values)) this.#touched.add(name);
     this.#show(values);
+  }
+
+  /** As at the start. */
+  #reset() {
+    const description = this.#description;
+    [this.#description, this.#waiting] = [null, null];
+    this.#touched.clear();
+    this.#styles.restore({});
+    if (description) this.describe(description);
   }
 
   #show(values) {

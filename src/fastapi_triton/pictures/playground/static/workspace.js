@@ -4,13 +4,13 @@
 import { ObjectStore, connectTabs, newId } from "./database.js";
 
 const MAX_STORED = 8; // of tabs that were closed; older ones are deleted
-const PAUSE_MS = 300; // changes in quick succession are stored together
+const PAUSE_MS = 300; // the first change is stored at once, and those that follow in this time together
 const ANSWER_MS = 150; // other tabs answer faster
 const NAME = "fastapi-triton-workspace";
 
 /**
  * Each tab has its own work. A new tab goes on with the newest work that is open in no other tab; else it starts empty.
- * Dispatches `change` when `isStored` changes.
+ * Dispatches `change` when `isStored` or `isPending` changes.
  */
 export class Workspace extends EventTarget {
   #read;
@@ -19,7 +19,9 @@ export class Workspace extends EventTarget {
   #sendToTabs = connectTabs("playground-workspaces", (message) => this.#hear(message));
   #taken = new Set(); // ids of other tabs
   #timer = null;
-  #isLoaded = false; // before that, storing would replace the work to go on with
+  #flushedAt = -PAUSE_MS;
+  #numWriting = 0;
+  #isStarted = false; // before that, storing would replace the work to go on with
   /** Whether the browser could store the work. */
   isStored = true;
 
@@ -27,11 +29,11 @@ export class Workspace extends EventTarget {
   constructor(read) {
     super();
     this.#read = read;
-    window.addEventListener("pagehide", () => this.flush());
-    document.addEventListener("visibilitychange", () => document.hidden && this.flush());
+    window.addEventListener("pagehide", () => this.#flush());
+    document.addEventListener("visibilitychange", () => document.hidden && this.#flush());
   }
 
-  /** The work to go on with, or null. Nothing is stored before it is known. */
+  /** The work to go on with, or null. Nothing is stored before `start`. */
   async load() {
     const [id, isKnown] = [this.#id, tabId() !== null];
     rememberTab(id);
@@ -42,32 +44,26 @@ export class Workspace extends EventTarget {
       this.#useOwnId(); // work that cannot be read now may be later
       this.#become(false);
       return null;
-    } finally {
-      this.#isLoaded = true;
     }
   }
 
-  /** Store the work soon. */
+  /** Store what is there now, and from now on what `save` announces. */
+  async start() {
+    this.#isStarted = true;
+    this.save();
+    await this.#flush();
+  }
+
+  /** Whether something has changed that is not stored yet. */
+  get isPending() {
+    return this.#timer !== null || this.#numWriting > 0;
+  }
+
+  /** Store the work. A page that is left during that may not have stored it: browsers do not wait. */
   save() {
-    if (this.#isLoaded) this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
-  }
-
-  /** Store now what `save` would store soon. */
-  async flush() {
-    if (this.#timer === null) return;
-    clearTimeout(this.#timer);
-    this.#timer = null;
-    const work = this.#read();
-    try {
-      await this.#store.run("readwrite", (store, transaction) => {
-        if (work) store.put({ id: this.#id, saved: Date.now(), work });
-        else store.delete(this.#id);
-        transaction.commit(); // at once: the page may be about to go
-      });
-      this.#become(true);
-    } catch {
-      this.#become(false); // a full disk, or a private window
-    }
+    if (!this.#isStarted || this.#timer !== null) return;
+    this.#timer = setTimeout(() => this.#flush(), this.#flushedAt + PAUSE_MS - performance.now());
+    this.#changed();
   }
 
   /** The newest work that is open in no other tab. A tab that did not answer finds its own again if it comes back. */
@@ -78,14 +74,19 @@ export class Workspace extends EventTarget {
     for (const { id } of all) this.#sendToTabs({ asked: id });
     await new Promise((resolve) => setTimeout(resolve, ANSWER_MS));
     const closed = all.filter(({ id }) => !this.#taken.has(id));
-    const newest = closed.find(({ isTakenOver }) => !isTakenOver);
-    await this.#store.run("readwrite", (store) => {
-      for (const { id } of closed.slice(MAX_STORED)) store.delete(id);
-      if (!newest) return;
-      store.put({ ...newest, isTakenOver: true });
-      store.put({ ...newest, id: this.#id });
-    });
-    return newest?.work ?? null;
+    const [left, takenOver] = [false, true].map((wanted) => closed.filter(({ isTakenOver = false }) => isTakenOver === wanted));
+    const [newest] = left;
+    if (!newest) return null;
+    try {
+      await this.#store.run("readwrite", (store) => {
+        for (const { id } of [...left, ...takenOver].slice(MAX_STORED)) store.delete(id);
+        store.put({ ...newest, isTakenOver: true });
+        store.put({ ...newest, id: this.#id });
+      });
+    } catch {
+      this.#become(false); // a full disk: what was read can be shown all the same
+    }
+    return newest.work;
   }
 
   #hear({ asked, taken }) {
@@ -96,15 +97,38 @@ export class Workspace extends EventTarget {
     this.save();
   }
 
+  async #flush() {
+    if (this.#timer === null) return;
+    clearTimeout(this.#timer);
+    [this.#timer, this.#flushedAt] = [null, performance.now()];
+    this.#numWriting++;
+    const work = this.#read();
+    try {
+      await this.#store.run("readwrite", (store, transaction) => {
+        if (work) store.put({ id: this.#id, saved: Date.now(), work });
+        else store.delete(this.#id);
+        transaction.commit(); // at once: the page may be about to go
+      });
+      this.#numWriting--;
+      this.#become(true);
+    } catch {
+      this.#numWriting--;
+      this.#become(false); // a full disk, or a private window
+    }
+  }
+
   #useOwnId() {
     this.#id = newId();
     rememberTab(this.#id);
   }
 
   #become(isStored) {
-    const isNew = isStored !== this.isStored;
     this.isStored = isStored;
-    if (isNew) this.dispatchEvent(new Event("change"));
+    this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
   }
 }
 
