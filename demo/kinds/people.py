@@ -87,7 +87,7 @@ def head(rng: Rng, *, hair: float, is_long: bool = False) -> list[Part]:
     if rng.random() < 0.15:
         hat = draw_name(rng, BASE)
         said = f"{'an' if hat[0] in 'aeiou' else 'a'} {hat} hat"
-        cone = polygon((-r - 0.1, y - 0.5 * r), (0, y - 1.95 * r), (r + 0.1, y - 0.5 * r))
+        cone = polygon((-r - 0.1, y - 0.5 * r), (0, y - 1.75 * r), (r + 0.1, y - 0.5 * r))
         parts.append(Part(cone, BASE[hat], said=said))
     shown = bool(rng.random() < 0.6)
     eyes = [
