@@ -2,7 +2,6 @@
 """Cancels requests whose client disconnected, and publishes metrics. On a separate thread, since both call Triton."""
 
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,10 @@ from diffusion_engine.request_state import RequestState, Status
 
 from triton_adapter.response_stream import ResponseStream
 
-# Between two looks at a single request: shorter than a step of the smallest networks. If there are several requests,
-# each is looked at less often, because each look is a call of Triton.
-INTERVAL_S, LONGEST_INTERVAL_S = 0.005, 0.02
-PUBLISH_EVERY_S = 0.5  # metrics are scraped every few seconds at most
+# Shorter than a step of all but the smallest networks.
+INTERVAL_S = 0.02
+# Half a second: metrics are scraped every few seconds at most.
+ROUNDS_PER_PUBLICATION = 25
 ENDED = (Status.FINISHED, Status.CANCELLED, Status.FAILED)
 
 
@@ -44,22 +43,17 @@ class Watcher:
             self._changed.notify()
 
     def _run(self) -> None:
-        next_publication = 0.0
+        num_rounds = 0
         while not self._is_stopping:
+            num_rounds += 1
             for state, responses in self._still_watched():
                 if responses.is_cancelled():
                     state.cancel()
-            if time.monotonic() >= next_publication or not self._watched:
+            if num_rounds % ROUNDS_PER_PUBLICATION == 0 or not self._watched:
                 self._metrics.publish()
-                next_publication = time.monotonic() + PUBLISH_EVERY_S
             with self._changed:
-                if not self._is_stopping:
-                    self._changed.wait(self._interval_s if self._watched else None)
+                self._changed.wait(INTERVAL_S if self._watched or self._is_stopping else None)
         self._metrics.close()
-
-    @property
-    def _interval_s(self) -> float:
-        return min(INTERVAL_S * len(self._watched), LONGEST_INTERVAL_S)
 
     def _still_watched(self) -> list[tuple[RequestState, ResponseStream]]:
         with self._changed:
