@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusion_engine import cpu_parallel
 from diffusion_engine.cpu_parallel import CPU_PARALLEL_SIZE, CPUParallel, suitable_cpu_parallel_size, use_cores
 from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.networks import Networks
@@ -59,6 +60,38 @@ def test_each_thread_has_its_share_of_the_cores_and_other_threads_keep_theirs() 
     thread.start()
     thread.join()
     assert later == [before]
+
+
+def test_no_thread_sets_its_cores_after_the_first_functions_have_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the pool may start late, when another has run all functions."""
+    turns, ended = iter((0.0, 0.2)), []
+
+    def set_cores(count: int) -> None:
+        time.sleep(next(turns))
+        ended.append(count)
+
+    monkeypatch.setattr(cpu_parallel, "use_cores", set_cores)
+    CPUParallel(2).run([lambda: torch.zeros(1)] * 2)
+    assert len(ended) == 2
+
+
+def test_a_pool_that_cannot_start_is_opened_again_in_the_next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, left = threading.Thread.start, 1
+
+    def start_one(self: threading.Thread) -> None:
+        nonlocal left
+        if left == 0:
+            raise RuntimeError("can't start new thread")
+        left -= 1
+        start(self)
+
+    parallel, functions = CPUParallel(2), [lambda: torch.ones(1)] * 2
+    with monkeypatch.context() as limit:
+        limit.setattr(cpu_parallel, "use_cores", lambda count: None)
+        limit.setattr(threading.Thread, "start", start_one)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            parallel.run(functions)
+    assert [int(each) for each in parallel.run(functions)] == [1, 1]
 
 
 def test_a_thread_goes_on_with_all_cores_if_the_machine_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None:

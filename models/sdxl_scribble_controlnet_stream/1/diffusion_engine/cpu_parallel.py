@@ -80,7 +80,16 @@ class CPUParallel:
         return [future.result() for future in futures]
 
     def _open(self) -> ThreadPoolExecutor:
+        """All threads of the pool have their share when it returns, since one that starts changes what others see."""
         share = max(1, torch.get_num_threads() // self.size)
-        return ThreadPoolExecutor(
+        pool = ThreadPoolExecutor(
             self.size, thread_name_prefix="cpu-parallel", initializer=use_cores, initargs=(share,)
         )
+        all_started = threading.Barrier(self.size)
+        try:
+            wait([pool.submit(all_started.wait) for _ in range(self.size)])
+        except RuntimeError:  # the machine's limit of threads
+            all_started.abort()
+            pool.shutdown(wait=False)
+            raise
+        return pool
