@@ -31,6 +31,11 @@ def triton(scribble_config: ModelConfig, stream_model: ScriptedStreamModel) -> F
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"openai_api": True, "a1111_api": True})
+
+
+@pytest.fixture
 def app(triton: FakeTriton, settings: Settings) -> TritonFrontend:
     return app_of(triton, settings)
 

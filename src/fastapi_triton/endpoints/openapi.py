@@ -51,13 +51,15 @@ def described_errors(meanings: Mapping[int, str]) -> dict[int | str, dict[str, A
 def request_body(*media_types: str, model: type[BaseModel]) -> dict[str, Any]:
     """The request body of an operation object. `components` must contain the model's schema."""
     example = request_example.of_model(model)
-    by_type: dict[str, dict[str, Any]] = {
-        validation.JSON: {"schema": {"$ref": REF.format(model=model.__name__)}},
-        validation.FORM: {"schema": _form_schema(model, example or {})},
-    }
-    if example is not None:
-        by_type = {media_type: {**described, "example": example} for media_type, described in by_type.items()}
-    return {"requestBody": {"required": True, "content": {each: by_type[each] for each in media_types}}}
+    examples = {} if example is None else {"example": example}
+    content = {each: {"schema": _body_schema(each, model, example or {}), **examples} for each in media_types}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _body_schema(media_type: str, model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+    if media_type == validation.FORM:
+        return _form_schema(model, example)
+    return {"$ref": REF.format(model=model.__name__)}
 
 
 def _form_schema(request: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,15 +31,15 @@ def of_model(request: type[BaseModel]) -> dict[str, Any] | None:
 
 
 def _of_fields(request: type[BaseModel]) -> dict[str, Any]:
-    schema = request.model_json_schema()
-    example = {}
-    for name, field in request.model_fields.items():
-        sent = sent_names(name, field)[0]
-        if field.examples:
-            example[sent] = field.examples[0]
-        elif field.is_required():
-            example[sent] = _of_schema(schema.get("properties", {}).get(sent, {}), schema.get("$defs", {}))
-    return example
+    fields = {sent_names(name, field)[0]: field for name, field in request.model_fields.items()}
+    named = {sent: field for sent, field in fields.items() if field.examples or field.is_required()}
+    # A schema takes milliseconds to make: only if a field needs it.
+    schema = {} if all(field.examples for field in named.values()) else request.model_json_schema()
+    properties, definitions = schema.get("properties", {}), schema.get("$defs", {})
+    return {
+        sent: field.examples[0] if field.examples else _of_schema(properties.get(sent, {}), definitions)
+        for sent, field in named.items()
+    }
 
 
 def _of_schema(schema: JSONSchema, definitions: JSONSchema) -> Any:

@@ -63,9 +63,10 @@ class PictureAPIs:
     def _add_routes(self, models: PictureModels) -> None:
         if self._settings.openai_api:
             problem_details.set_error_format(self._app, paths.OPENAI, openai_errors.response)
-            self._app.include_router(openai_images.router(models, self._urls, self._image_urls))
+            bodies = schemas.request_models(models.default)
+            self._app.include_router(openai_images.router(models, bodies, self._urls, self._image_urls))
             self._app.include_router(picture_urls.router(self._urls))
-            self.bodies += schemas.request_models(models.default)
+            self.bodies += bodies
         if self._settings.a1111_api:
             for prefix in (paths.A1111, paths.A1111_CONTROLNET, paths.A1111_INTERNAL_PROGRESS):
                 problem_details.set_error_format(self._app, prefix, a1111_errors.response)

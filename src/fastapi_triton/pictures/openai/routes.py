@@ -23,11 +23,11 @@ from fastapi_triton.endpoints.pipeline import Translation
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.endpoints.sse import Event, position_comment, queued_comment
 from fastapi_triton.pictures import loras, previews
-from fastapi_triton.pictures.openai import errors, image_urls, model_names, planning, schemas
+from fastapi_triton.pictures.openai import errors, image_urls, model_names, planning
 from fastapi_triton.pictures.openai.image_urls import ImageURLs
 from fastapi_triton.pictures.openai.picture_urls import PictureURLs
 from fastapi_triton.pictures.openai.planning import EndpointRequest, ImagesPlan
-from fastapi_triton.pictures.openai.schemas import ImagesRequest
+from fastapi_triton.pictures.openai.schemas import ImagesRequest, RequestModels
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Picture, Size, TextToImage, model_notes
 from fastapi_triton.pictures.unserved_fields import query_notes
@@ -41,10 +41,10 @@ _USAGE = {
 }
 
 
-def router(models: PictureModels, picture_urls: PictureURLs, image_urls: ImageURLs) -> APIRouter:
+def router(models: PictureModels, bodies: RequestModels, picture_urls: PictureURLs, image_urls: ImageURLs) -> APIRouter:
     """The routes under `/v1`."""
     routes = APIRouter(prefix=paths.OPENAI, tags=["OpenAI Images API"])
-    generation, edit = schemas.request_models(models.default)
+    generation, edit = bodies
     pipeline = models.default.pipeline
     started = int(time.time())
 

@@ -117,8 +117,12 @@ class ImagesRequest(BaseModel):
     mask: Annotated[Base64Image | None, BeforeValidator(_reject_mask)] = None
 
 
-def request_models(model: TextToImage) -> tuple[type[BaseModel], type[BaseModel]]:
-    """The bodies of `/v1/images/generations` and `/v1/images/edits`.
+# The bodies of `/v1/images/generations` and `/v1/images/edits`.
+RequestModels = tuple[type[BaseModel], type[BaseModel]]
+
+
+def request_models(model: TextToImage) -> RequestModels:
+    """The bodies for an endpoint's model.
 
     They have OpenAI's fields, and the endpoint's other fields: seed, steps, scales …
     """
