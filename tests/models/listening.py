@@ -5,16 +5,20 @@ import base64
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
+from diffusion_engine.decoding import Decoding, decode_here
 from diffusion_engine.engine import Engine
 from diffusion_engine.errors import RequestError
+from diffusion_engine.image_files.structure import Structure
 from diffusion_engine.request_parser import parse_request
 from diffusion_engine.request_state import GeneratedPicture, RequestState
 from drawings import pixels_of, row
 
 PATIENCE_S = 60.0
+
+T = TypeVar("T")
 
 
 class Recorder:
@@ -89,11 +93,26 @@ def submit(engine: Engine, recorder: Recorder | None = None, *, preview_every: i
     return Submitted(engine.submit(request, recorder, preview_every=preview_every), recorder)
 
 
+class DecoderInProcess:
+    """Decodes like a `PictureDecoder`, without a process: starting one takes longer than most tests."""
+
+    is_running = True
+
+    def decode(self, decoding: Decoding[T], content: bytes, structure: Structure, *, check: Callable[[], None]) -> T:
+        check()
+        return decode_here(decoding, content, structure)
+
+    def stop(self) -> None:
+        pass
+
+
 class Driver:
-    """An engine without its thread: `join` submits a request, `step` runs one step."""
+    """An engine without its thread and its decoder processes: `join` submits a request, `step` runs one step."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        for worker in engine._picture_decoders._workers:
+            worker.decoder = DecoderInProcess()  # type: ignore[assignment]
         self.passes: list[list[RequestState]] = []
         self._predict: Callable[..., Any] = engine.denoiser.predict
         engine.denoiser.predict = self._noted  # type: ignore[method-assign]

@@ -65,7 +65,22 @@ def test_every_size_is_measured_and_has_its_own_limit() -> None:
     machine = Machine(lambda key, rows: (compute_bound if key == BatchKey(192, 192) else launch_bound)(key, rows))
     limits = machine.profile()
     assert [limits.max_rows(BatchKey(*size)) for size in SIZES] == [16, 16, 1]
-    assert machine.measured == [(BatchKey(*size), rows) for size in SIZES for rows in ROW_COUNTS]
+    assert [key for key, _ in machine.measured] == [BatchKey(*size) for size in SIZES[:2] for _ in ROW_COUNTS] + [
+        BatchKey(192, 192)
+    ] * 3
+
+
+def test_more_rows_are_not_measured_after_two_doublings_that_brought_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    machine = Machine(lambda _, rows: 0.1 * max(2, rows))
+    assert machine.profile(cache_file=file).max_rows(FIRST) == 2
+    assert [rows for key, rows in machine.measured if key == FIRST] == [1, 2, 4, 8]
+    Machine(no_measuring).profile(cache_file=file)
+
+
+def test_a_single_doubling_without_gain_may_be_chance() -> None:
+    machine = Machine(lambda _, rows: {1: 0.10, 2: 0.10, 4: 0.21, 8: 0.22, 16: 0.44}[rows])
+    assert machine.profile().max_rows(FIRST) == 8
 
 
 def test_limits_beyond_the_budget_are_estimated_by_pixels() -> None:

@@ -27,6 +27,12 @@ def knee(times: Times) -> int:
     return min(count for count, seconds in times.items() if count / seconds >= NEARLY_BEST * best)
 
 
+def is_enough(times: Times) -> bool:
+    """Whether passes with even more rows need not be measured: the last two doublings brought nothing."""
+    largest = max(times)
+    return largest == ROW_COUNTS[-1] or largest >= 4 * knee(times)
+
+
 class RowLimits:
     """The limit of each size. After running out of memory, `shed` lowers a limit for good."""
 
@@ -72,7 +78,7 @@ def profiled(
         )
     if len(times) > num_known:
         # Without the sizes for which memory was short: other processes may have used it.
-        _write(cache_file, {name: each for name, each in times.items() if ROW_COUNTS[-1] in each})
+        _write(cache_file, {name: each for name, each in times.items() if is_enough(each)})
     first = knee(times[_name(sizes[0])]) * sizes[0][0] * sizes[0][1]
     limits = {}
     for size in sizes:
@@ -102,6 +108,8 @@ def _measured(key: BatchKey, measure: Measure) -> dict[int, float]:
         if seconds is None:
             break
         times[count] = seconds
+        if is_enough(times):
+            break
     return times
 
 
