@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the parts of CI one after the other and prints a table of them: `.ci/run`, or `.ci/run lint test` for some.
+"""Runs the parts of CI and prints a table of them: `.ci/run`, or `.ci/run lint test` for some.
 
-A failed part does not stop the others. A part also fails if it takes too long, if a process of it still runs after it,
-or if a test is skipped that could have run.
+Parts of one stage run at the same time: each mostly waits, or uses one core. A failed part does not stop the others. A
+part also fails if it takes too long, if a process of it still runs after it, or if a test is skipped that could have
+run.
 """
 
+import asyncio
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +31,7 @@ class Part:
     command: str
     limit_minutes: float
     runs_tests: bool = True  # with pytest, which counts them
+    arguments: str = ""  # of pytest
 
     @property
     def mark(self) -> str:
@@ -36,21 +40,22 @@ class Part:
 
 
 FEW_INPUTS = "FUZZ_BODIES=50000 FUZZ_CONNECTIONS=12000 FUZZ_PICTURES=50000 FUZZ_V2=25000 FUZZ_EXAMPLES=50"
-PARTS = (
-    Part("packages", ".ci/packages", 8, runs_tests=False),
-    Part("setup", "scripts/setup embedded,dev", 15, runs_tests=False),
-    Part("lint", "make lint", 10, runs_tests=False),
-    Part("test", "make test", 20),
-    Part("browser", "make test-browser", 12),
-    Part("python3.12", "make test-pythons PYTHONS=3.12", 10),
-    Part("python3.13", "make test-pythons PYTHONS=3.13", 10),
-    Part("python3.14", "make test-pythons PYTHONS=3.14", 10),
-    Part("slow", "make test-slow", 25),
-    Part("image", "make test-image", 15),
-    Part("linux", "make test-linux", 15),
-    Part("cluster", "make test-cluster", 20),
-    Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),
-    Part("full-size", "make test-full-size", 20),
+# What depends most on the Python below it. Everything runs on the oldest, 3.11, and on the newest.
+OF_EVERY_PYTHON = "tests/app tests/core tests/endpoints tests/jobs tests/middleware tests/triton"
+STAGES = (
+    (Part("packages", ".ci/packages", 8, runs_tests=False),),
+    (Part("setup", "scripts/setup embedded,dev", 15, runs_tests=False),),
+    (Part("lint", "make lint", 10, runs_tests=False),),
+    (Part("test", "make test", 20),),
+    (Part("browser", "make test-browser", 12),),
+    (Part("python3.12", "make test-pythons PYTHONS=3.12", 6, arguments=OF_EVERY_PYTHON),),
+    (Part("python3.13", "make test-pythons PYTHONS=3.13", 6, arguments=OF_EVERY_PYTHON),),
+    (Part("python3.14", "make test-pythons PYTHONS=3.14", 10),),
+    (Part("slow", "make test-slow", 20),),
+    (Part("image", "make test-image", 18), Part("linux", "make test-linux", 18)),
+    (Part("cluster", "make test-cluster", 20),),
+    (Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),),
+    (Part("full-size", "make test-full-size", 20),),
 )
 
 
@@ -81,7 +86,7 @@ def processes_of(part: Part, session: int) -> dict[int, str]:
     return found
 
 
-def kill_processes_of(part: Part, session: int) -> None:
+async def kill_processes_of(part: Part, session: int) -> None:
     deadline = time.monotonic() + KILLED_S  # a process that waits for a device does not end
     while (found := processes_of(part, session)) and time.monotonic() < deadline:
         for pid in found:
@@ -89,14 +94,15 @@ def kill_processes_of(part: Part, session: int) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        time.sleep(0.1)
+        await asyncio.sleep(0.1)
 
 
-def wait_for_processes_of(part: Part, session: int) -> list[str]:
+async def wait_for_processes_of(part: Part, session: int) -> list[str]:
     """Wait until all processes of a part have ended; the command lines of those that have not."""
     deadline = time.monotonic() + ENDING_S
-    while (found := processes_of(part, session)) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    # Nothing in this process learns of their end.
+    while (found := processes_of(part, session)) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
     return list(found.values())
 
 
@@ -113,29 +119,42 @@ def count_tests(outcome: Outcome, junit: Path) -> None:
             outcome.passed += 1
 
 
-def run(part: Part, folder: Path, limit_minutes: float) -> Outcome:
+async def run(part: Part, folder: Path, limit_minutes: float, output: IO[bytes] | None = None) -> Outcome:
+    """Run a part until it ends. Its output goes to a file, or to that of this process."""
     junit = folder / f"{part.name}.xml"
     command = shlex.split(part.command)
     if part.runs_tests:
-        command.append(f"ARGS=--no-avoidable-skips --durations=10 --junitxml={shlex.quote(str(junit))}")
-    print(f"\n=== {part.name}: {part.command} ===", flush=True)
+        options = f"--no-avoidable-skips --durations=10 --junitxml={shlex.quote(str(junit))}"
+        command.append(f"ARGS={options} {part.arguments}".rstrip())
     started = time.monotonic()
     name, _, mark = part.mark.partition("=")
-    environment = {**os.environ, name: mark}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        env={**os.environ, name: mark},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
     problems = []
     try:
-        if process.wait(timeout=limit_minutes * 60):
-            problems.append(f"exit status {process.returncode}")
-        problems += [f"still running: {each[:200]}" for each in wait_for_processes_of(part, process.pid)]
-    except subprocess.TimeoutExpired:
+        async with asyncio.timeout(limit_minutes * 60):
+            if await process.wait():
+                problems.append(f"exit status {process.returncode}")
+        problems += [f"still running: {each[:200]}" for each in await wait_for_processes_of(part, process.pid)]
+    except TimeoutError:
         problems.append(f"takes longer than {limit_minutes:.1f} minutes")
         os.killpg(process.pid, signal.SIGINT)  # pytest then writes the results that it has
-        wait_for_processes_of(part, process.pid)
+        await wait_for_processes_of(part, process.pid)
     finally:
-        kill_processes_of(part, process.pid)
-        process.wait()
-    outcome = Outcome(part.name, minutes=(time.monotonic() - started) / 60)
+        await kill_processes_of(part, process.pid)
+        await process.wait()
+    return outcome_of(part, junit, problems, minutes=(time.monotonic() - started) / 60)
+
+
+def outcome_of(part: Part, junit: Path, problems: list[str], *, minutes: float) -> Outcome:
+    outcome = Outcome(part.name, minutes=minutes)
     if part.runs_tests:
         try:
             count_tests(outcome, junit)
@@ -147,6 +166,26 @@ def run(part: Part, folder: Path, limit_minutes: float) -> Outcome:
         problems = [each for each in problems if not each.startswith("exit status")]
     outcome.failed += [f"{part.name}: {each}" for each in problems]
     return outcome
+
+
+async def run_stage(stage: Sequence[Part], folder: Path, minutes_left: float) -> list[Outcome]:
+    """Run parts at the same time. The output of several is printed when all have ended."""
+
+    async def run_into(part: Part, file: Path) -> Outcome:
+        with file.open("wb") as output:
+            return await run(part, folder, min(part.limit_minutes, minutes_left), output)
+
+    print("\n" + "\n".join(f"=== {part.name}: {part.command} ===" for part in stage), flush=True)
+    if len(stage) == 1:
+        return [await run(stage[0], folder, min(stage[0].limit_minutes, minutes_left))]
+    files = [folder / f"{part.name}.log" for part in stage]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_into(*each)) for each in zip(stage, files, strict=True)]
+    finally:
+        for part, file in zip(stage, files, strict=True):
+            print(f"\n=== {part.name} ===\n{file.read_text(errors='replace')}", flush=True)
+    return [task.result() for task in tasks]
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -166,19 +205,24 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def main(names: list[str]) -> int:
-    unknown = set(names) - {part.name for part in PARTS}
-    if unknown:
-        sys.exit(f"No part is named {', '.join(unknown)}. The parts are {', '.join(part.name for part in PARTS)}.")
-    # Like Ctrl-C, SIGTERM kills the processes of the part that runs.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+async def run_stages(names: Collection[str]) -> list[Outcome]:
     deadline = time.monotonic() + ALL_MINUTES * 60
     outcomes = []
     with tempfile.TemporaryDirectory() as folder:
-        for part in PARTS:
-            if not names or part.name in names:
+        for stage in STAGES:
+            if wanted := [part for part in stage if not names or part.name in names]:
                 minutes_left = max(0.0, (deadline - time.monotonic()) / 60)
-                outcomes.append(run(part, Path(folder), min(part.limit_minutes, minutes_left)))
+                outcomes += await run_stage(wanted, Path(folder), minutes_left)
+    return outcomes
+
+
+def main(names: list[str]) -> int:
+    known = [part.name for stage in STAGES for part in stage]
+    if unknown := set(names) - set(known):
+        sys.exit(f"No part is named {', '.join(unknown)}. The parts are {', '.join(known)}.")
+    # Like Ctrl-C, SIGTERM kills the processes of the parts that run.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    outcomes = asyncio.run(run_stages(names))
     print(f"\n{table(outcomes)}", flush=True)
     return int(any(outcome.failed for outcome in outcomes))
 

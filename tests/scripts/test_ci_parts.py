@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """CI's parts, with small Makefiles and real pytest sessions, and the plugin that rejects skips."""
 
+import asyncio
+import dataclasses
 import importlib.util
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +50,10 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+def run(parts: Any, part: Any, folder: Path, limit_minutes: float) -> Any:
+    return asyncio.run(parts.run(part, folder, limit_minutes))
+
+
 @pytest.fixture
 def run_pytest(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     def run(text: str, *arguments: str) -> tuple[int, str]:
@@ -62,11 +72,10 @@ def test_failed_part_does_not_stop_the_others_and_the_table_names_its_tests(
     (tmp_path / "Makefile").write_text(f"lint:\n\t@false\n\ntest:\n\t@{PYTEST} $(ARGS)\n\nempty:\n\t@true\n")
     monkeypatch.setattr(
         parts,
-        "PARTS",
+        "STAGES",
         (
-            parts.Part("lint", "make lint", 1, runs_tests=False),
-            parts.Part("test", "make test", 1),
-            parts.Part("empty", "make empty", 1),
+            (parts.Part("lint", "make lint", 1, runs_tests=False),),
+            (parts.Part("test", "make test", 1), parts.Part("empty", "make empty", 1)),
         ),
     )
     assert parts.main([]) == 1
@@ -97,7 +106,7 @@ def test_processes_that_outlive_their_part_are_named_and_killed(parts: Any, tmp_
         """
     )
     (tmp_path / "part").chmod(0o755)
-    outcome = parts.run(parts.Part("lint", "./part", 1, runs_tests=False), tmp_path, 1)
+    outcome = run(parts, parts.Part("lint", "./part", 1, runs_tests=False), tmp_path, 1)
     assert outcome.passed == 0
     assert sorted(name.split()[-1] for name in outcome.failed) == sorted(["3601", str(tmp_path)])
     assert all(name.startswith("lint: still running: ") for name in outcome.failed)
@@ -107,18 +116,61 @@ def test_processes_that_outlive_their_part_are_named_and_killed(parts: Any, tmp_
 def test_parts_that_take_too_long_are_killed(
     parts: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    endless = (
-        parts.Part("one", "sleep 3600", 0.002, runs_tests=False),
-        parts.Part("two", "sleep 3600", 1, runs_tests=False),
-    )
-    monkeypatch.setattr(parts, "PARTS", endless)
+    endless = [parts.Part(name, "sleep 3600", 1, runs_tests=False) for name in ("one", "two", "three")]
+    endless[0] = dataclasses.replace(endless[0], limit_minutes=0.002)
+    monkeypatch.setattr(parts, "STAGES", (endless[:1], endless[1:]))
     monkeypatch.setattr(parts, "ALL_MINUTES", 0.004)
     assert parts.main([]) == 1
     assert re.findall(r"^  (\w+): takes longer than 0\.0 minutes", capsys.readouterr().out, re.MULTILINE) == [
         "one",
         "two",
+        "three",
     ]
     assert not any(parts.processes_of(part, session=-1) for part in endless)
+
+
+def test_parts_of_a_stage_run_at_the_same_time_and_their_output_is_kept_apart(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part").write_text(
+        """#!/bin/sh
+        echo "$1 begins"; touch "$1.begun"
+        until [ -e "$2.begun" ]; do sleep 0.01; done
+        echo "$1 met $2"
+        """
+    )
+    (tmp_path / "part").chmod(0o755)
+    stage = [
+        parts.Part(name, f"./part {name} {other}", 1, runs_tests=False) for name, other in (("a", "b"), ("b", "a"))
+    ]
+    monkeypatch.setattr(parts, "STAGES", [stage])
+    assert parts.main([]) == 0
+    printed = capfd.readouterr().out
+    assert "=== a ===\na begins\na met b\n" in printed
+    assert "=== b ===\nb begins\nb met a\n" in printed
+
+
+def test_sigterm_kills_the_parts_that_run(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their processes in other sessions."""
+    (tmp_path / "part").write_text("#!/bin/sh\nsetsid sleep 3601 & exec sleep 3600\n")
+    (tmp_path / "part").chmod(0o755)
+    stage = [parts.Part(name, "./part", 1, runs_tests=False) for name in ("one", "two")]
+    monkeypatch.setattr(parts, "STAGES", [stage])
+
+    def terminate() -> None:
+        while [sorted(parts.processes_of(part, session=-1).values()) for part in stage] != running:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    running = [["sleep 3600", "sleep 3601"]] * 2
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Thread(target=terminate, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            parts.main([])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not any(parts.processes_of(part, session=-1) for part in stage)
 
 
 def test_results_before_the_timeout_count(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,14 +185,14 @@ def test_results_before_the_timeout_count(parts: Any, tmp_path: Path, monkeypatc
         """
     )
     (tmp_path / "part").chmod(0o755)
-    outcome = parts.run(parts.Part("test", "./part", 1), tmp_path, 0.05)
+    outcome = run(parts, parts.Part("test", "./part", 1), tmp_path, 0.05)
     assert (outcome.passed, outcome.failed) == (1, ["test: takes longer than 0.1 minutes"])
 
 
 def test_report_that_was_cut_off_is_no_result(parts: Any, tmp_path: Path) -> None:
     (tmp_path / "part").write_text('#!/bin/sh\necho "<testsuite><testcase" >"${1##*--junitxml=}"\n')
     (tmp_path / "part").chmod(0o755)
-    assert parts.run(parts.Part("test", "./part", 1), tmp_path, 1).failed == ["test: no results of pytest"]
+    assert run(parts, parts.Part("test", "./part", 1), tmp_path, 1).failed == ["test: no results of pytest"]
 
 
 def test_unknown_part_is_rejected_with_the_names_of_all(parts: Any) -> None:
@@ -150,7 +202,7 @@ def test_unknown_part_is_rejected_with_the_names_of_all(parts: Any) -> None:
 
 def test_every_target_of_the_makefile_that_tests_is_a_part(parts: Any) -> None:
     targets = re.findall(r"^(test[a-z-]*|fuzz|lint):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    commands = [part.command.split() for part in parts.PARTS]
+    commands = [part.command.split() for stage in parts.STAGES for part in stage]
     assert {command[1] for command in commands if command[0] == "make"} == set(targets)
 
 
