@@ -32,9 +32,10 @@ PYTHONS ?= 3.12 3.13 3.14
 test-pythons:  ## Test the frontend alone, without torch and Triton, on other Pythons (4 minutes each); PYTHONS=3.13
 	@exec scripts/test_pythons $(PYTHONS) -- $(ARGS)
 
+# Three workers: these tests wait even more, for installations and restarts.
 test-slow:  ## Run the tests marked slow: floods, bombs, faults, thousands of pictures
 	@scripts/setup embedded,dev
-	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m slow --timeout=900 $(ARGS)
+	@exec .venv/bin/python -m pytest -n 3 --dist loadfile -m slow --timeout=900 $(ARGS)
 
 test-cluster:  ## Run the tests of `serve --cluster`: starts Ray and several Tritons, many minutes on 2 cores
 	@scripts/setup embedded,dev,cluster

@@ -17,7 +17,7 @@ from support.serving import Server
 ENTER = Path(__file__).with_name("enter")
 CLONE = "/srv/a clone"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-INDEXES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX")
+PIP_SETTINGS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_NO_COMPILE", "UV_DEFAULT_INDEX")
 CERTIFICATES = ("SSL_CERT_FILE", "PIP_CERT")  # of uv and pip
 UNREACHABLE = "http://127.0.0.1:9"  # nothing listens there
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -157,7 +157,9 @@ def machine(installed: Path, root: Path) -> Machine:
     """A new machine in the folder `root`, with the network, certificates and pip settings of this one."""
     subprocess.run(["cp", "--archive", "--reflink=auto", str(installed), str(root)], check=True)
     clone_to(root / CLONE.removeprefix("/"))
-    new = Machine(root, environment={name: os.environ[name] for name in (*PROXIES, *INDEXES) if name in os.environ})
+    new = Machine(
+        root, environment={name: os.environ[name] for name in (*PROXIES, *PIP_SETTINGS) if name in os.environ}
+    )
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), root / "etc" / name)
     for name in CERTIFICATES:
