@@ -23,8 +23,6 @@ ROOT = Path(__file__).parent.parent
 ALL_MINUTES = 85.0  # of all parts together, on the slowest machine; the last ones fail if no time is left
 ENDING_S = 20.0  # a part's processes may end this much later than the part
 KILLED_S = 10.0  # and this much later than SIGKILL
-
-
 # Files are compiled when they are imported, since compiling all takes a third of an installation. pip takes the value
 # for that of `compile`.
 PIP = {"PIP_NO_COMPILE": "no"}
@@ -58,7 +56,9 @@ STAGES = (
     (Part("python3.12", "make test-pythons PYTHONS=3.12", 6, arguments=OF_EVERY_PYTHON),),
     (Part("python3.13", "make test-pythons PYTHONS=3.13", 6, arguments=OF_EVERY_PYTHON),),
     (Part("python3.14", "make test-pythons PYTHONS=3.14", 6, arguments=OF_EVERY_PYTHON),),
-    (Part("slow", "make test-slow", 20),),
+    (Part("slow", "make test-slow", 25),),
+    # An installation while other parts use the environment would break them.
+    (Part("cluster-setup", "scripts/setup embedded,dev,cluster", 10, runs_tests=False),),
     (
         Part("image", "make test-image", 25),
         Part("linux", "make test-linux", 25),
@@ -204,9 +204,9 @@ def table(outcomes: list[Outcome]) -> str:
         total.passed += each.passed
         total.failed += each.failed
         total.skipped += each.skipped
-    lines = [f"{'part':<12}{'passed':>9}{'failed':>9}{'skipped':>9}{'minutes':>9}"]
+    lines = [f"{'part':<14}{'passed':>9}{'failed':>9}{'skipped':>9}{'minutes':>9}"]
     lines += [
-        f"{each.name:<12}{each.passed:>9}{len(each.failed):>9}{len(each.skipped):>9}{each.minutes:>9.1f}"
+        f"{each.name:<14}{each.passed:>9}{len(each.failed):>9}{len(each.skipped):>9}{each.minutes:>9.1f}"
         for each in (*outcomes, total)
     ]
     for title, names in (("Skipped:", total.skipped), ("Failed:", total.failed)):
