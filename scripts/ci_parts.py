@@ -53,9 +53,9 @@ STAGES = (
     (Part("lint", "make lint", 10, runs_tests=False),),
     (Part("test", "make test", 20),),
     (Part("browser", "make test-browser", 12),),
-    (Part("python3.12", "make test-pythons PYTHONS=3.12", 6, arguments=OF_EVERY_PYTHON),),
-    (Part("python3.13", "make test-pythons PYTHONS=3.13", 6, arguments=OF_EVERY_PYTHON),),
-    (Part("python3.14", "make test-pythons PYTHONS=3.14", 6, arguments=OF_EVERY_PYTHON),),
+    (Part("python3.12", "make test-pythons PYTHONS=3.12", 10, arguments=OF_EVERY_PYTHON),),
+    (Part("python3.13", "make test-pythons PYTHONS=3.13", 10, arguments=OF_EVERY_PYTHON),),
+    (Part("python3.14", "make test-pythons PYTHONS=3.14", 10, arguments=OF_EVERY_PYTHON),),
     (Part("slow", "make test-slow", 25),),
     # An installation while other parts use the environment would break them.
     (Part("cluster-setup", "scripts/setup embedded,dev,cluster", 10, runs_tests=False),),
