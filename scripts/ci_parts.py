@@ -57,14 +57,10 @@ STAGES = (
     (Part("python3.13", "make test-pythons PYTHONS=3.13", 10, arguments=OF_EVERY_PYTHON),),
     (Part("python3.14", "make test-pythons PYTHONS=3.14", 10, arguments=OF_EVERY_PYTHON),),
     (Part("slow", "make test-slow", 25),),
-    # An installation while other parts use the environment would break them.
+    (Part("image", "make test-image", 20), Part("linux", "make test-linux", 20)),
+    # An installation while another part uses the environment would break that.
     (Part("cluster-setup", "scripts/setup embedded,dev,cluster", 10, runs_tests=False),),
-    (
-        Part("image", "make test-image", 25),
-        Part("linux", "make test-linux", 25),
-        Part("cluster", "make test-cluster", 25),
-    ),
-    (Part("fuzz", f"make fuzz {FEW_INPUTS}", 10),),
+    (Part("cluster", "make test-cluster", 20), Part("fuzz", f"make fuzz {FEW_INPUTS}", 20)),
     (Part("full-size", "make test-full-size", 20),),
 )
 

@@ -21,6 +21,8 @@ APPS = Path(__file__).with_name("apps")
 ECHO_APP = APPS / "echo_app"
 COUNT_APP = APPS / "count_app"
 FUNCTION_APP = APPS / "function_app"
+# After an installation, the first start compiles what it imports, on busy cores.
+PATIENCE_S = 300.0
 
 
 def free_port() -> int:
@@ -68,7 +70,7 @@ class Server:
     def log(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, *, times: int = 1, timeout_s: float = 120) -> re.Match[str]:
+    def wait_for(self, pattern: str, *, times: int = 1, timeout_s: float = PATIENCE_S) -> re.Match[str]:
         """Wait until the log has this many matches, and return the last."""
         with self._grown:
             found: list[re.Match[str]] = []
