@@ -226,8 +226,9 @@ def main(names: list[str]) -> int:
     known = [part.name for stage in STAGES for part in stage]
     if unknown := set(names) - set(known):
         sys.exit(f"No part is named {', '.join(unknown)}. The parts are {', '.join(known)}.")
-    # Like Ctrl-C, SIGTERM kills the processes of the parts that run.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # Like Ctrl-C, SIGTERM kills the processes of the parts that run; in a shell's background, Ctrl-C would be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     outcomes = asyncio.run(run_stages(names))
     print(f"\n{table(outcomes)}", flush=True)
     return int(any(outcome.failed for outcome in outcomes))

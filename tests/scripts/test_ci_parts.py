@@ -151,7 +151,7 @@ def test_parts_of_a_stage_run_at_the_same_time_and_their_output_is_kept_apart(
 
 
 def test_sigterm_kills_the_parts_that_run(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With their processes in other sessions."""
+    """With their processes in other sessions. A shell's background processes ignore SIGINT."""
     (tmp_path / "part").write_text("#!/bin/sh\nsetsid sleep 3601 & exec sleep 3600\n")
     (tmp_path / "part").chmod(0o755)
     stage = [parts.Part(name, "./part", 1, runs_tests=False) for name in ("one", "two")]
@@ -163,13 +163,15 @@ def test_sigterm_kills_the_parts_that_run(parts: Any, tmp_path: Path, monkeypatc
         os.kill(os.getpid(), signal.SIGTERM)
 
     running = [["sleep 3600", "sleep 3601"]] * 2
-    before = signal.getsignal(signal.SIGTERM)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=terminate, daemon=True).start()
     try:
         with pytest.raises(KeyboardInterrupt):
             parts.main([])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert not any(parts.processes_of(part, session=-1) for part in stage)
 
 
