@@ -19,7 +19,7 @@ run:  ## Install, then start the embedded Triton and the frontend on http://loca
 	@exec .venv/bin/python -m fastapi_triton serve --embedded --port $(PORT)
 
 # Two workers take a third less time on 2 cores, because tests often wait for a server.
-test:  ## Run the tests except for the slow ones below, two files at once (about 11 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
+test:  ## Run the tests except for the slow ones below, two files at once (10 to 20 minutes on 2 cores); ARGS='-n 0 tests/app/test_app.py'
 	@scripts/setup embedded,dev
 	@exec .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not full_size and not fuzz and not cluster and not image and not linux" $(ARGS)
 
