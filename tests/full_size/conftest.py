@@ -22,6 +22,7 @@ class FullSize:
     networks: Any
     capabilities: Any
     small_side: int  # of pictures with many passes
+    large: tuple[int, int]  # the size of a picture with one pass
     facts: dict[str, str] = field(default_factory=dict)  # for the report: name → time, size or memory
 
 
@@ -42,10 +43,10 @@ def full_size() -> Iterator[FullSize]:
     started = time.monotonic()
     networks = Networks.of_pipeline(make_pipeline())
     # Not one of SDXL's sizes, to save time: without bfloat16 instructions, passes take many times as long.
-    small_side = 512 if computes_in_bfloat16() else 256
-    capabilities = Capabilities(name="random", sizes=(*SDXL_SIZES, (small_side, small_side)))
+    small_side, large = (512, (1344, 768)) if computes_in_bfloat16() else (256, (512, 512))
+    capabilities = Capabilities(name="random", sizes=(*SDXL_SIZES, (512, 512), (256, 256)))
     engine = Engine(networks, capabilities, RowLimits({}, default=4))
-    built = FullSize(engine, networks, capabilities, small_side)
+    built = FullSize(engine, networks, capabilities, small_side, large)
     how = "bfloat16" if computes_in_bfloat16() else "bfloat16, computed in float32 (no bfloat16 in this processor)"
     built.facts["weights"] = how
     built.facts["building the networks"] = f"{time.monotonic() - started:.0f} s"

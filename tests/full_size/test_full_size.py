@@ -105,7 +105,7 @@ def test_requests_at_different_steps_share_passes_and_get_previews_and_pictures(
 
 
 def test_full_size_picture_is_made(full_size: FullSize) -> None:
-    width, height = 1344, 768  # as many pixels as 1024x1024
+    width, height = full_size.large
     started = time.monotonic()
     values = {"width": width, "height": height, "num_inference_steps": 1, "guidance_scale": 1.0}
     state, listener = submit(full_size, **values)
