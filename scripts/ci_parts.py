@@ -43,7 +43,7 @@ class Part:
 
 
 FEW_INPUTS = "FUZZ_BODIES=25000 FUZZ_CONNECTIONS=6000 FUZZ_PICTURES=25000 FUZZ_V2=12000 FUZZ_EXAMPLES=25"
-# What depends most on the Python below it. `make test` runs everything on the oldest one, 3.11; 3.13 has no time.
+# What depends most on the Python below it. `make test` runs everything on the oldest one, 3.11.
 OF_EVERY_PYTHON = (
     "tests/admission tests/app tests/core tests/endpoints tests/jobs tests/middleware tests/serving tests/triton"
 )
@@ -54,6 +54,7 @@ STAGES = (
     (Part("test", "make test", 25),),
     (Part("browser", "make test-browser", 12),),
     (Part("python3.12", "make test-pythons PYTHONS=3.12", 10, arguments=OF_EVERY_PYTHON),),
+    (Part("python3.13", "make test-pythons PYTHONS=3.13", 10, arguments=OF_EVERY_PYTHON),),
     (Part("python3.14", "make test-pythons PYTHONS=3.14", 10, arguments=OF_EVERY_PYTHON),),
     (Part("slow", "make test-slow", 25),),
     (Part("image", "make test-image", 20), Part("linux", "make test-linux", 20)),

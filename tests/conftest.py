@@ -91,8 +91,14 @@ def triton(scribble_config: ModelConfig) -> FakeTriton:
 @pytest.fixture
 def settings() -> Settings:
     """Without the APIs of OpenAI and A1111, whose routes take longer to make than all others."""
-    limits = {"max_body_bytes": 200_000, "max_image_pixels": 1_000_000, "max_in_flight": 2, "max_waiting": 0}
-    return Settings(openai_api=False, a1111_api=False, **limits)
+    return Settings(
+        openai_api=False,
+        a1111_api=False,
+        max_body_bytes=200_000,
+        max_image_pixels=1_000_000,
+        max_in_flight=2,
+        max_waiting=0,
+    )
 
 
 @pytest.fixture
