@@ -150,12 +150,14 @@ def test_parts_of_a_stage_run_at_the_same_time_and_their_output_is_kept_apart(
     assert "=== b ===\nb begins\nb met a\n" in printed
 
 
-def test_sigterm_kills_the_parts_that_run(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_kills_the_parts_that_run_and_the_table_is_printed(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """With their processes in other sessions. A shell's background processes ignore SIGINT."""
     (tmp_path / "part").write_text("#!/bin/sh\nsetsid sleep 3601 & exec sleep 3600\n")
     (tmp_path / "part").chmod(0o755)
     stage = [parts.Part(name, "./part", 1, runs_tests=False) for name in ("one", "two")]
-    monkeypatch.setattr(parts, "STAGES", [stage])
+    monkeypatch.setattr(parts, "STAGES", [[parts.Part("quick", "true", 1, runs_tests=False)], stage])
 
     def terminate() -> None:
         while [sorted(parts.processes_of(part, session=-1).values()) for part in stage] != running:
@@ -167,12 +169,19 @@ def test_sigterm_kills_the_parts_that_run(parts: Any, tmp_path: Path, monkeypatc
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=terminate, daemon=True).start()
     try:
-        with pytest.raises(KeyboardInterrupt):
-            parts.main([])
+        assert parts.main([]) == 130
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
     assert not any(parts.processes_of(part, session=-1) for part in stage)
+    printed = capfd.readouterr().out
+    assert re.findall(r"^(\w+) +(\d+) +(\d+) ", printed, re.MULTILINE) == [
+        ("quick", "1", "0"),
+        ("one", "0", "1"),
+        ("two", "0", "1"),
+        ("total", "1", "2"),
+    ]
+    assert "one: was interrupted" in printed
 
 
 def test_results_before_the_timeout_count(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
