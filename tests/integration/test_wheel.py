@@ -7,11 +7,13 @@ import re
 import subprocess
 import sys
 import venv
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from support import uv
 from support.paths import ROOT
 from support.scribble_app import PATH
 from support.serving import Server
@@ -64,8 +66,11 @@ def test_installed_package_serves_from_an_empty_folder(wheel: Path, tmp_path: Pa
 
 def test_fresh_environment_with_the_embedded_extra_serves_an_edited_app(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv" / "bin" / "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"{wheel}[embedded]"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    # pip's settings choose the build of PyTorch.
+    torch = f"torch=={version('torch').partition('+')[0]}"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", torch], check=True)
+    uv.install(python, f"{wheel}[embedded]")
     program = str(tmp_path / "venv" / "bin" / "fastapi-triton")
     subprocess.run([program, "init", "my app"], cwd=tmp_path, check=True)
     folder = tmp_path / "my app"

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """NVIDIA's aiperf, installed once into pytest's cache."""
 
+import venv
 from pathlib import Path
 
 import pytest
 
 from fastapi_triton.cli.perf import aiperf
+from support import uv
 
 
 @pytest.fixture(scope="session")
 def aiperf_program(pytestconfig: pytest.Config) -> Path:
+    """As installed by the command, which uses pip. Pip finds all packages there already."""
     folder = pytestconfig.cache.mkdir("aiperf")
     program = folder / "bin" / "aiperf"
-    return program if program.is_file() else aiperf.install(folder)
+    if not program.is_file():
+        venv.create(folder, with_pip=True)
+        uv.install(folder / "bin" / "python", aiperf.PACKAGE)
+        assert aiperf.install(folder) == program
+    return program

@@ -5,11 +5,12 @@ They have a hundred dependencies, so they have an environment of their own.
 """
 
 import hashlib
-import subprocess
-import sys
+import venv
 from pathlib import Path
 
 import pytest
+
+from support import uv
 
 PACKAGES = ("langchain-community==0.4.2", "litellm==1.110.2", "openai==3.57.0")
 
@@ -18,9 +19,9 @@ PACKAGES = ("langchain-community==0.4.2", "litellm==1.110.2", "openai==3.57.0")
 def openai_clients(pytestconfig: pytest.Config) -> Path:
     """The interpreter of the environment."""
     folder = pytestconfig.cache.mkdir(f"openai-clients-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}")
-    python, stamp = folder / "bin" / "python", folder / "installed"
+    stamp = folder / "installed"
     if not stamp.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        venv.create(folder)
+        uv.install(folder / "bin" / "python", *PACKAGES)
         stamp.touch()
-    return python
+    return folder / "bin" / "python"
