@@ -77,7 +77,8 @@ def place_networks(
 def warm_up(engine: Engine, library: LoRALibrary | None = None) -> None:
     """Run passes with and without a scribble and adapters, so that no request waits for traces, compilers or caches.
 
-    A trace is made in the first pass and improved in the second. Compiled blocks have code for one row, and for more.
+    A trace is made in the first pass, and on a GPU improved in the second. Compiled blocks have code for one row, and
+    for more.
     """
     smallest = BatchKey(*min(engine.capabilities.sizes, key=lambda size: size[0] * size[1]))
     for has_scribble in (True, False):

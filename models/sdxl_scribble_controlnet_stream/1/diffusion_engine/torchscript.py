@@ -100,6 +100,10 @@ def trace(flat: FlatNetwork, tensors: tuple[torch.Tensor, ...]) -> Run:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the deprecation, and about branches that the trace makes constant
+            if tensors[0].device.type == "cpu":
+                # On CPUs, torch fuses no layers. Without specializations for that, it optimizes a trace once, in its
+                # first call, and not again in its second.
+                torch.jit.set_fusion_strategy([])
             script = torch.jit.trace(  # type: ignore[no-untyped-call]
                 as_function(flat), tensors, check_trace=False, strict=False
             )
