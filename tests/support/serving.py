@@ -156,8 +156,11 @@ def assert_gone(processes: set[psutil.Process]) -> None:
 
 
 @contextmanager
-def serving(*arguments: str, folder: Path, port: int | None = None) -> Iterator[Server]:
-    server = Server([sys.executable, "-m", "fastapi_triton", "serve", *arguments], folder=folder, port=port)
+def serving(
+    *arguments: str, folder: Path, port: int | None = None, environment: Mapping[str, str] = os.environ
+) -> Iterator[Server]:
+    command = [sys.executable, "-m", "fastapi_triton", "serve", *arguments]
+    server = Server(command, folder=folder, port=port, environment=environment)
     try:
         yield server
     finally:
