@@ -313,6 +313,62 @@ def test_cancelled_request_has_no_further_step_and_frees_its_rows(make_driver: M
     assert driver.engine.metrics.value("sdxl_engine_cancel_to_free_seconds_total") > 0
 
 
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_pass_whose_requests_are_cancelled_ends_before_its_unet(
+    make_driver: MakeDriver, networks: Networks, num_parts: int
+) -> None:
+    """The UNet takes most of a pass. Other requests in the pass get their step."""
+    to_cancel: list[RequestState] = []
+    unet_rows: list[int] = []
+
+    def controlnet(*arguments: Any, **options: Any) -> Any:
+        for state in to_cancel:
+            state.cancel()
+        return networks.controlnet(*arguments, **options)
+
+    class NotedUNet:
+        config = networks.unet.config
+
+        def __call__(self, latents: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+            unet_rows.append(len(latents))
+            return networks.unet(latents, *arguments, **options)
+
+    driver = make_driver(networks=replace(networks, cpu_parallel_size=num_parts))
+    driver.engine.denoiser._networks = replace(networks, controlnet=controlnet, unet=NotedUNet())
+    cancelled, other = (driver.join(**SMALL, seed=seed, num_inference_steps=3) for seed in (1, 2))
+    driver.step()
+    to_cancel.append(cancelled.state)
+    driver.step()
+    assert other.state.step_index == 2
+    to_cancel[:] = [other.state]
+    assert driver.step()
+    assert other.state.step_index == 2
+    assert unet_rows == [4 // num_parts] * num_parts * 2
+    assert not driver.step()
+    assert [each.error().code for each in (cancelled, other)] == ["cancelled"] * 2
+    assert driver.engine.metrics.value("sdxl_engine_evictions_total", code="cancelled") == 0
+    assert driver.engine.metrics.value("sdxl_engine_requests_total", how="cancelled") == 2
+
+
+def test_pass_that_is_retried_alone_is_abandoned_too(driver: Driver) -> None:
+    """A cancellation is not taken for a failure."""
+    one, other = (driver.join(**SMALL, seed=seed) for seed in (1, 2))
+    spoil(driver, lambda states: len(states) == 2, RuntimeError("only together"))
+    residuals = driver.engine.denoiser._residuals
+
+    def cancelling(*arguments: Any) -> Any:
+        if len(driver.passes) == 2:  # the first one that runs alone
+            one.state.cancel()
+        return residuals(*arguments)
+
+    driver.engine.denoiser._residuals = cancelling  # type: ignore[method-assign]
+    driver.step()
+    assert [each.state.step_index for each in (one, other)] == [0, 1]
+    driver.step()
+    assert one.error().code == "cancelled"
+    assert one.state.status is Status.CANCELLED
+
+
 def test_request_cancelled_before_its_first_step_is_not_encoded(driver: Driver, encoded_texts: list[list[str]]) -> None:
     cancelled = driver.join(**SMALL)
     cancelled.state.cancel()

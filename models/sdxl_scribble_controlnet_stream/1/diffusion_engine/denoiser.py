@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predicts the noise of several requests, each at its own step, in one batched pass of ControlNet and UNet."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 
 from diffusion_engine import text_rows
 from diffusion_engine.cpu_parallel import CPUParallel
+from diffusion_engine.errors import RequestError
 from diffusion_engine.loras.batch import AdapterBatch, AdapterStack, AdapterStacks, ScaledAdapters
 from diffusion_engine.loras.merged import MergedUNet
 from diffusion_engine.networks import Networks
@@ -64,6 +66,13 @@ class PassPlan:
 PassContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
 
 
+class PassAbandonedError(RequestError):
+    """All requests of a pass were cancelled, or late, before its UNet ran."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled", "The request was cancelled before the picture was finished.")
+
+
 class Denoiser:
     """Runs the networks. Keeps the plan of a pass, because the next step usually has the same requests.
 
@@ -81,18 +90,31 @@ class Denoiser:
 
     @torch.inference_mode()
     def predict(self, states: Sequence[RequestState]) -> list[torch.Tensor]:
-        """The noise prediction of each request with guidance applied, (1, 4, h, w), from one pass of each network."""
+        """The noise prediction of each request with guidance applied, (1, 4, h, w), from one pass of each network.
+
+        Raises:
+            PassAbandonedError: nobody waits for any of these requests any more.
+        """
         plan = self._plan(states)
         latents = torch.cat([self._input(state) for state in states]).index_select(0, plan.requests)  # (R, 4, h, w)
         timesteps = self._timesteps(states).index_select(0, plan.requests)  # (R,)
         each_part = zip(plan.inputs, torch.split(latents, plan.sizes), torch.split(timesteps, plan.sizes), strict=True)
-        passes = [partial(self._pass, plan.unet, *part) for part in each_part]
+        passes = [partial(self._pass, plan.unet, *part, states) for part in each_part]
         noise = torch.cat(self.cpu_parallel.run(passes))  # (R, 4, h, w)
         return list(torch.split(self._guided(noise, plan), 1))
 
     @torch.inference_mode()
-    def _pass(self, unet: Any, batch: InputBatch, latents: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def _pass(
+        self,
+        unet: Any,
+        batch: InputBatch,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        states: Sequence[RequestState] = (),
+    ) -> torch.Tensor:
         down, mid = self._residuals(batch, latents, timesteps)
+        if states and all(state.interruption(time.monotonic()) for state in states):
+            raise PassAbandonedError
         if batch.loras is not None:
             unet = partial(self._networks.adapted_unet, loras=batch.loras)
         noise: torch.Tensor = unet(

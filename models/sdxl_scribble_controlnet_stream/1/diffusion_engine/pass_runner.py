@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from diffusion_engine.denoiser import Denoiser
+from diffusion_engine.denoiser import Denoiser, PassAbandonedError
 from diffusion_engine.errors import RequestError, attempt, is_out_of_memory
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.request_state import RequestState
@@ -45,11 +45,16 @@ class PassRunner:
         return self._advance(*self._predict(states))
 
     def _predict(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again."""
+        """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again.
+
+        After an abandoned pass, the step scheduler drops its requests.
+        """
         if not states:
             return [], []
         try:
             return states, self._denoiser.predict(states)
+        except PassAbandonedError:
+            return [], []
         except Exception as error:
             needs_memory = is_out_of_memory(error)
             if not needs_memory:
@@ -65,6 +70,8 @@ class PassRunner:
         noise: list[torch.Tensor] = []
         for state in states:
             predicted = attempt(partial(self._denoiser.predict, [state]))
+            if isinstance(predicted, PassAbandonedError):
+                continue
             if isinstance(predicted, RequestError):
                 self._evict(state, predicted)
             else:
