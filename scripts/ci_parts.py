@@ -42,23 +42,20 @@ class Part:
         return f"CI_PART={os.getpid()}-{self.name}"
 
 
-FEW_INPUTS = "FUZZ_BODIES=25000 FUZZ_CONNECTIONS=6000 FUZZ_PICTURES=25000 FUZZ_V2=12000 FUZZ_EXAMPLES=25"
+FEW_INPUTS = "FUZZ_BODIES=12000 FUZZ_CONNECTIONS=3000 FUZZ_PICTURES=12000 FUZZ_V2=6000 FUZZ_EXAMPLES=15"
 # What depends most on the Python below it. `make test` runs everything on the oldest one, 3.11.
 OF_EVERY_PYTHON = "tests/app tests/core tests/serving tests/triton"
 OF_NEWEST_PYTHON = f"{OF_EVERY_PYTHON} tests/admission tests/endpoints tests/jobs tests/middleware"
 STAGES = (
     (Part("packages", ".ci/packages", 8, runs_tests=False),),
-    (Part("setup", "scripts/setup embedded,dev", 15, runs_tests=False),),
-    (Part("lint", "make lint", 10, runs_tests=False),),
-    (Part("test", "make test", 25),),
+    (Part("setup", "scripts/setup embedded,dev,cluster", 15, runs_tests=False),),
+    (Part("lint", "make lint", 10, runs_tests=False), Part("test", "make test", 30)),
     (Part("browser", "make test-browser", 12),),
     (Part("python3.12", "make test-pythons PYTHONS=3.12", 10, arguments=OF_EVERY_PYTHON),),
     (Part("python3.13", "make test-pythons PYTHONS=3.13", 10, arguments=OF_EVERY_PYTHON),),
     (Part("python3.14", "make test-pythons PYTHONS=3.14", 10, arguments=OF_NEWEST_PYTHON),),
     (Part("slow", "make test-slow", 25),),
     (Part("image", "make test-image", 20), Part("linux", "make test-linux", 20)),
-    # An installation while another part uses the environment would break that.
-    (Part("cluster-setup", "scripts/setup embedded,dev,cluster", 10, runs_tests=False),),
     (Part("cluster", "make test-cluster", 20), Part("fuzz", f"make fuzz {FEW_INPUTS}", 20)),
     (Part("full-size", "make test-full-size", 20),),
 )
