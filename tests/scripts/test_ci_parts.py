@@ -184,6 +184,23 @@ def test_sigterm_kills_the_parts_that_run_and_the_table_is_printed(
     assert "one: was interrupted" in printed
 
 
+def test_part_that_would_start_too_late_is_left_out_and_the_table_says_so(
+    parts: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [
+        [parts.Part("first", "sleep 0.3", 1, runs_tests=False)],
+        [
+            parts.Part("long", "false", 1, runs_tests=False, latest_start_minutes=0.001),
+            parts.Part("other", "true", 1, runs_tests=False),
+        ],
+    ]
+    monkeypatch.setattr(parts, "STAGES", stages)
+    assert parts.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "  long: left out, since time is short\n" in printed
+    assert "2 passed, 0 failed, 1 skipped" in printed
+
+
 def test_results_before_the_timeout_count(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ENDING_S", 60.0)
     # Like pytest, it writes its results when it is interrupted.
