@@ -67,10 +67,10 @@ PassContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
 
 
 class PassAbandonedError(RequestError):
-    """All requests of a pass were cancelled, or late, before its UNet ran."""
+    """All requests of a pass were cancelled, or late, before its UNet ran. No client receives this error."""
 
     def __init__(self) -> None:
-        super().__init__("cancelled", "The request was cancelled before the picture was finished.")
+        super().__init__("cancelled", "Nobody waits for the requests of this pass.")
 
 
 class Denoiser:
