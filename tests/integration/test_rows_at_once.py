@@ -87,7 +87,7 @@ async def call_all(url: str, num_calls: int) -> Counter[str]:
         return sum(await asyncio.gather(*map(one_after_another, range(NUM_CLIENTS))), Counter())
 
 
-@pytest.mark.parametrize("num_calls", [160, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_calls", [160, pytest.param(4000, marks=pytest.mark.slow)])
 def test_rows_of_many_clients_all_get_a_response(server: Server, num_calls: int) -> None:
     stubs = {each for each in server.below() if each.name().startswith("triton_python")}
     outcomes = asyncio.run(call_all(f"http://{server.triton_url}/v2/models/{MODEL}/infer", num_calls))
