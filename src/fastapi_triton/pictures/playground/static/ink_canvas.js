@@ -2,6 +2,7 @@
 // The canvas element that shows a drawing: its shape, its pixels, and what is painted on it.
 
 import { paint, paintEnd } from "./painting.js";
+import { pngOf } from "./png.js";
 
 const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
 const RECENT = 12; // actions that are painted anew after the last checkpoint
@@ -99,7 +100,7 @@ export class InkCanvas {
     context.fillRect(0, 0, ...size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.#canvas, 0, 0, ...size);
-    return sheet.convertToBlob({ type: "image/png" });
+    return pngOf(sheet);
   }
 
   #copy() {

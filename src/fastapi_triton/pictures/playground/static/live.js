@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Live mode: when to draw, and what, while a person draws. Uses no element of the page, and sends nothing itself.
 
-const PAUSE_MS = 1000; // without a change: then the picture is finished
+const PAUSE_MS = 1000; // with a draft to look at, and without a change: then the picture is finished
 const SLOW_MS = 2000; // a draft that takes longer does not follow the pen
 const FIRST_REST_S = 5;
 const LONGEST_REST_S = 60;
@@ -25,7 +25,6 @@ export class Live extends EventTarget {
   #runsSlowly = false; // the draft that runs has taken too long already
   #isHeld = false; // the pen is down, or a text is typed
   #isDraft = false; // the newest picture is a draft, to be finished after a pause
-  #changedAt = 0;
   #finishTimer = null;
   #restTimer = null;
   #numSlow = 0;
@@ -66,7 +65,6 @@ export class Live extends EventTarget {
   changed() {
     if (!this.isOn) return;
     this.#isHeld = false;
-    this.#changedAt = performance.now();
     this.#cancelFinish();
     this.#pending = "drafting";
     if (!this.#runsSlowly) this.#controller?.abort();
@@ -156,7 +154,7 @@ export class Live extends EventTarget {
       this.#isDraft = false;
       this.#pending = "finishing";
       this.#run();
-    }, Math.max(0, PAUSE_MS - (performance.now() - this.#changedAt)));
+    }, PAUSE_MS);
   }
 
   #cancelFinish() {
