@@ -27,6 +27,7 @@ from botocore.config import Config
 from benchmarks import ROOT
 from benchmarks.common.free_port import free_port
 from benchmarks.common.machine import commit, cpu_name
+from benchmarks.common.measurement_lock import measurement
 
 BUCKET = "benchmark"
 URL = f"s3://{BUCKET}/models"
@@ -158,7 +159,8 @@ def main() -> None:
             sys.exit(f"{folder} has not enough free space for three times {options.gigabytes} GB.")
         os.environ["AWS_ENDPOINT_URL"] = url
         upload(url, num_bytes)
-        samples = rounds(Path(folder), options.rounds)
+        with measurement():
+            samples = rounds(Path(folder), options.rounds)
     sys.stdout.write(
         f"\n{cpu_name()}, {os.cpu_count()} cores, commit {commit()}, {AWSCLI}; medians of {options.rounds}\n"
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks import RESULTS, ROOT
 from benchmarks.common.machine import commit, cpu_slug, slug
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.gpu_kit import machine_check, packages
 from benchmarks.gpu_kit.part import PARTS, Part
 from benchmarks.gpu_kit.part_runner import PartRunner
@@ -119,7 +120,8 @@ def measure(arguments: argparse.Namespace, machine: machine_check.Machine, ends_
     )
     if arguments.tiny:
         os.environ["OMP_NUM_THREADS"] = "1"  # tiny networks gain nothing from several threads
-    PartRunner(results, page, TINY if arguments.tiny else SDXL, ends_at=ends_at, say=say).run(parts)
+    with measurement():
+        PartRunner(results, page, TINY if arguments.tiny else SDXL, ends_at=ends_at, say=say).run(parts)
     say(f"written: {page}")
     return 0 if all(part.status in ("done", "skipped") for part in results.parts) else 1
 

@@ -20,6 +20,7 @@ import psutil
 import typer
 
 from benchmarks.common import machine
+from benchmarks.common.measurement_lock import measurement
 from benchmarks.triton_restarts.background_jobs import Jobs
 from benchmarks.triton_restarts.clients import APIS, NO_RESPONSE, Responses, send_requests
 from fastapi_triton.embedded.triton_process import EmbeddedTriton, Ports
@@ -138,7 +139,8 @@ def main(
     num_clients: Annotated[int, typer.Option("--callers", help="Clients of each API, one request at a time.")] = 2,
 ) -> None:
     """Kill Triton repeatedly under load."""
-    responses_by_api, lags, jobs = asyncio.run(measure(seconds, every, num_clients))
+    with measurement():
+        responses_by_api, lags, jobs = asyncio.run(measure(seconds, every, num_clients))
     sys.stdout.write(
         f"{machine.cpu_name()}, {machine.commit()}\n\n{report(responses_by_api, lags)}\n\n{jobs.summary()}\n"
     )

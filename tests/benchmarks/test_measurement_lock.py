@@ -10,9 +10,12 @@ import pytest
 
 from benchmarks.common import measurement_lock
 from benchmarks.common.measurement_lock import measurement, training, wait_for_measurements
+from support.paths import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+BENCHMARKS = ROOT / "benchmarks"
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +48,27 @@ def test_measurement_waits_for_step_only_if_training_runs(monkeypatch: pytest.Mo
         assert waits == [measurement_lock.LONGEST_STEP_S]
     with measurement():
         assert len(waits) == 1  # the training has ended
+
+
+# Commands that measure no time: they compute, count bytes, or serve and examine for other benchmarks.
+UNTIMED = {
+    "capacity/__main__.py",
+    "engine/memory.py",
+    "framework_internals/server.py",
+    "frontend/apps/litserve_echo.py",
+    "frontend/apps/without_framework.py",
+    "gpu_kit/broken_gpu.py",
+    "gpu_kit/machine_check.py",
+    "gpu_kit/packages.py",
+    "hostile/app.py",
+    "hostile/liveness_probe.py",
+}
+
+
+def test_every_benchmark_that_measures_time_holds_the_lock() -> None:
+    commands = {
+        str(path.relative_to(BENCHMARKS)): text
+        for path in BENCHMARKS.rglob("*.py")
+        if 'if __name__ == "__main__"' in (text := path.read_text())
+    }
+    assert {name for name, text in commands.items() if "with measurement()" not in text} == UNTIMED

@@ -3,22 +3,29 @@
 // second. While a model on the same machine keeps the processor busy, that is what it takes.
 
 const worker = new Worker(new URL("png_worker.js", import.meta.url));
-const failed = new Promise((_, reject) => {
-  worker.addEventListener("error", () => reject(new Error("it could not load all its files. Reload it.")));
+const waiting = new Set(); // for each file that is being written, what ends that with an error
+let isLost = false;
+
+worker.addEventListener("error", () => {
+  isLost = true;
+  for (const fail of waiting) fail();
 });
-failed.catch(() => {}); // each use of the worker reports it
 
 /** The canvas as a PNG file. */
 export async function pngOf(canvas) {
   const picture = await createImageBitmap(canvas);
   const { port1, port2 } = new MessageChannel();
-  const written = new Promise((resolve, reject) => {
-    port1.onmessage = ({ data }) => {
-      port1.close();
-      if (data instanceof Blob) resolve(data);
-      else reject(data);
-    };
-  });
-  worker.postMessage({ picture, port: port2 }, [picture, port2]);
-  return Promise.race([written, failed]);
+  let fail;
+  try {
+    return await new Promise((resolve, reject) => {
+      fail = () => reject(new Error("it could not load all its files. Reload it."));
+      if (isLost) fail();
+      waiting.add(fail);
+      port1.onmessage = ({ data }) => (data instanceof Blob ? resolve(data) : reject(data));
+      worker.postMessage({ picture, port: port2 }, [picture, port2]);
+    });
+  } finally {
+    waiting.delete(fail);
+    port1.close();
+  }
 }
