@@ -93,6 +93,19 @@ def test_the_seed_of_a_visible_draft_can_be_kept(drafting: tuple[Player, Scripte
     assert {each["seed"] for each in script.sent} == {seed}
 
 
+def test_stop_is_possible_as_soon_as_a_lifted_pen_makes_a_finish_due(drafting: tuple[Player, ScriptedServer]) -> None:
+    player, _ = drafting
+    page = player.page
+    page.dispatch_event("#paper", "pointerdown")
+    send_more(page, completed())
+    player.says("#caption", "Draft · seed")
+    expect(page.locator("#stop")).to_be_disabled()
+    assert page.evaluate("""() => {
+      window.dispatchEvent(new PointerEvent("pointerup"));
+      return !document.getElementById("stop").disabled;
+    }""")
+
+
 def test_a_finish_that_ends_without_a_picture_has_the_reason_in_its_caption(visit: Visit) -> None:
     player = visit(is_live=True).wait_until_ready()
     script = ScriptedServer(player.page)

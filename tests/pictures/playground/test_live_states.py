@@ -57,9 +57,17 @@ def test_it_rests_while_the_server_is_busy_or_slow(machine: Callable[[], Page]) 
     assert after(page, 5000) == ["drafting"]
     assert after(page, 2000) == []
     assert step(page, "end()") == ["end"]
-    assert after(page, 10_000) == []
-    assert after(page, 1000) == ["finishing"]  # nothing has changed
+    assert after(page, 10_001) == ["finishing"]  # nothing has changed
     assert step(page, "live.turnOff(); end({isCompleted: false})") == ["abort", "end"]
+
+
+def test_it_stays_active_between_a_rest_and_the_finish(machine: Callable[[], Page]) -> None:
+    page = machine()
+    step(page, "live.turnOn({isWanted: true}); live.changed()")
+    after(page, 2000)
+    step(page, "end()")
+    step(page, "live.addEventListener('change', () => log.push([live.state, live.isActive]))")
+    assert after(page, 5001) == [["idle", True], ["finishing", True], "finishing"]
 
 
 def test_stop_is_not_undone_by_a_refusal_that_arrives_at_the_same_time(machine: Callable[[], Page]) -> None:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Saves a picture in another format and size, and copies it.
 
+import { encode } from "./encoder.js";
+
 const QUALITY = 0.92;
 const EXTENSIONS = { "image/png": "png", "image/webp": "webp", "image/jpeg": "jpeg" };
 
@@ -18,7 +20,7 @@ export async function converted(picture, type, scale) {
   });
   const sheet = new OffscreenCanvas(resized.width, resized.height);
   sheet.getContext("2d").drawImage(resized, 0, 0);
-  const file = await sheet.convertToBlob({ type, quality: QUALITY });
+  const file = await encode(sheet, { type, quality: QUALITY });
   if (file.type !== type) throw new CannotExport("This browser cannot write WebP files. Choose PNG.");
   return file;
 }

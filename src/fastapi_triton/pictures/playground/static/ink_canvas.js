@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The canvas element that shows a drawing: its shape, its pixels, and what is painted on it.
 
+import { encode } from "./encoder.js";
 import { paint, paintEnd } from "./painting.js";
-import { pngOf } from "./png.js";
 
 const LONG_SIDE = 1024; // pixels of the canvas, whatever its size on the screen
 const RECENT = 12; // actions that are painted anew after the last checkpoint
@@ -100,7 +100,7 @@ export class InkCanvas {
     context.fillRect(0, 0, ...size);
     context.imageSmoothingQuality = "high";
     context.drawImage(this.#canvas, 0, 0, ...size);
-    return pngOf(sheet);
+    return encode(sheet);
   }
 
   #copy() {

@@ -146,7 +146,7 @@ export class Live extends EventTarget {
     this.dispatchEvent(new Event("unfit"));
   }
 
-  #finishLater() {
+  #finishLater(pauseMs = PAUSE_MS) {
     this.#cancelFinish();
     if (!this.isOn || !this.#isDraft || this.#isHeld || this.#pending || this.#controller) return;
     this.#finishTimer = setTimeout(() => {
@@ -154,7 +154,7 @@ export class Live extends EventTarget {
       this.#isDraft = false;
       this.#pending = "finishing";
       this.#run();
-    }, PAUSE_MS);
+    }, pauseMs);
   }
 
   #cancelFinish() {
@@ -166,8 +166,8 @@ export class Live extends EventTarget {
     if (!this.isOn) return;
     this.rest = { reason, seconds };
     this.#restTimer = setTimeout(() => {
+      this.#finishLater(0); // if nothing changed meanwhile: a rest is pause enough
       this.#endRest();
-      this.#finishLater(); // if nothing changed meanwhile
       this.#run();
     }, 1000 * seconds);
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The region of the finished picture that is to be painted anew, marked with a brush.
 
+import { encode } from "./encoder.js";
 import { KeyboardPen } from "./keyboard_pen.js";
-import { pngOf } from "./png.js";
 import { Pointers } from "./pointers.js";
 import { Scribble } from "./scribble.js";
 
@@ -70,7 +70,7 @@ export class Mask extends EventTarget {
     context.fillRect(0, 0, width, height);
     return {
       fields: { width: values.width ?? String(width), height: values.height ?? String(height) },
-      files: { init_image: picture, mask: await pngOf(sheet) },
+      files: { init_image: picture, mask: await encode(sheet) },
     };
   }
 

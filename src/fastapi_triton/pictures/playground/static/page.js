@@ -214,7 +214,9 @@ byId("paper").addEventListener("pointerdown", ({ pointerId, button }) => {
   live.hold();
 }, { capture: true }); // also if the view uses the event
 for (const name of ["pointerup", "pointercancel"]) window.addEventListener(name, ({ pointerId }) => {
-  if (pressed.delete(pointerId) && !pressed.size) live.release();
+  if (!pressed.delete(pointerId) || pressed.size) return;
+  live.release();
+  updateStop(); // a finish may be due now
 }, { capture: true });
 on("prompt", "input", changeSoon);
 for (const source of [settings, initImage]) source.addEventListener("change", changeSoon);

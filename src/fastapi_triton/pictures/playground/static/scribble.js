@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The drawing: a list of actions, with undo and redo. Ink is black on transparent.
 
+import { encode } from "./encoder.js";
 import { areaAround } from "./fill.js";
 import { InkCanvas } from "./ink_canvas.js";
 import { PER_POINT } from "./painting.js";
-import { pngOf } from "./png.js";
 
 const CLOSEST = 1.5; // units between two points of a stroke
 const LINE_STEP = 8; // units between the points of a straight line
@@ -102,7 +102,7 @@ export class Scribble extends EventTarget {
 
   /** Replace the drawing by ink: a canvas, black on transparent. */
   async load(ink) {
-    const png = await pngOf(ink); // can be stored
+    const png = await encode(ink); // a file can be stored
     this.#replace([{ kind: "picture", ink, png, width: ink.width / this.scale, height: ink.height / this.scale }]);
   }
 
