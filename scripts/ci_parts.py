@@ -35,7 +35,7 @@ class Part:
     limit_minutes: float
     runs_tests: bool = True  # with pytest, which counts them
     arguments: str = ""  # of pytest
-    latest_start_minutes: float = ALL_MINUTES  # on a slow machine, a part that would start later is left out
+    is_optional: bool = False  # left out on a slow machine, if the time left is less than its limit
 
     @property
     def mark(self) -> str:
@@ -59,8 +59,8 @@ STAGES = (
     ),
     (Part("slow", "make test-slow", 25),),
     (Part("image", "make test-image", 20), Part("linux", "make test-linux", 20)),
-    (Part("cluster", "make test-cluster", 20), Part("fuzz", f"make fuzz {FEW_INPUTS}", 20, latest_start_minutes=70)),
-    (Part("full-size", "make test-full-size", 20, latest_start_minutes=70),),
+    (Part("cluster", "make test-cluster", 20), Part("fuzz", f"make fuzz {FEW_INPUTS}", 15, is_optional=True)),
+    (Part("full-size", "make test-full-size", 12, is_optional=True),),
 )
 
 
@@ -173,27 +173,35 @@ def outcome_of(part: Part, junit: Path, problems: list[str], *, minutes: float) 
     return outcome
 
 
-async def run_stage(stage: Sequence[Part], folder: Path, minutes_left: float) -> list[Outcome]:
-    """Run parts at the same time. The output of several is printed when all have ended."""
+async def run_stage(stage: Sequence[Part], folder: Path, minutes_left: float, outcomes: dict[str, Outcome]) -> None:
+    """Run parts at the same time. The output of one of several is printed when it has ended."""
 
-    async def run_into(part: Part, file: Path) -> Outcome:
-        with file.open("wb") as output:
-            return await run(part, folder, min(part.limit_minutes, minutes_left), output)
+    async def run_one(part: Part, output: IO[bytes] | None = None) -> None:
+        started = time.monotonic()
+        outcomes[part.name] = interrupted = Outcome(part.name, failed=[f"{part.name}: was interrupted"])
+        try:
+            outcomes[part.name] = await run(part, folder, min(part.limit_minutes, minutes_left), output)
+        finally:
+            interrupted.minutes = (time.monotonic() - started) / 60
+
+    async def run_one_of_several(part: Part) -> None:
+        file = folder / f"{part.name}.log"
+        try:
+            with file.open("wb") as output:
+                await run_one(part, output)
+        finally:
+            print(f"\n=== {part.name} ===\n{file.read_text(errors='replace')}", flush=True)
 
     print("\n" + "\n".join(f"=== {part.name}: {part.command} ===" for part in stage), flush=True)
     if len(stage) == 1:
-        return [await run(stage[0], folder, min(stage[0].limit_minutes, minutes_left))]
-    files = [folder / f"{part.name}.log" for part in stage]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run_into(*each)) for each in zip(stage, files, strict=True)]
-    finally:
-        for file in filter(Path.exists, files):
-            print(f"\n=== {file.stem} ===\n{file.read_text(errors='replace')}", flush=True)
-    return [task.result() for task in tasks]
+        await run_one(stage[0])
+        return
+    async with asyncio.TaskGroup() as group:
+        for part in stage:
+            group.create_task(run_one_of_several(part))
 
 
-def table(outcomes: list[Outcome], minutes: float) -> str:
+def table(outcomes: Collection[Outcome], minutes: float) -> str:
     total = Outcome("total", minutes=minutes)
     for each in outcomes:
         total.passed += each.passed
@@ -210,43 +218,44 @@ def table(outcomes: list[Outcome], minutes: float) -> str:
     return "\n".join(lines)
 
 
-async def run_stages(names: Collection[str], outcomes: list[Outcome]) -> None:
-    """Run the parts with these names, or all. Adds their outcomes, also if it is interrupted."""
+async def run_stages(names: Collection[str], outcomes: dict[str, Outcome]) -> None:
+    """Run the parts with these names, or all. Adds their outcomes by name, also if it is interrupted."""
     deadline = time.monotonic() + ALL_MINUTES * 60
     with tempfile.TemporaryDirectory() as folder:
         for stage in STAGES:
-            started = time.monotonic()
-            minutes_left = max(0.0, (deadline - started) / 60)
+            minutes_left = max(0.0, (deadline - time.monotonic()) / 60)
             wanted = [part for part in stage if not names or part.name in names]
-            late = [part for part in wanted if ALL_MINUTES - minutes_left > part.latest_start_minutes]
-            outcomes += [Outcome(part.name, skipped=[f"{part.name}: left out, since time is short"]) for part in late]
+            late = [part for part in wanted if part.is_optional and minutes_left < part.limit_minutes]
+            for part in late:
+                outcomes[part.name] = Outcome(part.name, skipped=[f"{part.name}: left out, since time is short"])
             if wanted := [part for part in wanted if part not in late]:
-                try:
-                    outcomes += await run_stage(wanted, Path(folder), minutes_left)
-                except asyncio.CancelledError:
-                    minutes = (time.monotonic() - started) / 60
-                    outcomes += [
-                        Outcome(part.name, failed=[f"{part.name}: was interrupted"], minutes=minutes) for part in wanted
-                    ]
-                    raise
+                await run_stage(wanted, Path(folder), minutes_left, outcomes)
+
+
+def interrupt_once(*_: object) -> None:
+    """Like Ctrl-C, SIGTERM kills the processes of the parts that run. `timeout` and make send it twice, and the second
+    one must not end that.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGINT)
 
 
 def main(names: list[str]) -> int:
     known = [part.name for stage in STAGES for part in stage]
     if unknown := set(names) - set(known):
         sys.exit(f"No part is named {', '.join(unknown)}. The parts are {', '.join(known)}.")
-    # Like Ctrl-C, SIGTERM kills the processes of the parts that run; in a shell's background, Ctrl-C would be ignored.
+    # In a shell's background, Ctrl-C would be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    outcomes: list[Outcome] = []
+    signal.signal(signal.SIGTERM, interrupt_once)
+    outcomes: dict[str, Outcome] = {}
     started = time.monotonic()
     try:
         asyncio.run(run_stages(names, outcomes))
     except KeyboardInterrupt:
         return 130
     finally:
-        print(f"\n{table(outcomes, minutes=(time.monotonic() - started) / 60)}", flush=True)
-    return int(any(outcome.failed for outcome in outcomes))
+        print(f"\n{table(outcomes.values(), minutes=(time.monotonic() - started) / 60)}", flush=True)
+    return int(any(outcome.failed for outcome in outcomes.values()))
 
 
 if __name__ == "__main__":

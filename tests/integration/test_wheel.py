@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from support import uv
+from support import installer
 from support.paths import ROOT
 from support.scribble_app import PATH
 from support.serving import Server
@@ -70,7 +70,7 @@ def test_fresh_environment_with_the_embedded_extra_serves_an_edited_app(wheel: P
     # pip's settings choose the build of PyTorch.
     torch = f"torch=={version('torch').partition('+')[0]}"
     subprocess.run([python, "-m", "pip", "install", "--quiet", torch], check=True)
-    uv.install(python, f"{wheel}[embedded]")
+    installer.install(python, f"{wheel}[embedded]")
     program = str(tmp_path / "venv" / "bin" / "fastapi-triton")
     subprocess.run([program, "init", "my app"], cwd=tmp_path, check=True)
     folder = tmp_path / "my app"

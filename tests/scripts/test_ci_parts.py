@@ -157,11 +157,31 @@ def test_sigterm_kills_the_parts_that_run_and_the_table_is_printed(
     (tmp_path / "part").write_text("#!/bin/sh\nsetsid sleep 3601 & exec sleep 3600\n")
     (tmp_path / "part").chmod(0o755)
     stage = [parts.Part(name, "./part", 1, runs_tests=False) for name in ("one", "two")]
-    monkeypatch.setattr(parts, "STAGES", [[parts.Part("quick", "true", 1, runs_tests=False)], stage])
+    quick = [parts.Part(name, "true", 1, runs_tests=False) for name in ("first", "beside")]
+    monkeypatch.setattr(parts, "STAGES", [quick[:1], [*quick[1:], *stage]])
+    processes_of, outcome_of = parts.processes_of, parts.outcome_of
+
+    def noted_outcome_of(part: Any, *arguments: Any, **options: Any) -> Any:
+        if part is quick[1]:
+            has_ended.set()
+        return outcome_of(part, *arguments, **options)
+
+    def processes_when_terminated_again(*arguments: Any) -> Any:
+        """As `timeout` and make do. The first call of `kill_processes_of` gets the second signal."""
+        if is_terminated.is_set():
+            is_terminated.clear()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return processes_of(*arguments)
+
+    is_terminated, has_ended = threading.Event(), threading.Event()
+    monkeypatch.setattr(parts, "processes_of", processes_when_terminated_again)
+    monkeypatch.setattr(parts, "outcome_of", noted_outcome_of)
 
     def terminate() -> None:
-        while [sorted(parts.processes_of(part, session=-1).values()) for part in stage] != running:
+        while [sorted(processes_of(part, session=-1).values()) for part in stage] != running:
             time.sleep(0.01)
+        has_ended.wait()
+        is_terminated.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
     running = [["sleep 3600", "sleep 3601"]] * 2
@@ -173,13 +193,15 @@ def test_sigterm_kills_the_parts_that_run_and_the_table_is_printed(
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-    assert not any(parts.processes_of(part, session=-1) for part in stage)
+    assert not is_terminated.is_set()
+    assert not any(processes_of(part, session=-1) for part in stage)
     printed = capfd.readouterr().out
     assert re.findall(r"^(\w+) +(\d+) +(\d+) ", printed, re.MULTILINE) == [
-        ("quick", "1", "0"),
+        ("first", "1", "0"),
+        ("beside", "1", "0"),
         ("one", "0", "1"),
         ("two", "0", "1"),
-        ("total", "1", "2"),
+        ("total", "2", "2"),
     ]
     assert "one: was interrupted" in printed
 
@@ -190,11 +212,12 @@ def test_part_that_would_start_too_late_is_left_out_and_the_table_says_so(
     stages = [
         [parts.Part("first", "sleep 0.3", 1, runs_tests=False)],
         [
-            parts.Part("long", "false", 1, runs_tests=False, latest_start_minutes=0.001),
+            parts.Part("long", "false", 1, runs_tests=False, is_optional=True),
             parts.Part("other", "true", 1, runs_tests=False),
         ],
     ]
     monkeypatch.setattr(parts, "STAGES", stages)
+    monkeypatch.setattr(parts, "ALL_MINUTES", 1.001)
     assert parts.main([]) == 0
     printed = capsys.readouterr().out
     assert "  long: left out, since time is short\n" in printed

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from fastapi_triton.cli.perf import aiperf
-from support import uv
+from support import installer
 
 
 @pytest.fixture(scope="session")
 def aiperf_program(pytestconfig: pytest.Config) -> Path:
     """As installed by the command, which uses pip. Pip finds all packages there already."""
     folder = pytestconfig.cache.mkdir("aiperf")
-    program = folder / "bin" / "aiperf"
-    if not program.is_file():
+    program, stamp = folder / "bin" / "aiperf", folder / "installed"
+    if not stamp.exists():
         venv.create(folder, with_pip=True)
-        uv.install(folder / "bin" / "python", aiperf.PACKAGE)
+        installer.install(folder / "bin" / "python", aiperf.PACKAGE)
         assert aiperf.install(folder) == program
+        stamp.touch()
     return program

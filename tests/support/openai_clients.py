@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import uv
+from support import installer
 
 PACKAGES = ("langchain-community==0.4.2", "litellm==1.110.2", "openai==3.57.0")
 
@@ -22,6 +22,6 @@ def openai_clients(pytestconfig: pytest.Config) -> Path:
     stamp = folder / "installed"
     if not stamp.exists():
         venv.create(folder)
-        uv.install(folder / "bin" / "python", *PACKAGES)
+        installer.install(folder / "bin" / "python", *PACKAGES)
         stamp.touch()
     return folder / "bin" / "python"
