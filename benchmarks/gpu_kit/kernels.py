@@ -115,14 +115,14 @@ def graph_ms(bench: Bench, engine: Engine, states: list[Any]) -> tuple[float, fl
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            denoiser._pass(plan.unet, batch, latents, timesteps)
+            denoiser._pass(plan.unet, batch, latents, timesteps, states)
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
     torch.cuda.empty_cache()  # as the capture does
     reserved = torch.cuda.memory_reserved()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        denoiser._pass(plan.unet, batch, latents, timesteps)
+        denoiser._pass(plan.unet, batch, latents, timesteps, states)
     added = (torch.cuda.memory_reserved() - reserved) / 2**30
     ms = bench.milliseconds(graph.replay)
     graph.reset()

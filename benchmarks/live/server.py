@@ -23,11 +23,11 @@ class Server:
     metrics_url: str
 
     def passes(self, size: str) -> int:
-        """The passes of this size so far, such as 128x128."""
+        """The passes of this size so far, such as 128x128. One that was abandoned before its UNet counts, too."""
         time.sleep(PUBLICATION_S)
         text = httpx2.get(self.metrics_url).text
-        found = re.search(rf'(?m)^sdxl_engine_steps_total{{size="{size}"}} (\S+)$', text)
-        return round(float(found[1])) if found else 0
+        found = re.findall(rf'(?m)^sdxl_engine_(?:steps|abandoned_passes)_total{{size="{size}"}} (\S+)$', text)
+        return round(sum(map(float, found)))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Failures and cancellations affect only their own request."""
 
+import gc
 import threading
 import weakref
 from collections.abc import Callable
@@ -349,7 +350,31 @@ def test_pass_that_nobody_waits_for_ends_before_its_unet(
     assert unet_rows == [4 // num_parts] * num_parts * 2
     assert not driver.step()
     assert [each.error().code for each in (cancelled, other)] == ["cancelled", other_ends]
-    assert driver.engine.metrics.value("sdxl_engine_evictions_total", code="cancelled") == 0
+    metrics = driver.engine.metrics
+    assert metrics.value("sdxl_engine_evictions_total", code="cancelled") == 0
+    assert metrics.value("sdxl_engine_abandoned_passes_total", size="96x96") == 1
+    assert metrics.value("sdxl_engine_steps_total", size="96x96") == 2
+
+
+def test_tensors_of_a_pass_that_nobody_waits_for_are_free_after_it(make_driver: MakeDriver, networks: Networks) -> None:
+    """Without the garbage collector, which counts objects and not their memory."""
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def controlnet(*arguments: Any, **options: Any) -> Any:
+        one.state.cancel()
+        down, mid = networks.controlnet(*arguments, **options)
+        kept.append(weakref.ref(mid))
+        return down, mid
+
+    driver = make_driver(networks=replace(networks, cpu_parallel_size=2))
+    driver.engine.denoiser._networks = replace(networks, controlnet=controlnet)
+    one = driver.join(**SMALL)
+    gc.disable()
+    try:
+        driver.step()
+        assert [each() for each in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_pass_that_is_retried_alone_is_abandoned_too(driver: Driver) -> None:

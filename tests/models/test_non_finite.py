@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusion_engine import non_finite
 from diffusion_engine.capabilities import Capabilities
 from diffusion_engine.config import EngineConfig
 from diffusion_engine.engine import Engine
@@ -16,7 +17,7 @@ from diffusion_engine.networks import Networks
 from diffusion_engine.noise_scheduler import NoiseSchedule
 from diffusion_engine.non_finite import CONTROLNET, LORAS, SCHEDULER, TEXTS, UNET, UNKNOWN
 from diffusion_engine.optimization import optimized_networks
-from diffusion_engine.request_state import Status
+from diffusion_engine.request_state import RequestState, Status
 from diffusion_engine.row_limits import RowLimits
 from diffusion_engine.weights import load_pipeline
 from drawings import CHECKPOINT
@@ -69,6 +70,22 @@ def test_network_that_overflows_first_is_named(
     assert one.error().code == "generation_failed"
     assert one.error().detail.startswith(f"{cause} returned numbers that are not finite in step 2 of 3, in float32.")
     assert other.state.status is not Status.FAILED
+
+
+def test_network_is_named_too_if_the_request_is_cancelled_meanwhile(
+    make_driver: MakeDriver, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = non_finite.first_not_finite
+
+    def cancel_and_find(networks: Networks, state: RequestState) -> str:
+        state.cancel()
+        return find(networks, state)
+
+    monkeypatch.setattr(non_finite, "first_not_finite", cancel_and_find)
+    overflowing: Any = {"unet": OverflowsFrom(networks.unet, second_timestep(make_driver))}
+    driver, one = broken_in_step_2(make_driver, replace(networks, **overflowing))
+    driver.step()
+    assert one.error().detail.startswith(UNET)
 
 
 def test_texts_are_named_and_seeds_do_not_help(make_driver: MakeDriver, networks: Networks) -> None:

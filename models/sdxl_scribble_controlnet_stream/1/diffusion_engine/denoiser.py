@@ -13,7 +13,6 @@ import torch
 
 from diffusion_engine import text_rows
 from diffusion_engine.cpu_parallel import CPUParallel
-from diffusion_engine.errors import RequestError
 from diffusion_engine.loras.batch import AdapterBatch, AdapterStack, AdapterStacks, ScaledAdapters
 from diffusion_engine.loras.merged import MergedUNet
 from diffusion_engine.networks import Networks
@@ -66,13 +65,6 @@ class PassPlan:
 PassContent = tuple[tuple[RequestState, bool, TextEmbedding], ...]
 
 
-class PassAbandonedError(RequestError):
-    """All requests of a pass were cancelled, or late, before its UNet ran. No client receives this error."""
-
-    def __init__(self) -> None:
-        super().__init__("cancelled", "Nobody waits for the requests of this pass.")
-
-
 class Denoiser:
     """Runs the networks. Keeps the plan of a pass, because the next step usually has the same requests.
 
@@ -92,15 +84,18 @@ class Denoiser:
     def predict(self, states: Sequence[RequestState]) -> list[torch.Tensor]:
         """The noise prediction of each request with guidance applied, (1, 4, h, w), from one pass of each network.
 
-        Raises:
-            PassAbandonedError: nobody waits for any of these requests any more.
+        Returns none at all if nobody waits for any of the requests any more: then the pass ends before its UNet.
         """
         plan = self._plan(states)
         latents = torch.cat([self._input(state) for state in states]).index_select(0, plan.requests)  # (R, 4, h, w)
         timesteps = self._timesteps(states).index_select(0, plan.requests)  # (R,)
         each_part = zip(plan.inputs, torch.split(latents, plan.sizes), torch.split(timesteps, plan.sizes), strict=True)
         passes = [partial(self._pass, plan.unet, *part, states) for part in each_part]
-        noise = torch.cat(self.cpu_parallel.run(passes))  # (R, 4, h, w)
+        parts = self.cpu_parallel.run(passes)
+        predicted = [part for part in parts if part is not None]
+        if len(predicted) < len(parts):
+            return []
+        noise = torch.cat(predicted)  # (R, 4, h, w)
         return list(torch.split(self._guided(noise, plan), 1))
 
     @torch.inference_mode()
@@ -110,11 +105,15 @@ class Denoiser:
         batch: InputBatch,
         latents: torch.Tensor,
         timesteps: torch.Tensor,
-        states: Sequence[RequestState] = (),
-    ) -> torch.Tensor:
+        states: Sequence[RequestState],
+    ) -> torch.Tensor | None:
+        """The noise of a part's rows; None if nobody waits for the requests of the whole pass.
+
+        An exception instead would keep the part's tensors, in a cycle with its future.
+        """
         down, mid = self._residuals(batch, latents, timesteps)
-        if states and all(state.interruption(time.monotonic()) for state in states):
-            raise PassAbandonedError
+        if all(state.interruption(time.monotonic()) for state in states):
+            return None
         if batch.loras is not None:
             unet = partial(self._networks.adapted_unet, loras=batch.loras)
         noise: torch.Tensor = unet(

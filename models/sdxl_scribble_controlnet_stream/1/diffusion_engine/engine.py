@@ -100,7 +100,9 @@ class Engine:
         self.output_processor = OutputProcessor()
         self.denoiser = Denoiser(networks, meanwhile=self.output_processor.working)
         self.vae_decoder = VAEDecoder(networks)
-        self.pass_runner = PassRunner(self.denoiser, self.noise_scheduler, row_limits, evict=self._evict)
+        self.pass_runner = PassRunner(
+            self.denoiser, self.noise_scheduler, row_limits, evict=self._evict, abandon=self._count_abandoned
+        )
         self.step_scheduler = StepScheduler(
             max_rows=row_limits.max_rows,
             max_lora_bytes=math.inf if library is None else library.max_bytes,
@@ -283,7 +285,7 @@ class Engine:
         """Report each request's step, with a preview if one is due. Finished requests get their picture instead."""
         for state in states:
             if state.step_index == 1:
-                self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - state.arrived)
+                self._count_first_pass(state)
         running = [state for state in states if state.remaining_steps > 0]
         shown = [state for state in running if state.wants_preview]
         previews = attempt(lambda: self.vae_decoder.previews([each.encoded.predicted_clean for each in shown]))
@@ -361,6 +363,16 @@ class Engine:
         self.metrics.add("sdxl_engine_step_seconds_total", duration_s, size=size)
         if not key.is_alone:
             self.metrics.set("sdxl_engine_max_rows", self.row_limits.max_rows(key), size=size)
+
+    def _count_abandoned(self, states: list[RequestState]) -> None:
+        self.metrics.add("sdxl_engine_abandoned_passes_total", size=_size(states[0].key))
+        for state in states:
+            if state.step_index == 0:
+                self._count_first_pass(state)
+
+    def _count_first_pass(self, state: RequestState) -> None:
+        """Call this when a request's first pass has ended."""
+        self.metrics.add("sdxl_engine_first_step_seconds_total", time.monotonic() - state.arrived)
 
     def _time_per_request(self) -> float:
         """An estimate of the time until a request ends, in seconds."""

@@ -14,6 +14,10 @@ METRICS: Mapping[str, tuple[Kind, str]] = {
     "sdxl_engine_steps_total": ("counter", "Passes, by `size`"),
     "sdxl_engine_rows_total": ("counter", "Rows of all passes, by `size`"),
     "sdxl_engine_step_seconds_total": ("counter", "Time of all passes, by `size`"),
+    "sdxl_engine_abandoned_passes_total": (
+        "counter",
+        "Further passes, which ended before the UNet since nobody waited for their requests, by `size`",
+    ),
     "sdxl_engine_cached_steps_total": ("counter", "Steps that `cache` made without a pass, of ended requests"),
     "sdxl_engine_max_rows": ("gauge", "Row limit of a pass, by `size`"),
     "sdxl_engine_requests": ("gauge", "Requests in the engine, waiting or running"),

@@ -56,6 +56,8 @@ def first_not_finite(networks: Networks, state: RequestState) -> str:
     if not are_finite(encoded.last_input):
         return UNKNOWN
     before = copy.copy(state)
+    # Its pass must not end early.
+    before.cancelled_at, before.request = None, replace(state.request, timeout_s=None)
     before.step_index = encoded.last_pass
     before.encoded = replace(encoded, latents=encoded.last_input)
     cause = first_in_pass(networks, before)

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from diffusion_engine.denoiser import Denoiser, PassAbandonedError
+from diffusion_engine.denoiser import Denoiser
 from diffusion_engine.errors import RequestError, attempt, is_out_of_memory
 from diffusion_engine.noise_scheduler import NoiseSchedulers
 from diffusion_engine.request_state import RequestState
@@ -25,6 +25,8 @@ class PassRunner:
 
     Args:
         evict: called with each request that fails.
+        abandon: called with the requests of a pass that ended early, since nobody waits for them. The step scheduler
+            drops them.
     """
 
     def __init__(
@@ -34,31 +36,32 @@ class PassRunner:
         row_limits: RowLimits,
         *,
         evict: Callable[[RequestState, RequestError], None],
+        abandon: Callable[[list[RequestState]], None],
     ) -> None:
         self._denoiser = denoiser
         self._noise_scheduler = noise_scheduler
         self._row_limits = row_limits
         self._evict = evict
+        self._abandon = abandon
 
     def run(self, states: list[RequestState]) -> list[RequestState]:
         """Advance the requests by one step. Returns those that advanced: fewer if some failed or have to wait."""
         return self._advance(*self._predict(states))
 
     def _predict(self, states: list[RequestState]) -> tuple[list[RequestState], list[torch.Tensor]]:
-        """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again.
-
-        After an abandoned pass, the step scheduler drops its requests.
-        """
+        """One pass for all requests. If it fails, each is retried alone, once, and evicted if it fails again."""
         if not states:
             return [], []
         try:
-            return states, self._denoiser.predict(states)
-        except PassAbandonedError:
-            return [], []
+            noise = self._denoiser.predict(states)
         except Exception as error:
             needs_memory = is_out_of_memory(error)
             if not needs_memory:
                 logger.warning("a pass of %d requests failed; each is retried alone", len(states), exc_info=True)
+        else:
+            if not noise:
+                self._abandon(states)
+            return states[: len(noise)], noise
         # Not in the handler: the exception keeps the tensors of the failed pass.
         self._denoiser.clear_cache()
         if needs_memory and len(states) > 1:
@@ -70,10 +73,10 @@ class PassRunner:
         noise: list[torch.Tensor] = []
         for state in states:
             predicted = attempt(partial(self._denoiser.predict, [state]))
-            if isinstance(predicted, PassAbandonedError):
-                continue
             if isinstance(predicted, RequestError):
                 self._evict(state, predicted)
+            elif not predicted:
+                self._abandon([state])
             else:
                 survivors.append(state)
                 noise += predicted
