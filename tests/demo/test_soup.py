@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Combined trainings: weights, and the files that are copied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from demo.soup import TRAINED, combine, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def checkpoint(folder: Path, value: float) -> Path:
+    for name in (*TRAINED, "vae"):
+        (folder / name).mkdir(parents=True)
+        save_file({"weight": torch.full((2,), value, dtype=torch.float16)}, folder / name / "model.safetensors")
+    (folder / "serving.json").write_text(f'{{"from": {value}}}')
+    return folder
+
+
+def test_new_weights_are_the_mean_change_times_the_factor(tmp_path: Path) -> None:
+    folders = [str(checkpoint(tmp_path / str(value), value)) for value in (1.0, 2.0, 5.0)]
+    out = tmp_path / "out"
+    combine(parse([*folders, "--shares", "0.25", "0.75", "--factor", "2", "--out", str(out)]))
+    for name, expected in [*((name, 1 + 2 * (0.25 * 1 + 0.75 * 4)) for name in TRAINED), ("vae", 5.0)]:
+        (weight,) = load_file(out / name / "model.safetensors").values()
+        assert (weight.dtype, weight.tolist()) == (torch.float16, [expected] * 2), name
+    assert (out / "serving.json").read_text() == '{"from": 5.0}'
+
+
+def test_the_mean_is_the_default(tmp_path: Path) -> None:
+    folders = [str(checkpoint(tmp_path / str(value), value)) for value in (1.0, 2.0, 5.0)]
+    combine(parse([*folders, "--out", str(tmp_path / "out")]))
+    (weight,) = load_file(tmp_path / "out" / "unet" / "model.safetensors").values()
+    assert weight.tolist() == [3.5, 3.5]
+
+
+@pytest.mark.parametrize("shares", [("1",), ("0.5", "0.6")])
+def test_shares_that_do_not_fit_are_rejected(shares: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["start", "a", "b", "--shares", *shares, "--out", "out"])
+    assert "--shares needs a share for each training, and their sum is 1" in capsys.readouterr().err
