@@ -16,7 +16,7 @@ def aiperf_program(pytestconfig: pytest.Config) -> Path:
     folder = pytestconfig.cache.mkdir("aiperf")
     program, stamp = folder / "bin" / "aiperf", folder / "installed"
     if not stamp.exists():
-        venv.create(folder, with_pip=True)
+        venv.create(folder, with_pip=True, clear=True)  # it may be half installed
         installer.install(folder / "bin" / "python", aiperf.PACKAGE)
         assert aiperf.install(folder) == program
         stamp.touch()

@@ -21,7 +21,7 @@ def openai_clients(pytestconfig: pytest.Config) -> Path:
     folder = pytestconfig.cache.mkdir(f"openai-clients-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}")
     stamp = folder / "installed"
     if not stamp.exists():
-        venv.create(folder)
+        venv.create(folder, clear=True)  # it may be half installed
         installer.install(folder / "bin" / "python", *PACKAGES)
         stamp.touch()
     return folder / "bin" / "python"
