@@ -23,6 +23,8 @@ from demo.networks import build_controlnet, build_scheduler, build_text_encoders
 if TYPE_CHECKING:
     from pathlib import Path
 
+TRAINED = ("text_encoder", "text_encoder_2", "unet", "controlnet")  # with diffusers' names
+
 
 @dataclass(slots=True)
 class Bundle:
@@ -34,9 +36,8 @@ class Bundle:
     controlnet: ControlNetModel
 
     def trained(self) -> nn.ModuleDict:
-        """The networks that are trained together, with diffusers' names."""
-        names = ("text_encoder", "text_encoder_2", "unet", "controlnet")
-        return nn.ModuleDict({name: getattr(self, name) for name in names})
+        """The networks that are trained together, by name."""
+        return nn.ModuleDict({name: getattr(self, name) for name in TRAINED})
 
 
 def start(tokenizer: CLIPTokenizer) -> Bundle:

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save_file
 
+from demo.bundle import TRAINED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
 logger = logging.getLogger("demo.soup")
-
-TRAINED = ("text_encoder", "text_encoder_2", "unet", "controlnet")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -39,6 +39,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options.shares = options.shares or [1 / len(options.continued)] * len(options.continued)
     if len(options.shares) != len(options.continued) or abs(sum(options.shares) - 1) > 1e-6:
         parser.error("--shares needs a share for each training, and their sum is 1")
+    for folder in (options.start, *options.continued):
+        if not (folder / "model_index.json").exists():
+            parser.error(f"{folder} is not a checkpoint folder: it has no model_index.json")
     return options
 
 
@@ -70,9 +73,8 @@ def main() -> int:
     except OSError as error:
         logger.error("cannot read or write: %s", error)
         return 2
-    logger.info(
-        "checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", *[options.out] * 2
-    )
+    out = options.out
+    logger.info("checkpoint written to %s; evaluate it with: python -m demo.evaluate --checkpoint %s", out, out)
     return 0
 
 

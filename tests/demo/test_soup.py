@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from demo.soup import TRAINED, combine, parse
+from demo.bundle import TRAINED
+from demo.soup import combine, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ def checkpoint(folder: Path, value: float) -> Path:
     for name in (*TRAINED, "vae"):
         (folder / name).mkdir(parents=True)
         save_file({"weight": torch.full((2,), value, dtype=torch.float16)}, folder / name / "model.safetensors")
+    (folder / "model_index.json").write_text("{}")
     (folder / "serving.json").write_text(f'{{"from": {value}}}')
     return folder
 
@@ -45,3 +47,10 @@ def test_shares_that_do_not_fit_are_rejected(shares: tuple[str, ...], capsys: py
     with pytest.raises(SystemExit):
         parse(["start", "a", "b", "--shares", *shares, "--out", "out"])
     assert "--shares needs a share for each training, and their sum is 1" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_checkpoint_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = checkpoint(tmp_path / "start", 1.0)
+    with pytest.raises(SystemExit):
+        parse([str(start), str(tmp_path / "none"), "--out", str(tmp_path / "out")])
+    assert "none is not a checkpoint folder" in capsys.readouterr().err
