@@ -100,7 +100,8 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
         reached = value >= target if more else value <= target
         lines.append(f"| {meaning} | {value} | {'≥' if more else '≤'} {target} | {'yes' if reached else '**no**'} |")
     run = figures["run"]
-    lines += ["", f"{run['cases']} pictures, {run['steps']} steps, guidance {run['guidance_scale']}."]
+    which = "all cases" if run["every"] == 1 else f"the first of each group, one of {run['every']}"
+    lines += ["", f"{run['cases']} pictures ({which}), {run['steps']} steps, guidance {run['guidance_scale']}."]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ Cell = tuple[Pixels | None, Pixels, str]  # scribble (H, W), picture (H, W, 3), 
 def contact_sheet(cells: Sequence[Cell], path: Path, *, columns: int = 8, side: int = 128) -> None:
     rows = -(-len(cells) // columns)
     has_scribbles = any(scribble is not None for scribble, _, _ in cells)
-    label, cell_height = 24, side * (2 if has_scribbles else 1) + 24
+    cell_height = side * (2 if has_scribbles else 1) + 24
     sheet = Image.new("RGB", (columns * (side + 2), rows * cell_height), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     for index, (scribble, picture, text) in enumerate(cells):
@@ -32,7 +32,6 @@ def contact_sheet(cells: Sequence[Cell], path: Path, *, columns: int = 8, side: 
             draw.text((x + 1, y + side + row * 11), part, fill=(20, 20, 20), font_size=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
-    del label
 
 
 def _fit(image: Image.Image, side: int) -> Image.Image:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FEW_STEP = "few_step"
 FEW_STEP_CASES, STYLE_CASES = 60, 16
 STYLED_GROUPS = ("pairs", "faces", "details", "nested", "landscapes")
+# Groups whose figures compare their pictures with those of others.
+COMPARED_WITH = {"few step": ("outline",), "styles": STYLED_GROUPS}
 
 
 def all_cases(side: int = 256) -> list[Case]:
@@ -55,6 +58,14 @@ def all_cases(side: int = 256) -> list[Case]:
         *outline_cases(16, (192, 192), group="192 px"),
         *outline_cases(8, (256, 192), group="256x192 px"),
     ]
+
+
+def first_cases(cases: Sequence[Case], every: int) -> list[Case]:
+    """The first of each group, one of `every`. Groups repeat their sorts in turn, so every n-th would omit some."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.group, []).append(case)
+    return [case for members in groups.values() for case in members[: math.ceil(len(members) / every)]]
 
 
 def lora_cases(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:

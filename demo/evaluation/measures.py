@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from demo.geometry import Points
+    from demo.palette import RGB
     from demo.pixels import Mask, Pixels
 
 Colours = npt.NDArray[np.floating[Any]]  # (..., 3), sRGB levels from 0 to 255 or CIE Lab
@@ -39,6 +40,11 @@ def erode(mask: Mask, pixels: int) -> Mask:
 def iou(first: Mask, second: Mask) -> float:
     union = (first | second).sum()
     return float((first & second).sum() / union) if union else 1.0
+
+
+def overlap(picture: Pixels, mask: Mask) -> float:
+    """IoU of the picture's object with the pixels where it should be."""
+    return iou(object_region(picture, mask), mask)
 
 
 def scale_of(shape: tuple[int, ...]) -> int:
@@ -182,7 +188,13 @@ def difference(first: Pixels, second: Pixels, where: Mask | None = None) -> floa
     return float(levels[where].mean() if where is not None else levels.mean())
 
 
-def contrast(first: Colours, second: Colours) -> float:
+def differences(picture: Pixels, rgb: RGB) -> npt.NDArray[np.float64]:
+    """(H, W): the distance of each pixel's colour from another, in CIE Lab."""
+    found: npt.NDArray[np.float64] = np.linalg.norm(lab(picture.astype(float)) - lab(np.array(rgb, float)), axis=-1)
+    return found
+
+
+def contrast(first: Colours | RGB, second: Colours | RGB) -> float:
     """The visible difference of two colours. Lightness counts half, because shading changes it."""
     weights = np.array([0.5, 1, 1])
     one, other = (lab(np.asarray(value, dtype=float)) * weights for value in (first, second))

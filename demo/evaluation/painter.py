@@ -118,13 +118,13 @@ def batches(cases: Sequence[Case]) -> Iterator[list[int]]:
         yield from (members[start : start + count] for start in range(0, len(members), count))
 
 
-def draw(painter: Painter, cases: Sequence[Case], *, preset: Preset | None) -> Pictures:
-    """The cases' pictures, with their own presets or with this one."""
+def draw(painter: Painter, cases: Sequence[Case], *, preset: Preset) -> Pictures:
+    """The cases' pictures with this preset, or that of their LoRA."""
     pictures: dict[int, Pixels] = {}
     with tqdm(total=len(cases), desc="pictures") as bar:
         for members in batches(cases):
             chosen = [cases[i] for i in members]
-            settings = preset if preset and not chosen[0].lora else painter.preset(chosen[0].lora)
+            settings = painter.preset(chosen[0].lora) if chosen[0].lora else preset
             pictures.update(zip(members, painter.paint(chosen, settings), strict=True))
             bar.update(len(members))
     return [pictures[i] for i in range(len(cases))]

@@ -11,15 +11,18 @@ import numpy as np
 from demo.evaluation import measures
 from demo.evaluation.single_figures import Figures, Pictures, measure_colours, share
 from demo.evaluation.visible_parts import inner, shows, visible_parts
-from demo.palette import BASE
+from demo.palette import BASE, EYES, HAIRS, SKINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from demo.evaluation.case import Case
+    from demo.evaluation.measures import Colours
+    from demo.geometry import Part
     from demo.pixels import Mask, Pixels
 
-NAMES = {rgb: name for name, rgb in BASE.items()}
+PALETTES = (BASE, HAIRS, EYES, SKINS)  # of parts whose colour captions name
+ALIKE = 14.0  # CIE Lab: colours that differ less are the same
 
 
 def measure_several(cases: list[Case], pictures: Pictures) -> Figures:
@@ -33,7 +36,7 @@ def measure_several(cases: list[Case], pictures: Pictures) -> Figures:
         anyone.append(any(right))
         single += right
         by_arrangement[case.labels.get("arrangement", "")].append(all(right))
-        overlaps.append(measures.iou(measures.object_region(picture, case.scene.mask), case.scene.mask))
+        overlaps.append(measures.overlap(picture, case.scene.mask))
     figures: Figures = {
         "cases": len(cases),
         "all_colours_right": share(every),
@@ -56,10 +59,7 @@ def colours_right(case: Case, picture: Pixels) -> Iterator[bool]:
 def own_colour_pixels(case: Case, index: int) -> Mask:
     """Where the object shows its own colour, not that of a trunk or a window."""
     placed = case.scene.objects[index]
-    near = np.linalg.norm(
-        measures.lab(case.scene.picture.astype(float)) - measures.lab(np.array(placed.subject.colour.rgb, dtype=float)),
-        axis=-1,
-    )
+    near = measures.differences(case.scene.picture, placed.subject.colour.rgb)
     pixels: Mask = (case.scene.owner == index) & (near < 25)
     return pixels
 
@@ -75,25 +75,36 @@ def measure_parts(cases: list[Case], pictures: Pictures) -> Figures:
             here.append(shows(picture, case.scene.picture, seen))
             chance.append(shows(other, case.scene.picture, seen))
             shown[seen.role].append(here[-1])
-            name = NAMES.get(seen.part.fill) if isinstance(seen.part.fill, tuple) and seen.part.said else None
-            if name and name in seen.part.said:
-                named.append(measures.is_colour(np.median(picture[inner(seen.pixels)], axis=0), name, ""))
+            right = has_named_colour(np.median(picture[inner(seen.pixels)], axis=0), seen.part)
+            named += [right] if right is not None else []
         complete.append(all(here))
     every = [value for values in shown.values() for value in values]
     figures: Figures = {
         "parts": len(every),
         "visible": share(every),
-        "visible_least": min((share(values) for values in shown.values()), default=0.0),
+        "visible_least": min((round(float(np.mean(values)), 3) for values in shown.values()), default=None),
         "visible_by_chance": share(chance),
         "all_parts_visible": share(complete),
         "object_colour_right": measure_own_colours(cases, pictures),
     }
-    if named:
-        figures["named_parts_right"] = share(named)
-    return figures | {f"visible_{role}": share(values) for role, values in sorted(shown.items())}
+    return (
+        figures
+        | {"named_parts_right": share(named)}
+        | {f"visible_{role}": share(values) for role, values in sorted(shown.items())}
+    )
 
 
-def measure_own_colours(cases: list[Case], pictures: Pictures) -> float:
+def has_named_colour(found: Colours, part: Part) -> bool | None:
+    """Whether the part has the colour that its caption names: "brown hair", "green eyes". None if it names none."""
+    words = part.said.split()
+    for palette in PALETTES:
+        if wanted := next((rgb for name, rgb in palette.items() if rgb == part.fill and name in words), None):
+            least = min(measures.contrast(found, rgb) for rgb in palette.values())
+            return measures.contrast(found, wanted) <= max(least, ALIKE)
+    return None
+
+
+def measure_own_colours(cases: list[Case], pictures: Pictures) -> float | None:
     return share(
         [right for case, picture in zip(cases, pictures, strict=True) for right in colours_right(case, picture)]
     )
@@ -103,10 +114,7 @@ def measure_few_step(cases: list[Case], pictures: Pictures, *, usual: tuple[list
     """Outline and colour with the few-step LoRA, and how far they are behind the pictures of many steps."""
 
     def figures(some: list[Case], painted: Pictures) -> tuple[float, float]:
-        found = [
-            measures.iou(measures.object_region(p, c.scene.mask), c.scene.mask)
-            for c, p in zip(some, painted, strict=True)
-        ]
+        found = [measures.overlap(p, c.scene.mask) for c, p in zip(some, painted, strict=True)]
         return float(np.mean(found)), measure_colours(some, painted)["object_colour_right"]
 
     (overlap, colour), (full_overlap, full_colour) = figures(cases, pictures), figures(*usual)

@@ -62,7 +62,7 @@ DETAILED = (
     "door",
 )
 NOUNS_OF_A_CIRCLE = ("orange", "ball", "sun", "clock")
-SEVEN_SCENES = ("night", "sea", "snow", "meadow", "desert", "sunset")
+SCENES = ("night", "sea", "snow", "meadow", "desert", "sunset")
 PENS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 
 
@@ -149,7 +149,7 @@ def scene_cases(count: int, size: Size) -> list[Case]:
     cases = []
     for index in range(count):
         rng = rng_of(5, index, size)
-        where = SEVEN_SCENES[index % len(SEVEN_SCENES)]
+        where = SCENES[index % len(SCENES)]
         noun = str(rng.choice(["house", "car", "tree", "cat", "star", "heart", "boat", "flower"]))
         scene = stage(
             draw(noun, rng),
@@ -159,7 +159,7 @@ def scene_cases(count: int, size: Size) -> list[Case]:
             scenery=where,
             tone=draw_colour(rng, among=("red", "yellow", "purple", "pink")),
         )
-        phrase = backgrounds.PHRASES[where][index // len(SEVEN_SCENES) % 2]
+        phrase = backgrounds.PHRASES[where][index // len(SCENES) % 2]
         prompt = f"{article(f'{scene.objects[0].subject.colour.name} {noun}')} {phrase}"
         cases.append(
             Case(

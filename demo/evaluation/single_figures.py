@@ -11,7 +11,7 @@ import numpy as np
 
 from demo.backgrounds import scene as paint_scene
 from demo.evaluation import measures
-from demo.evaluation.single import SEVEN_SCENES
+from demo.evaluation.single import SCENES
 from demo.pixels import Pixels
 
 if TYPE_CHECKING:
@@ -24,17 +24,13 @@ Pictures = list[Pixels]
 Figures = dict[str, Any]
 
 
-def share(values: Sequence[bool]) -> float:
-    return round(float(np.mean(values)), 3) if values else 0.0
+def share(values: Sequence[bool]) -> float | None:
+    """The share that is true, or None if nothing was judged, which is not the same as 0."""
+    return round(float(np.mean(values)), 3) if values else None
 
 
 def measure_outline(cases: list[Case], pictures: Pictures) -> Figures:
-    overlaps = np.array(
-        [
-            measures.iou(measures.object_region(p, c.scene.mask), c.scene.mask)
-            for c, p in zip(cases, pictures, strict=True)
-        ]
-    )
+    overlaps = np.array([measures.overlap(p, c.scene.mask) for c, p in zip(cases, pictures, strict=True)])
     figures: Figures = {
         "cases": len(cases),
         "iou_mean": round(float(overlaps.mean()), 3),
@@ -109,7 +105,7 @@ def measure_scenes(cases: list[Case], pictures: Pictures) -> Figures:
     nothing = np.zeros(size[::-1], dtype=bool)
     examples = {
         name: [measures.grid((paint_scene(name, size, rng).picture * 255).astype(np.uint8), nothing) for _ in range(30)]
-        for name in (*SEVEN_SCENES, "sky")
+        for name in (*SCENES, "sky")
     }
     right: dict[str, list[bool]] = defaultdict(list)
     for case, picture in zip(cases, pictures, strict=True):
@@ -134,11 +130,7 @@ def measure_free(cases: list[Case], pictures: Pictures) -> Figures:
     """Without control: the picture has an object of the prompted colour, neither a speck nor the whole picture."""
     made = []
     for case, picture in zip(cases, pictures, strict=True):
-        tone = case.scene.objects[0].subject.colour
-        near = np.linalg.norm(
-            measures.lab(picture.astype(float)) - measures.lab(np.array(tone.rgb, dtype=float)), axis=-1
-        )
-        area = float((near < 38).mean())
+        area = float((measures.differences(picture, case.scene.objects[0].subject.colour.rgb) < 38).mean())
         made.append(0.03 < area < 0.75)
     return {"makes_an_object": share(made)}
 
@@ -160,10 +152,7 @@ def measure_bad(cases: list[Case], pictures: Pictures) -> Figures:
     right: dict[str, list[bool]] = defaultdict(list)
     for case, picture in zip(cases, pictures, strict=True):
         where = case.scene.mask if case.scribble.any() else np.ones_like(case.scene.mask)
-        tone = case.scene.objects[0].subject.colour
-        near = np.linalg.norm(
-            measures.lab(picture.astype(float)) - measures.lab(np.array(tone.rgb, dtype=float)), axis=-1
-        )
+        near = measures.differences(picture, case.scene.objects[0].subject.colour.rgb)
         right[case.labels["style"]].append(bool((near[where] < 38).mean() > (0.3 if case.scribble.any() else 0.02)))
     total = [value for values in right.values() for value in values]
     return {"in_the_spirit": share(total)} | {f"in_the_spirit_{style}": share(v) for style, v in right.items()}

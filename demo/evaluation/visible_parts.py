@@ -61,7 +61,8 @@ def shows(picture: Pixels, ideal: Pixels, seen: VisiblePart) -> bool:
     if measures.contrast(wanted, other) > ALIKE:
         found = np.median(picture[core], axis=0)
         return measures.contrast(found, wanted) < CLEARLY * measures.contrast(found, other)
-    outline = measures.line_mask(seen.part.points, seen.pixels.shape, 3, closed=seen.part.closed)
+    shape = seen.pixels.shape
+    outline = measures.line_mask(seen.part.points, shape, 3 * measures.scale_of(shape), closed=seen.part.closed)
     return measures.shows_line(picture, outline, core)
 
 
