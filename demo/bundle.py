@@ -15,6 +15,7 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     UNet2DConditionModel,
 )
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -83,7 +84,12 @@ def pipeline(bundle: Bundle, vae: AutoencoderKL) -> StableDiffusionXLControlNetP
 
 def save(bundle: Bundle, vae: AutoencoderKL, folder: Path, *, serving: dict[str, Any]) -> None:
     """Write fp16 safetensors, and `serving.json` with a server's defaults."""
-    pipeline(bundle, vae).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    try:
+        pipeline(bundle, vae).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    except SafetensorError as error:  # a full disk, for example
+        raise OSError(str(error)) from error
+    for path in folder.glob("*/*.safetensors"):
+        path.chmod(0o644)  # safetensors leaves them to their owner
     for path in folder.glob("*/config.json"):  # removes the path that the weights were loaded from
         config = json.loads(path.read_text())
         if config.pop("_name_or_path", None) is not None:

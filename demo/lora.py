@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
+
+from demo.weights import write_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +25,7 @@ STYLE_LAYERS = (
 )
 
 
-def add_lora(bundle: Bundle, *, rank: int, layers: str = STYLE_LAYERS) -> nn.ParameterList:
+def add_lora(bundle: Bundle, *, rank: int, layers: str) -> nn.ParameterList:
     """Add a LoRA to the layers whose name matches, and freeze everything else. Returns its parameters."""
     bundle.trained().requires_grad_(requires_grad=False)
     bundle.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
@@ -39,7 +41,5 @@ def load_lora(bundle: Bundle, path: Path) -> None:
 def save_lora(bundle: Bundle, path: Path, metadata: dict[str, str]) -> None:
     """Write the UNet's LoRA as fp16 safetensors, in PEFT's format. Its alpha is its rank, so its scale is 1."""
     tensors = get_peft_model_state_dict(bundle.unet, adapter_name="default")
-    path.parent.mkdir(parents=True, exist_ok=True)
     half = {f"unet.{name}": tensor.detach().to(torch.float16).contiguous() for name, tensor in tensors.items()}
-    save_file(half, path, metadata={"format": "pt", **metadata})
-    path.chmod(0o644)  # safetensors leaves it to its owner
+    write_weights(half, path, **metadata)

@@ -16,16 +16,24 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from demo.bundle import TRAINED
+from demo.weights import write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
 
+    Weights = dict[str, dict[str, torch.Tensor]]  # of each file
+
 logger = logging.getLogger("demo.soup")
+
+
+class SoupError(Exception):
+    """Checkpoints that cannot be combined."""
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -42,6 +50,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for folder in (options.start, *options.continued):
         if not (folder / "model_index.json").exists():
             parser.error(f"{folder} is not a checkpoint folder: it has no model_index.json")
+        if folder.resolve() == options.out.resolve():
+            parser.error(f"--out {options.out} is read as well: choose another folder")
     return options
 
 
@@ -54,15 +64,37 @@ def combined(
 
 
 def combine(options: argparse.Namespace) -> None:
+    start, *continued = (load(folder) for folder in (options.start, *options.continued))
+    for folder, weights in zip(options.continued, continued, strict=True):
+        if what := difference(start, weights) or difference_of_tokens(options.start, folder):
+            message = f"{folder} did not continue {options.start}: they differ in {what}"
+            raise SoupError(message)
     shutil.copytree(options.continued[-1], options.out, dirs_exist_ok=True)
-    for file in (path for name in TRAINED for path in sorted((options.start / name).glob("*.safetensors"))):
-        relative = file.relative_to(options.start)
-        start, *continued = (load_file(folder / relative) for folder in (options.start, *options.continued))
-        weights = {
-            name: combined(value, [each[name] for each in continued], options.shares, options.factor)
-            for name, value in start.items()
+    for file, tensors in start.items():
+        new = {
+            name: combined(value, [weights[file][name] for weights in continued], options.shares, options.factor)
+            for name, value in tensors.items()
         }
-        save_file(weights, options.out / relative, metadata={"format": "pt"})
+        write_weights(new, options.out / file)
+
+
+def load(folder: Path) -> Weights:
+    files = (path for name in TRAINED for path in sorted((folder / name).glob("*.safetensors")))
+    return {str(path.relative_to(folder)): load_file(path) for path in files}
+
+
+def difference(first: Weights, second: Weights) -> str:
+    """The first tensor that is missing or has another shape in one of them, or an empty string."""
+    one, other = (
+        {(file, name, value.shape) for file, tensors in weights.items() for name, value in tensors.items()}
+        for weights in (first, second)
+    )
+    return next((f"{name} of {file}" for file, name, _ in sorted(one ^ other)), "")
+
+
+def difference_of_tokens(first: Path, second: Path) -> str:
+    one, other = (folder / "tokenizer" / "tokenizer.json" for folder in (first, second))
+    return "the vocabulary" if one.exists() and one.read_bytes() != other.read_bytes() else ""
 
 
 def main() -> int:
@@ -70,7 +102,10 @@ def main() -> int:
     options = parse()
     try:
         combine(options)
-    except OSError as error:
+    except SoupError as error:
+        logger.error("%s", error)
+        return 2
+    except (OSError, SafetensorError) as error:
         logger.error("cannot read or write: %s", error)
         return 2
     out = options.out

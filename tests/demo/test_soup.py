@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from demo.bundle import TRAINED
-from demo.soup import combine, parse
+from demo.soup import SoupError, combine, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +54,42 @@ def test_a_folder_without_a_checkpoint_is_rejected(tmp_path: Path, capsys: pytes
     with pytest.raises(SystemExit):
         parse([str(start), str(tmp_path / "none"), "--out", str(tmp_path / "out")])
     assert "none is not a checkpoint folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("which", ["start", "first"])
+def test_out_that_is_read_as_well_is_rejected(which: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start, first = checkpoint(tmp_path / "start", 1.0), checkpoint(tmp_path / "first", 2.0)
+    with pytest.raises(SystemExit):
+        parse([str(start), str(first), "--out", str(tmp_path / which)])
+    assert "is read as well: choose another folder" in capsys.readouterr().err
+    (weight,) = load_file(start / "unet" / "model.safetensors").values()
+    assert weight.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{"weight": torch.zeros(1)}, {"other": torch.zeros(2)}, {"weight": torch.zeros(2), "more": torch.ones(1)}],
+)
+def test_checkpoints_of_other_networks_are_rejected_before_anything_is_written(
+    tensors: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    start, other = checkpoint(tmp_path / "start", 1.0), checkpoint(tmp_path / "other", 2.0)
+    save_file(tensors, other / "unet" / "model.safetensors")
+    with pytest.raises(SoupError, match=r"other did not continue .*start: they differ in \w+ of unet/model"):
+        combine(parse([str(start), str(other), "--out", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_of_other_tokens_are_rejected(tmp_path: Path) -> None:
+    folders = [checkpoint(tmp_path / name, 1.0) for name in ("start", "other")]
+    for folder in folders:
+        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer" / "tokenizer.json").write_text(folder.name)
+    with pytest.raises(SoupError, match="the vocabulary"):
+        combine(parse([*map(str, folders), "--out", str(tmp_path / "out")]))
+
+
+def test_others_can_read_the_new_weights(tmp_path: Path) -> None:
+    folders = [str(checkpoint(tmp_path / name, 1.0)) for name in ("start", "other")]
+    combine(parse([*folders, "--out", str(tmp_path / "out")]))
+    assert (tmp_path / "out" / "unet" / "model.safetensors").stat().st_mode & 0o044
