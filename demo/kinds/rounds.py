@@ -124,8 +124,9 @@ def pizza(rng: Rng) -> list[Part]:
     ] + [Part(ellipse(x, y, 0.2), "tomato", is_detail=True) for x, y in slices]
 
 
-@kind("moon", "full moon", colours=("gray", "white", "yellow"), home=("night",), turn=180)
-def full_moon(rng: Rng) -> list[Part]:
+# More frequent than others, because a crescent's inside is not that of its outer circle.
+@kind("moon", colours=("gray", "white", "yellow"), home=("night",), weight=4, turn=180)
+def moon(rng: Rng) -> list[Part]:
     if rng.random() < 0.6:
         outer, inner = ellipse(0, 0, 1), ellipse(0.5, 0, 0.82, 0.84)
         edge = np.concatenate([outer[6:39], inner[33:10:-1]])
