@@ -85,7 +85,7 @@ docs-pictures:  ## Draw the README's pictures with the demo checkpoint; needs Ch
 	.venv/bin/python -m scripts.examples_picture
 	.venv/bin/python -m scripts.record_page $(ARGS)
 
-demo-train:  ## Train your own demo checkpoint (an hour or more): demo/README.md
+demo-train:  ## Train your own demo checkpoint (about four hours on two cores): demo/README.md
 	@scripts/setup embedded,dev
 	.venv/bin/python -m demo.train $(ARGS)
 

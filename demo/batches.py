@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import max_pool2d
 
+from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.dataset import (
     CAPTIONS_PER_SCENE,
     LAYOUT,
@@ -148,6 +149,7 @@ class Scenes:
 
 def tokenized(shard: Shard, tokenizer: CLIPTokenizer) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, CAPTIONS_PER_SCENE, TOKENS) tokens, and the labels of their phrases."""
+    wait_for_measurements()
     captions = [caption for captions in shard.captions for caption in captions]
     encoded = tokenizer(
         [caption.text for caption in captions],
@@ -169,6 +171,7 @@ def tokenized(shard: Shard, tokenizer: CLIPTokenizer) -> tuple[torch.Tensor, tor
 
 def drawn_shares(shard: Shard) -> npt.NDArray[np.float64]:
     """(N,) frequencies of the scenes. Scenes with more drawn details are more frequent."""
+    wait_for_measurements()
     drawn = np.array([cells(shard.scribble(i, 0))[shard.details[i]].sum() for i in range(len(shard.details))])
     shares = BARE_SHARE + np.minimum(drawn / max(drawn.mean(), 1e-6), MOST_SHARE)
     frequencies: npt.NDArray[np.float64] = shares / shares.sum()

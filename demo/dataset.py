@@ -9,7 +9,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +22,8 @@ from demo.styles import STYLES, stylised
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from demo.pixels import Mask, Pixels
 
@@ -49,6 +51,7 @@ STYLED_EVERY = 8  # scenes of which one has a stylised picture too, for the VAE
 ARRAYS = ("pictures", "scribbles", "details", "regions")
 STYLE_SHARDS = 4  # of each style: about 2500 scenes
 CELL = 4  # pixels of a latent's side
+BYTES_PER_PIXEL = 4.5  # of a picture with its stylised picture, scribbles, regions and latents
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,12 @@ def cells(pixels: Pixels | Mask) -> Mask:
     return found
 
 
-def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None) -> int:
+def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None) -> None:
     """Draw a shard, in a style if one is given, unless it exists. Its captions are written last and complete it."""
     captions_path = shard_path(folder, number, "captions.json")
     size, count = LAYOUT[number % len(LAYOUT)]
     if captions_path.exists():
-        return count
+        return
     width, height = size
     pictures = np.empty((count, height, width, 3), np.uint8)
     scribbles = np.empty((count, SCRIBBLES_PER_SCENE, width * height // 8), np.uint8)
@@ -118,7 +121,6 @@ def draw_shard(number: int, *, folder: Path, seed: int, style: str | None = None
     partial_path = captions_path.with_suffix(".part")
     partial_path.write_text(json.dumps(captions))
     partial_path.replace(captions_path)
-    return count
 
 
 def draw_shards(folder: Path, *, shards: int, seed: int, processes: int, style: str | None = None) -> None:
@@ -133,19 +135,24 @@ def draw_shards(folder: Path, *, shards: int, seed: int, processes: int, style: 
             bar.update()
 
 
+def open_array(folder: Path, number: int, what: str) -> npt.NDArray[Any]:
+    """One memory-mapped array of a shard: of `ARRAYS`, or "styled", (N, H, W, 3) stylised pictures."""
+    array: npt.NDArray[Any] = np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r")
+    return array
+
+
 def open_shard(folder: Path, number: int) -> Shard:
-    pictures, scribbles, details, regions = (
-        np.load(shard_path(folder, number, f"{what}.npy"), mmap_mode="r") for what in ARRAYS
-    )
     wordings = json.loads(shard_path(folder, number, "captions.json").read_text())
     captions = [[Caption(w["text"], tuple(Phrase(**p) for p in w["phrases"])) for w in each] for each in wordings]
+    pictures, scribbles, details, regions = (open_array(folder, number, what) for what in ARRAYS)
     return Shard(pictures, scribbles, details, regions, captions)
 
 
-def open_styled(folder: Path, number: int) -> Pixels:
-    """(N, H, W, 3) stylised pictures."""
-    pictures: Pixels = np.load(shard_path(folder, number, "styled.npy"), mmap_mode="r")
-    return pictures
+def missing_bytes(folder: Path, shards: int) -> int:
+    """What the shards below `shards` that do not exist yet will take on the disk."""
+    missing = [n for n in range(shards) if not shard_path(folder, n, "captions.json").exists()]
+    layouts = (LAYOUT[n % len(LAYOUT)] for n in missing)
+    return round(sum(BYTES_PER_PIXEL * count * width * height for (width, height), count in layouts))
 
 
 def complete_shards(folder: Path) -> list[int]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.bundle import load_vae
-from demo.dataset import complete_shards, open_shard, shard_path
+from demo.dataset import complete_shards, open_array, shard_path
 from demo.run import mixed_precision
 from demo.train_vae import to_tensor
 
@@ -40,7 +40,7 @@ def encode_shards(team: Team, folder: Path, vae_folder: Path) -> None:
     own = complete_shards(folder)[team.rank :: team.size]
     missing = [n for n in own if not latents_path(folder, n).exists()]
     for number in tqdm(missing, desc="latents", unit="shard", disable=not team.is_first):
-        pictures = open_shard(folder, number).pictures
+        pictures = open_array(folder, number, "pictures")
         count = max(1, PIXELS_AT_ONCE // (pictures.shape[1] * pictures.shape[2]))
         pieces = [encode(vae, pictures[start : start + count]) for start in range(0, len(pictures), count)]
         latents = (torch.cat(pieces) * vae.config.scaling_factor).half().numpy()  # (N, C, h, w)

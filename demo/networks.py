@@ -24,13 +24,13 @@ CONTROL_CHANNELS = (8, 16, 32)  # one more than the halvings of the size, as in 
 VAE_SCALE = 2 ** (len(VAE_CHANNELS) - 1)  # pixels of a latent cell's side
 
 
-def build_vae(channels: tuple[int, ...] = VAE_CHANNELS, *, latent_channels: int = LATENT_CHANNELS) -> AutoencoderKL:
+def build_vae() -> AutoencoderKL:
     vae = AutoencoderKL(
-        block_out_channels=channels,
-        down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels),
+        block_out_channels=VAE_CHANNELS,
+        down_block_types=("DownEncoderBlock2D",) * len(VAE_CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(VAE_CHANNELS),
         layers_per_block=1,
-        latent_channels=latent_channels,
+        latent_channels=LATENT_CHANNELS,
         norm_num_groups=4,
         sample_size=256,
         mid_block_add_attention=False,
@@ -84,14 +84,14 @@ def build_text_encoders(tokenizer: CLIPTokenizer) -> tuple[CLIPTextModel, CLIPTe
     return CLIPTextModel(config), CLIPTextModelWithProjection(config)
 
 
-def build_unet(channels: tuple[int, ...] = UNET_CHANNELS) -> UNet2DConditionModel:
+def build_unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=64,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=channels,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(channels) - 1)),
-        up_block_types=(*["CrossAttnUpBlock2D"] * (len(channels) - 1), "UpBlock2D"),
+        block_out_channels=UNET_CHANNELS,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * (len(UNET_CHANNELS) - 1)),
+        up_block_types=(*["CrossAttnUpBlock2D"] * (len(UNET_CHANNELS) - 1), "UpBlock2D"),
         layers_per_block=1,
         transformer_layers_per_block=1,
         attention_head_dim=HEADS,  # diffusers reads this as the number of heads

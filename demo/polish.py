@@ -14,19 +14,18 @@ from tqdm import tqdm
 from benchmarks.common.measurement_lock import wait_for_measurements
 from demo.batches import Scenes
 from demo.bundle import load_vae
-from demo.dataset import CELL, LAYOUT, complete_shards, open_shard, style_folder
+from demo.dataset import CELL, LAYOUT, complete_shards, open_array, style_folder
 from demo.denoising import CLEAN, descend, noised
 from demo.latents import Latents, latents_path
 from demo.pixels import Mask, Pixels
-from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
+from demo.progress import Progress
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision
 from demo.styles import STYLES
 from demo.train_diffusion import finished
 from demo.train_vae import LATENT_NOISE, picture_loss, to_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from diffusers import AutoencoderKL
 
     from demo.batches import Batch
     from demo.bundle import Bundle
@@ -44,7 +43,7 @@ OWN_SHARE = 0.7  # share of latents from the UNet; the others are the encoder's,
 PLAIN_SHARE = 0.5  # share of the encoder's latents whose pictures are plain; the others have a style
 CROP = 16  # latent cells
 DETAIL_WEIGHT = 4.0  # A thin line is a few pixels, which a decoder drops first.
-SAVE_EVERY = 50
+STATE, SAVE_EVERY = "polish.pt", 50
 
 
 @torch.no_grad()
@@ -89,24 +88,18 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
     parameters = [p for p in vae.parameters() if p.requires_grad]
-    average = Average(vae, 0.99)
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4)
-    clock, step, state_path = Clock(minutes * 60), 0, work / "polish.pt"
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=False)
-        vae.load_state_dict(state["vae"])
-        average.weights = state["average"]
-        optimizer.load_state_dict(state["optimizer"])
-        clock.spent_s, step = state["spent_s"], state["step"]
+    run = Progress(vae, Average(vae, 0.99), optimizer, Clock(minutes * 60))
+    run.resume(work / STATE)
     own_scenes = drawn(work)
     log, errors = LossLog(work / "polish-loss.jsonl"), []
     bar = tqdm(total=100, desc="decoder", unit="%", disable=not team.is_first)
-    progress = clock.tick()
+    progress = team.agree(run.clock.tick())
     while progress < 1.0:
         wait_for_measurements()
-        if step % MEET_EVERY == 0:
-            progress = team.agree(clock.tick())
-        rng = np.random.default_rng([seed, 23, step, team.rank])
+        if run.step % MEET_EVERY == 0:
+            progress = team.agree(run.clock.tick())
+        rng = np.random.default_rng([seed, 23, run.step, team.rank])
         if rng.random() < OWN_SHARE:
             latents, pictures, weights = crops(*own_scenes, rng)
         else:
@@ -115,7 +108,7 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
             latents, pictures, weights = crops(*stored(folder, rng), rng)
             latents = latents + LATENT_NOISE * torch.randn_like(latents)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(PEAK_RATE, step=step, progress=progress, warmup=20)
+            group["lr"] = learning_rate(PEAK_RATE, step=run.step, progress=progress, warmup=20)
         with mixed_precision():
             decoded = vae.decode(latents / vae.config.scaling_factor).sample
         loss, error = picture_loss(decoded.float(), pictures, weights)
@@ -123,21 +116,21 @@ def polish_decoder(team: Team, work: Path, vae_folder: Path, minutes: float, see
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if (step + 1) % MEET_EVERY == 0:
+        run.step, run.samples = run.step + 1, run.samples + len(latents) * team.size
+        if run.step % MEET_EVERY == 0:
             team.average_weights(parameters)
-        average.update(vae, step)
-        step += 1
+        run.average.update(vae, run.step)
         errors.append(error)
-        if team.is_first and step % 10 == 0:
+        if team.is_first and run.step % 10 == 0:
             bar.n = round(100 * progress)
             decibels = -10 * np.log10(np.mean(errors[-40:]))
-            bar.set_postfix(step=step, db=f"{decibels:.1f}")
-            log.write(step=step, seconds=clock.spent_s, decibels=decibels)
-        if team.is_first and step % SAVE_EVERY == 0:
-            save(state_path, vae, average, optimizer, clock, step)
+            bar.set_postfix(step=run.step, db=f"{decibels:.1f}")
+            log.write(step=run.step, seconds=run.clock.spent_s, decibels=decibels)
+        if team.is_first and run.step % SAVE_EVERY == 0:
+            run.save(work / STATE)
     if team.is_first:
-        save(state_path, vae, average, optimizer, clock, step)
-        vae.load_state_dict(average.weights)
+        run.save(work / STATE)
+        vae.load_state_dict(run.average.weights)
         vae.save_pretrained(work / "vae-polished")
     bar.close()
 
@@ -157,8 +150,8 @@ def stored(folder: Path, rng: np.random.Generator) -> Stored:
         n for n in complete_shards(folder) if latents_path(folder, n).exists() and LAYOUT[n % len(LAYOUT)][0] in SIZES
     ]
     number = int(rng.choice(numbers))
-    shard = open_shard(folder, number)
-    return np.load(latents_path(folder, number), mmap_mode="r"), shard.pictures, shard.details
+    pictures, details = (open_array(folder, number, what) for what in ("pictures", "details"))
+    return np.load(latents_path(folder, number), mmap_mode="r"), pictures, details
 
 
 def crops(
@@ -176,16 +169,3 @@ def crops(
     weights = torch.from_numpy(1 + DETAIL_WEIGHT * np.stack(third).astype(np.float32))[:, None]  # (B, 1, CROP, CROP)
     weights = torch.nn.functional.interpolate(weights / weights.mean(), scale_factor=CELL)
     return torch.from_numpy(np.stack(first).astype(np.float32)), to_tensor(np.stack(second)), weights
-
-
-def save(path: Path, vae: AutoencoderKL, average: Average, optimizer: Any, clock: Clock, step: int) -> None:
-    save_atomically(
-        {
-            "vae": vae.state_dict(),
-            "average": average.weights,
-            "optimizer": optimizer.state_dict(),
-            "spent_s": clock.spent_s,
-            "step": step,
-        },
-        path,
-    )

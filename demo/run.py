@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -23,8 +24,9 @@ MEET_EVERY = 10
 def save_atomically(state: Any, path: Path) -> None:
     """Save the state so that an interruption leaves the old one or the new one, complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save(state, part)
+    part, content = path.with_suffix(".part"), io.BytesIO()
+    torch.save(state, content)  # to a file, it reports a full disk as a RuntimeError
+    part.write_bytes(content.getbuffer())
     part.replace(path)
 
 
@@ -41,7 +43,7 @@ class Clock:
         now = time.process_time()
         self.spent_s += now - self._since
         self._since = now
-        return min(1.0, self.spent_s / self.budget_s)
+        return 1.0 if self.spent_s >= self.budget_s else self.spent_s / self.budget_s
 
 
 def give_way() -> None:

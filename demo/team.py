@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from benchmarks.common.measurement_lock import training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
+    from multiprocessing.queues import SimpleQueue
 
 # glibc gives large blocks back to the system at once. Every step then waits for new pages, a quarter of its time.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 36), "MALLOC_TOP_PAD_": str(1 << 26)}
@@ -55,7 +56,10 @@ class Team:
 
 
 def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
-    """Call `work(team, *args)` in `size` processes; the first error ends them all."""
+    """Call `work(team, *args)` in `size` processes; the first error ends them all.
+
+    Raises OSError if a process cannot read or write, because the disk is full, for example.
+    """
     if size == 1:
         with training():
             work(Team(0, 1), *args)
@@ -64,11 +68,19 @@ def run_team(work: Callable[..., None], size: int, *args: Any) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ.update(KEEP_MEMORY)  # read when a process starts
-    # As daemons, they end with this process.
-    spawn(_member, (size, port, work, args), nprocs=size, daemon=True)  # type: ignore[no-untyped-call]
+    problems: SimpleQueue[str] = multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        # As daemons, they end with this process.
+        spawn(_member, (size, port, problems, work, args), nprocs=size, daemon=True)  # type: ignore[no-untyped-call]
+    except ProcessExitedException:
+        if problems.empty():
+            raise
+        raise OSError(problems.get()) from None
 
 
-def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _member(
+    rank: int, size: int, port: int, problems: SimpleQueue[str], work: Callable[..., None], args: tuple[Any, ...]
+) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=size, timeout=LONGEST_PAUSE)
@@ -77,5 +89,8 @@ def _member(rank: int, size: int, port: int, work: Callable[..., None], args: tu
             work(Team(rank, size), *args)
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # the starting process reports it, once
+    except OSError as error:
+        problems.put(str(error))
+        raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()

@@ -16,7 +16,7 @@ from pathlib import Path
 logger = logging.getLogger("demo.train")
 
 HERE = Path(__file__).parent
-GIGABYTES_NEEDED = 6
+STATES_GB = 1.0  # saved states, latents of the decoder's training, and the checkpoint
 POLISHED_PICTURES = 1000
 STARTED_FROM = "started-from.txt"
 SERVING = HERE / "serving.json"
@@ -83,10 +83,21 @@ def check(options: argparse.Namespace) -> None:
             "choose another --work"
         )
         raise TrainingError(message)
-    free = shutil.disk_usage(options.work).free / 1e9
-    if free < GIGABYTES_NEEDED:
-        message = f"{options.work} has {free:.1f} GB free; training needs {GIGABYTES_NEEDED} GB: choose another --work"
+    free, needed = shutil.disk_usage(options.work).free / 1e9, gigabytes_needed(options)
+    if free < needed:
+        message = (
+            f"{options.work} has {free:.1f} GB free; the scenes and states that it does not have yet need "
+            f"{needed:.1f} GB: choose another --work, or fewer --shards"
+        )
         raise TrainingError(message)
+
+
+def gigabytes_needed(options: argparse.Namespace) -> float:
+    from demo.dataset import STYLE_SHARDS, missing_bytes, style_folder
+    from demo.styles import STYLES
+
+    styles = sum(missing_bytes(style_folder(options.work, style), STYLE_SHARDS) for style in STYLES)
+    return STATES_GB + (missing_bytes(options.work / "scenes", options.shards) + styles) / 1e9
 
 
 def init_of(options: argparse.Namespace) -> str:
@@ -126,7 +137,7 @@ def train(options: argparse.Namespace) -> None:
         vae_folder = options.init / "vae"
     else:
         vae_folder = options.work / "vae"
-        if not vae_folder.exists():
+        if not (vae_folder / "diffusion_pytorch_model.safetensors").exists():  # which is written last
             run_team(train_vae, options.processes, options.work, options.vae_minutes, options.seed)
     run_team(encode_shards, options.processes, scenes, vae_folder)
     train_tokenizer(scenes, options.work / "tokenizer")

@@ -46,7 +46,7 @@ def train_diffusion(
     run.resume(work / STATE)
     scenes = Scenes(work / "scenes", bundle)
     reports = Reports(work, bundle, vae_folder, run) if team.is_first else None
-    progress = run.clock.tick()
+    progress = team.agree(run.clock.tick())
     while progress < 1.0:
         wait_for_measurements()
         if run.step % MEET_EVERY == 0:

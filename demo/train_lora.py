@@ -63,7 +63,7 @@ def train_lora(team: Team, work: Path, init: Path | None, scenes: Path, plan: Pl
     batches = Scenes(scenes, bundle, pixels_per_batch=BATCH, stroke_weight=plan.stroke_weight)
     log, losses, saved_s = LossLog(work / f"lora-{plan.name}-loss.jsonl"), list[float](), run.clock.spent_s
     bar = tqdm(total=100, desc=plan.name, unit="%", disable=not team.is_first)
-    progress = run.clock.tick()
+    progress = team.agree(run.clock.tick())
     while progress < 1.0:
         wait_for_measurements()
         if run.step % MEET_EVERY == 0:

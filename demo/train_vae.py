@@ -10,10 +10,11 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.common.measurement_lock import wait_for_measurements
-from demo.dataset import complete_shards, open_shard, open_styled
+from demo.dataset import complete_shards, open_array
 from demo.networks import build_vae
 from demo.optimizer import Optimizer
-from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision, save_atomically
+from demo.progress import Progress
+from demo.run import MEET_EVERY, Average, Clock, LossLog, learning_rate, mixed_precision
 from demo.sheet import contact_sheet
 
 if TYPE_CHECKING:
@@ -29,53 +30,46 @@ PEAK_RATE = 2e-3
 # information in a spread so small that only noise is left of it.
 LATENT_NOISE = 0.05
 STYLED_SHARE = 0.12  # of the batches, so that LoRAs of styles find latents for their pictures
-SAVE_EVERY = 100
+STATE, SAVE_EVERY = "vae.pt", 100
 
 
 def train_vae(team: Team, work: Path, minutes: float, seed: int) -> None:
     torch.manual_seed(seed)
     vae = build_vae()
-    average = Average(vae, 0.995)
     parameters = list(vae.parameters())
     optimizer = Optimizer(parameters, weight_decay=1e-4)
-    clock, step = Clock(minutes * 60), 0
-    state_path = work / "vae.pt"
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=False)
-        vae.load_state_dict(state["vae"])
-        average.weights = state["average"]
-        optimizer.load_state_dict(state["optimizer"])
-        clock.spent_s, step = state["spent_s"], state["step"]
+    run = Progress(vae, Average(vae, 0.995), optimizer, Clock(minutes * 60))
+    run.resume(work / STATE)
     log = LossLog(work / "vae-loss.jsonl")
     bar = tqdm(total=100, desc="vae", unit="%", disable=not team.is_first)
-    progress = clock.tick()
+    progress = team.agree(run.clock.tick())
     while progress < 1.0:
         wait_for_measurements()
-        if step % MEET_EVERY == 0:
-            progress = team.agree(clock.tick())
-        rng = np.random.default_rng([seed, step, team.rank])
+        if run.step % MEET_EVERY == 0:
+            progress = team.agree(run.clock.tick())
+        rng = np.random.default_rng([seed, run.step, team.rank])
         pictures = draw_batch(work / "scenes", rng, crop=64 if progress < 0.6 else 128)
-        optimizer.set_rate(learning_rate(PEAK_RATE, step=step, progress=progress, warmup=50))
+        optimizer.set_rate(learning_rate(PEAK_RATE, step=run.step, progress=progress, warmup=50))
         with mixed_precision():
             loss, error = losses(vae, pictures)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if (step + 1) % MEET_EVERY == 0:
+        run.step, run.samples = run.step + 1, run.samples + len(pictures) * team.size
+        if run.step % MEET_EVERY == 0:
             team.average_weights(parameters)
-        average.update(vae, step)
-        step += 1
-        if team.is_first and step % 10 == 0:
+        run.average.update(vae, run.step)
+        if team.is_first and run.step % 10 == 0:
             decibels = -10 * np.log10(error)
             bar.n = round(100 * progress)
-            bar.set_postfix(step=step, db=f"{decibels:.1f}")
-            log.write(step=step, loss=float(loss.detach()), decibels=decibels)
-        if team.is_first and step % SAVE_EVERY == 0:
-            save(state_path, vae, average, optimizer, clock, step)
+            bar.set_postfix(step=run.step, db=f"{decibels:.1f}")
+            log.write(step=run.step, loss=float(loss.detach()), decibels=decibels)
+        if team.is_first and run.step % SAVE_EVERY == 0:
+            run.save(work / STATE)
     if team.is_first:
-        save(state_path, vae, average, optimizer, clock, step)
-        finish(vae, average, work)
+        run.save(work / STATE)
+        finish(vae, run.average, work)
     bar.close()
 
 
@@ -83,7 +77,7 @@ def draw_batch(folder: Path, rng: np.random.Generator, *, crop: int) -> torch.Te
     """Crops of pictures of one shard: (B, 3, crop, crop) in -1..1, with the same number of pixels for any crop."""
     number = int(rng.choice(complete_shards(folder)))
     is_styled = rng.random() < STYLED_SHARE
-    pictures = open_styled(folder, number) if is_styled else open_shard(folder, number).pictures
+    pictures = open_array(folder, number, "styled" if is_styled else "pictures")
     count = 24 * 64 * 64 // (crop * crop)
     crops = []
     for index in rng.integers(0, len(pictures), count):
@@ -116,33 +110,13 @@ def picture_loss(
     return difference.abs().mean() + difference.square().mean() + 0.5 * edges, error
 
 
-def save(
-    path: Path,
-    vae: AutoencoderKL,
-    average: Average,
-    optimizer: Optimizer,
-    clock: Clock,
-    step: int,
-) -> None:
-    save_atomically(
-        {
-            "vae": vae.state_dict(),
-            "average": average.weights,
-            "optimizer": optimizer.state_dict(),
-            "spent_s": clock.spent_s,
-            "step": step,
-        },
-        path,
-    )
-
-
 @torch.no_grad()
 def finish(vae: AutoencoderKL, average: Average, work: Path) -> None:
     """Standardise the latents, save in diffusers' format, and draw originals over reconstructions."""
     vae.load_state_dict(average.weights)
     vae.eval()
     folder = work / "scenes"
-    pictures = to_tensor(np.array(open_shard(folder, complete_shards(folder)[0]).pictures[:192]))
+    pictures = to_tensor(np.array(open_array(folder, complete_shards(folder)[0], "pictures")[:192]))
     standardise(vae, vae.encode(pictures).latent_dist.mean)
     decoded = vae.decode(vae.encode(pictures[:32]).latent_dist.mean).sample.clamp(-1, 1)
     rows = torch.cat([pictures[:32], decoded], dim=2).add(1).mul(127.5).byte().permute(0, 2, 3, 1).numpy()

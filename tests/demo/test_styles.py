@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -52,9 +54,9 @@ def test_neon_is_dark_and_paper_is_light():
 
 
 def test_classifier_tells_painted_styles_apart():
-    classifier, right = StyleClassifier.of_painted((128, 128), examples=48), []
+    classifier, right = StyleClassifier.of_painted((128, 128), examples=48), Counter[str]()
     for seed in range(12):
         scene = draw_scene(np.random.default_rng([990, seed]), (128, 128))
-        right.append(classifier.style(scene.picture) == PLAIN)
-        right += [classifier.style(stylised(scene, s, np.random.default_rng([8, seed]))) == s for s in STYLES]
-    assert np.mean(right) >= 0.9  # with few examples; `evaluate` learns from more
+        right[PLAIN] += classifier.style(scene.picture) == PLAIN
+        right.update(s for s in STYLES if classifier.style(stylised(scene, s, np.random.default_rng([8, seed]))) == s)
+    assert min(right[style] for style in (PLAIN, *STYLES)) >= 11  # with few examples; `evaluate` learns from more

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 import shutil
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from demo import train
+from demo.run import Clock
+from demo.team import Team, run_team
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +39,34 @@ def test_full_disk_is_reported_before_training(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 1))
     with pytest.raises(train.TrainingError, match="choose another --work"):
         train.check(train.parse(["--work", str(tmp_path)]))
+
+
+def test_disk_needs_room_only_for_scenes_that_do_not_exist(tmp_path: Path):
+    options = train.parse(["--work", str(tmp_path), "--shards", "12"])
+    everything = train.gigabytes_needed(options)
+    assert train.gigabytes_needed(train.parse(["--work", str(tmp_path)])) > everything + 3
+    (tmp_path / "scenes").mkdir()
+    for number in range(12):
+        (tmp_path / "scenes" / f"{number:05d}.captions.json").touch()
+    assert everything - 1.3 < train.gigabytes_needed(options) < everything - 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_full_disk_while_training_is_reported(
+    size: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(train, "check", lambda _: None)
+    monkeypatch.setattr(train, "train", lambda _: run_team(fill_the_disk, size))
+    assert train.main([]) == 1
+    assert "cannot read or write: [Errno 28] No space left on device" in caplog.text
+
+
+def fill_the_disk(_team: Team) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_stage_of_no_minutes_is_over_at_once():
+    assert Clock(0).tick() == 1.0
 
 
 def test_init_folder_without_checkpoint_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
