@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m demo.card`: write the evaluation's figures into CARD.md, next to their targets."""
+"""`python -m demo.card`: write the evaluation's figures into CARD.md, next to their targets, and draw its pictures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from demo.scenes import draw_scene
+from demo.sheet import Cell, contact_sheet
 
 logger = logging.getLogger("demo.card")
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- figures: written by python -m demo.card -->", "<!-- end of figures -->"
 WIDEST, HIGHEST = 1160, 1300  # pixels of a sheet in the repository
+TRAINING_EXAMPLES = 24
 PICTURES = (
     "outline",
     "details",
@@ -119,6 +124,16 @@ def small_sheet(path: Path) -> Image.Image:
     return small.crop((0, 0, width, min(small.height, HIGHEST))).quantize(256, dither=Image.Dither.NONE)
 
 
+def draw_training_examples(path: Path) -> None:
+    """A sheet of the first scenes of a training with seed 1."""
+    cells: list[Cell] = []
+    for index in range(TRAINING_EXAMPLES):
+        rng = np.random.default_rng([1, 0, index])
+        scene = draw_scene(rng)
+        cells.append((scene.scribble(rng), scene.picture, scene.caption(rng).text))
+    contact_sheet(cells, path)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m demo.card", description=__doc__)
@@ -134,6 +149,9 @@ def main() -> int:
     for name in PICTURES:
         if (sheet := options.evaluation / f"{name}.png").exists():
             small_sheet(sheet).save(HERE / "pictures" / f"{name}.png", optimize=True)
+    examples = HERE / "pictures" / "training.png"
+    draw_training_examples(examples)
+    small_sheet(examples).save(examples, optimize=True)
     shutil.copy(path, HERE / "figures.json")
     return 0
 
