@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 
 import httpx2
 
 from benchmarks import ROOT
 from benchmarks.common.free_port import free_port
 
+LAST_LINES = 20  # of a log
 PUBLICATION_S = 1.0  # the engine publishes its metrics twice a second
 
 
@@ -35,21 +38,24 @@ def running() -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "fastapi_triton", "serve", "--embedded", "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        log = process.stdout
+        if log is None:
+            raise RuntimeError("started without a pipe")
         try:
-            yield Server(f"http://127.0.0.1:{port}", _metrics_url(process))
+            metrics_url = _metrics_url(log)
+            Thread(target=deque, args=(log, 0)).start()  # reads on, since a full pipe would stop the server
+            yield Server(f"http://127.0.0.1:{port}", metrics_url)
         finally:
             process.terminate()
-            process.communicate()
 
 
-def _metrics_url(process: subprocess.Popen[str]) -> str:
+def _metrics_url(log: Iterable[str]) -> str:
     """Read the log until the server is ready."""
-    if process.stdout is None:
-        raise RuntimeError("started without a pipe")
-    address = ""
-    for line in process.stdout:
+    address, last = "", deque[str](maxlen=LAST_LINES)
+    for line in log:
+        last.append(line)
         if found := re.search(r"Started Metrics Service at ([\d.:]+)", line):
             address = found[1]
         if "Ready: http" in line:
             return f"http://{address}/metrics"
-    raise RuntimeError("the server ended before it was ready")
+    raise RuntimeError(f"the server ended before it was ready:\n{''.join(last)}")
