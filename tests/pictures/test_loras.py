@@ -106,6 +106,30 @@ async def test_a1111s_scale_must_be_a_number(socket_client: httpx2.AsyncClient) 
     assert "'much'" in response.text or "much" in response.text
 
 
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a red house <lora:ink:1:1" + ":1" * 50_000 + ">", "`prompt` must have at most 65,536 characters"),
+        ("a red house <lora:ink:1:1" + ":1" * 7 + ">", "<lora:ink> has 9 arguments"),
+        ("a red house" + "<lora:ink>" * 101, "`prompt` has more than 100 LoRA tags"),
+    ],
+)
+async def test_a1111s_tags_are_counted_before_they_are_read(
+    socket_client: httpx2.AsyncClient, triton: FakeTriton, prompt: str, words: str
+) -> None:
+    response = await socket_client.post(TXT2IMG, json={"prompt": prompt})
+    body = response.json()
+    assert (response.status_code, body["code"], body["errors"][0]["pointer"]) == (422, "too_long", "#/prompt")
+    assert words in body["detail"]
+    assert not stream_inputs(triton)
+
+
+async def test_an_argument_of_many_tags_is_noted_once(socket_client: httpx2.AsyncClient) -> None:
+    prompt = "a house" + "<lora:ink:1:1:4:4:4>" * 5
+    (note,) = (await socket_client.post(TXT2IMG, json={"prompt": prompt})).json()["notes"]
+    assert "dyn" in note
+
+
 async def test_a1111s_list_has_the_usable_loras(socket_client: httpx2.AsyncClient) -> None:
     listed = (await socket_client.get("/sdapi/v1/loras")).json()
     assert [(each["name"], each["alias"], each["metadata"]) for each in listed] == [

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from fastapi_triton.core.errors import invalid_field, shown
@@ -14,6 +15,8 @@ FIELD = "loras"
 # `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.5:0.8>` and `<lora:name:te=0.5:unet=0.8>`.
 # Without `<`, so that the time for a text of unfinished tags is proportional to its length.
 _TAG = re.compile(r"<lora:([^:<>]+)((?::[^:<>]*)*)>")
+# The most tags in a prompt, and arguments in a tag. A1111 has three arguments.
+_MAX_TAGS, _MAX_ARGUMENTS = 100, 8
 # Between the parts of a model's name: `model:lora:0.8`.
 _SEPARATOR = ":"
 
@@ -22,9 +25,15 @@ def without_tags(prompt: str, note: Callable[[str], None]) -> tuple[str, list[di
     """The prompt without A1111's tags, and the value of the field `loras` that they stand for.
 
     Raises:
-        InvalidRequestError: a scale is not a number.
+        InvalidRequestError: a scale is not a number, or there are too many tags or arguments.
     """
-    loras = [_of_tag(found[1], found[2], note) for found in _TAG.finditer(prompt)]
+    tags = list(islice(_TAG.finditer(prompt), _MAX_TAGS + 1))
+    if len(tags) > _MAX_TAGS:
+        raise invalid_field("prompt", "too_long", f"`prompt` has more than {_MAX_TAGS} LoRA tags. Send fewer.")
+    ignored: set[str] = set()
+    loras = [_of_tag(found[1], found[2], ignored, note) for found in tags]
+    if ignored:
+        note("In LoRA tags, dyn is not supported, and was ignored.")
     return (_TAG.sub("", prompt).strip() if loras else prompt), loras
 
 
@@ -34,13 +43,17 @@ def note_unread_tags(negative_prompt: str, note: Callable[[str], None]) -> None:
         note(f"{shown(found[0])} in the negative prompt is read as text. Send it in the prompt.")
 
 
-def _of_tag(name: str, arguments: str, note: Callable[[str], None]) -> dict[str, Any]:
+def _of_tag(name: str, arguments: str, ignored: set[str], note: Callable[[str], None]) -> dict[str, Any]:
+    values = arguments.split(":")[1:]
+    if len(values) > _MAX_ARGUMENTS:
+        detail = f"<lora:{shown(name)}> has {len(values):,} arguments; it must have at most {_MAX_ARGUMENTS}."
+        raise invalid_field("prompt", "too_long", detail)
     scales = {"te": 1.0}
-    for place, argument in enumerate(arguments.split(":")[1:]):
+    for place, argument in enumerate(values):
         key, _, value = argument.rpartition("=")
         key = key or ("te", "unet", "dyn")[min(place, 2)]
         if key == "dyn":
-            note(f"<lora:{shown(name)}>: dyn is not supported, and was ignored.")
+            ignored.add(key)
             continue
         scales[key] = _number("prompt", name, value)
     scale = scales.get("unet", scales["te"])

@@ -27,6 +27,8 @@ from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, Si
 
 # In pixels, the same limit as under `/v1`.
 _MAX_SIDE = 99_999
+# Of a prompt with its LoRA tags. The endpoint has its own limit for the rest.
+_MAX_PROMPT = 64 * 1024
 # The most layers that A1111 can skip.
 _MAX_CLIP_STOP = 12
 _CLIP_STOP = "CLIP_stop_at_last_layers"
@@ -44,8 +46,8 @@ class PicturesRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str = Field("", examples=["a red house in the snow"])
-    negative_prompt: str | None = None
+    prompt: str = Field("", max_length=_MAX_PROMPT, examples=["a red house in the snow"])
+    negative_prompt: str | None = Field(None, max_length=_MAX_PROMPT)
     seed: Whole | None = Field(None, description="-1, or omitted: a random seed; `info` has it")
     steps: Whole | None = Field(None, description="Omitted: the model's default")
     cfg_scale: Number | None = Field(None, description="Omitted: the model's default")
