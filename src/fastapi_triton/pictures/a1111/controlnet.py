@@ -122,14 +122,14 @@ def enabled_unit(units: Sequence[Any], model: TextToImage) -> ControlNetUnit | N
     Raises:
         InvalidRequestError: the unit is not supported, or several are enabled.
     """
-    found = [_read_unit(unit, model) for unit in units if unit and not _is_off(unit)]
-    if len(found) > 1:
+    found = [unit for unit in units if unit and not _is_off(unit)]
+    if len(found) > 1:  # before their pictures are read
         raise unsupported(
             "controlnet", f"{len(found)} ControlNet units are enabled; only one is supported. Enable one."
         )
     if not found:
         return None
-    (unit,) = found
+    unit = _read_unit(found[0], model)
     known = control_models(model)
     wanted = (unit.model or "None").partition(" [")[0]
     if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():

@@ -80,7 +80,7 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
         client = TaskOwner.of(request)
         limits = checkpoints.models.default.endpoint.services.image_limits
         known = options.current(await checkpoints.current(client).capabilities())
-        wanted = options.read(await raw_body.read(request.receive), limits.max_text_bytes)
+        wanted = await options.read(await raw_body.read(request.receive), limits.max_text_bytes)
         if wanted.get(OPTION) not in (None, "", known[OPTION]):
             await checkpoints.choose(client, wanted[OPTION])
         notes = options.notes(wanted, known)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from fastapi_triton.core.errors import invalid_field
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
-from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.pictures import loras, unserved_fields
 from fastapi_triton.pictures.a1111 import alwayson_scripts, checkpoints, errors, samplers, saved_values, unserved
 from fastapi_triton.pictures.a1111.controlnet import (
@@ -243,8 +243,12 @@ def _layers_to_skip(clip_stop: int | None, note: Callable[[str], None]) -> int |
     return clip_stop - _SDXL_CLIP_STOP
 
 
-def read(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
-    """Validate a JSON body. As in A1111, "20" is a number too."""
+async def read(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
+    """Validate a JSON body, a long one in a thread. As in A1111, "20" is a number too."""
+    return await raw_body.process(len(body) > raw_body.LONG_BYTES, _validated, body, kind, limits)
+
+
+def _validated(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
     validation.require_few_elements(body, validation.FEW_ELEMENTS)
     request = validation.from_json(body, kind, limits, strict=False)
     if not isinstance(request, kind):
