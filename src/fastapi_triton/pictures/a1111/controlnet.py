@@ -122,7 +122,7 @@ def enabled_unit(units: Sequence[Any], model: TextToImage) -> ControlNetUnit | N
     Raises:
         InvalidRequestError: the unit is not supported, or several are enabled.
     """
-    found = [unit for unit in units if unit and not _is_off(unit)]
+    found = [_as_object(unit) for unit in units if unit and not _is_off(unit)]
     if len(found) > 1:  # before their pictures are read
         raise unsupported(
             "controlnet", f"{len(found)} ControlNet units are enabled; only one is supported. Enable one."
@@ -149,12 +149,16 @@ def _is_off(unit: Any) -> bool:
     return enabled is not None and not enabled
 
 
-def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
+def _as_object(unit: Any) -> Mapping[str, Any]:
     if not isinstance(unit, Mapping):
         raise unsupported(
             "controlnet",
             f"The ControlNet unit is {described(unit)}; it must be an object with fields such as image and weight.",
         )
+    return unit
+
+
+def _read_unit(unit: Mapping[str, Any], model: TextToImage) -> ControlNetUnit:
     limits = model.endpoint.services.image_limits
     place = ("alwayson_scripts", "controlnet", "args")
     return validation.from_python(_with_new_names(unit), ControlNetUnit, limits, location=place)
