@@ -140,6 +140,33 @@ async def test_option_chooses_the_checkpoint_of_one_client(client: httpx2.AsyncC
     assert served_by(triton)[3:] == [STREAM_MODEL]
 
 
+async def test_each_listed_title_can_be_chosen_where_checkpoints_have_equal_names(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, scribble_config: ModelConfig
+) -> None:
+    add_pair(triton, scribble_config, "twin", "demo_checkpoint")
+    await app.registry.poll()
+    assert await titles(client) == ["demo_checkpoint", "Juggernaut XL", "twin"]
+    served = {"demo_checkpoint": STREAM_MODEL, "Juggernaut XL": f"{OTHER}_stream", "twin": "twin_stream"}
+    for title in ("twin", "demo_checkpoint", "Juggernaut XL", "twin"):
+        assert (await client.post(OPTIONS, json={"sd_model_checkpoint": title})).json() is None
+        assert (await client.get(OPTIONS)).json()["sd_model_checkpoint"] == title
+        await client.post(TXT2IMG, json=PROMPT)
+        assert served_by(triton)[-1] == served[title]
+
+
+async def test_the_default_can_be_chosen_while_the_earlier_choice_is_not_loaded(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton
+) -> None:
+    await client.post(OPTIONS, json={"sd_model_checkpoint": OTHER})
+    models = [triton.models.pop(name) for name in (OTHER, f"{OTHER}_stream")]
+    await app.registry.poll()
+    assert (await client.post(OPTIONS, json={"sd_model_checkpoint": "demo_checkpoint"})).json() is None
+    triton.models |= {each.config.name: each for each in models}
+    await app.registry.poll()
+    response = await client.post(TXT2IMG, json=PROMPT)
+    assert (response.json()["notes"], served_by(triton)) == ([], [STREAM_MODEL])
+
+
 async def test_model_joins_and_leaves_as_triton_loads_it(
     client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, scribble_config: ModelConfig
 ) -> None:

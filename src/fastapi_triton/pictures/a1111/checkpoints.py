@@ -28,6 +28,11 @@ class Checkpoints:
         """The model that this client has chosen; else the default."""
         return self.models.named(self._choice(client)) or self.models.default
 
+    async def title(self, client: TaskOwner) -> str:
+        """The name of the client's current checkpoint in `listed`: several models may have equal checkpoints."""
+        model = self.current(client)
+        return next((name for name, each in (await self.models.checkpoints()).items() if each is model), model.name)
+
     def missing(self, client: TaskOwner, settings: Mapping[str, Any]) -> str | None:
         """The model that this client has chosen, if Triton has it no more and the request names no other."""
         name = self._choice(client)

@@ -61,12 +61,16 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     for name, content in _FIXED.items():
         _add_list(routes, name, content, checkpoints)
     _add_list(routes, "loras", loras.listed, checkpoints)
-    _add_list(routes, "options", options.current, checkpoints)
     _add_list(routes, "samplers", samplers.listed, checkpoints)
 
     @routes.get(f"{V1}/sd-models", summary="A1111's sd-models", response_model=None)
     async def sd_models(request: Request) -> Response:
         return _with_session(request, JSONResponse(await checkpoints.listed()))
+
+    @routes.get(f"{V1}/options", summary="A1111's options", response_model=None)
+    async def get_options(request: Request) -> Response:
+        known = options.current(await checkpoints.title(TaskOwner.of(request)))
+        return _with_session(request, JSONResponse(known))
 
     options_body = {"schema": {"type": "object"}, "example": {OPTION: "demo_checkpoint"}}
 
@@ -79,11 +83,10 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     async def set_options(request: Request) -> Response:
         client = TaskOwner.of(request)
         limits = checkpoints.models.default.endpoint.services.image_limits
-        known = options.current(await checkpoints.current(client).capabilities())
         wanted = await options.read(await raw_body.read(request.receive), limits.max_text_bytes)
-        if wanted.get(OPTION) not in (None, "", known[OPTION]):
+        if wanted.get(OPTION) not in (None, ""):
             await checkpoints.choose(client, wanted[OPTION])
-        notes = options.notes(wanted, known)
+        notes = options.notes(wanted, options.current(await checkpoints.title(client)))
         return JSONResponse({"notes": notes} if notes else None)
 
     _add_png_info(routes, checkpoints)

@@ -10,17 +10,16 @@ from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
 from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
 from fastapi_triton.pictures.a1111.checkpoints import OPTION
 from fastapi_triton.pictures.a1111.saved_values import is_nothing, plain
-from fastapi_triton.pictures.text_to_image import Capabilities
 from fastapi_triton.pictures.unserved_fields import MAX_NOTES
 
 # Those that `override_settings` takes.
 _OF_REQUESTS = (OPTION, "CLIP_stop_at_last_layers")
 
 
-def current(capabilities: Capabilities) -> dict[str, Any]:
-    """The options, with the values that describe what this server does."""
+def current(checkpoint: str) -> dict[str, Any]:
+    """The options, with the values that describe what this server does. `checkpoint` is the client's in `sd-models`."""
     return {
-        OPTION: capabilities.name,
+        OPTION: checkpoint,
         "sd_checkpoint_hash": "",
         "sd_vae": "Automatic",
         "CLIP_stop_at_last_layers": 1,
