@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi_triton.pictures.a1111.controlnet import unsupported
+from fastapi_triton.pictures.a1111.saved_values import plain
 from fastapi_triton.pictures.a1111.tasks import TaskOwner
 from fastapi_triton.pictures.picture_models import PictureModels, no_such
 from fastapi_triton.pictures.text_to_image import TextToImage
@@ -15,6 +16,12 @@ from fastapi_triton.pictures.text_to_image import TextToImage
 OPTION = "sd_model_checkpoint"
 # Choices that are kept; the oldest are dropped.
 _MAX_CHOICES = 1000
+
+
+def wanted(settings: Mapping[str, Any]) -> Any:
+    """The checkpoint that options or override settings name; None if they name none."""
+    name = settings.get(OPTION)
+    return None if plain(name) in (None, "") else name
 
 
 class Checkpoints:
@@ -36,7 +43,7 @@ class Checkpoints:
     def missing(self, client: TaskOwner, settings: Mapping[str, Any]) -> str | None:
         """The model that this client has chosen, if Triton has it no more and the request names no other."""
         name = self._choice(client)
-        return name if name and not settings.get(OPTION) and self.models.named(name) is None else None
+        return name if name and wanted(settings) is None and self.models.named(name) is None else None
 
     def _choice(self, client: TaskOwner) -> str:
         """A choice without a cookie is the address's."""
@@ -51,8 +58,8 @@ class Checkpoints:
 
     async def of_request(self, client: TaskOwner, settings: Mapping[str, Any]) -> TextToImage:
         """The model of a request: that of its override settings, else the client's. Raises what `named` raises."""
-        name = settings.get(OPTION)
-        return await self.named(name) if name not in (None, "") else self.current(client)
+        name = wanted(settings)
+        return self.current(client) if name is None else await self.named(name)
 
     async def named(self, name: Any) -> TextToImage:
         """The model with this checkpoint.

@@ -17,7 +17,7 @@ from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.pictures import loras
 from fastapi_triton.pictures.a1111 import infotext, options, png_info, samplers
-from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints
+from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints, wanted
 from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
 
 V1 = f"{paths.A1111}/v1"
@@ -83,10 +83,10 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     async def set_options(request: Request) -> Response:
         client = TaskOwner.of(request)
         limits = checkpoints.models.default.endpoint.services.image_limits
-        wanted = await options.read(await raw_body.read(request.receive), limits.max_text_bytes)
-        if wanted.get(OPTION) not in (None, ""):
-            await checkpoints.choose(client, wanted[OPTION])
-        notes = options.notes(wanted, options.current(await checkpoints.title(client)))
+        sent = await options.read(await raw_body.read(request.receive), limits.max_text_bytes)
+        if (name := wanted(sent)) is not None:
+            await checkpoints.choose(client, name)
+        notes = options.notes(sent, options.current(await checkpoints.title(client)))
         return JSONResponse({"notes": notes} if notes else None)
 
     _add_png_info(routes, checkpoints)
