@@ -164,8 +164,10 @@ async def test_of_two_values_for_the_skipped_layers_the_other_is_noted(
 async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     wrong = {"image": "no picture", "module": "canny", "model": "depth", "weight": "much", "mask": OTHER}
     plain, _ = await made(client, triton, PROMPT)
-    for off in (False, "false", "False", 0):
+    for off in (False, "false", "False", 0, "0", 0.0, "0.0", "no", "No", "off", "OFF", "n", "f", " off "):
         assert await made(client, triton, unit(enabled=off, **wrong)) == (plain, [])
+    for on in (True, "true", 1, "1", "yes", "on", None, "None"):
+        assert (await made(client, triton, unit(enabled=on, image=SCRIBBLE)))[0]["image"] == SCRIBBLE
 
 
 async def test_empty_units_are_ignored(client: httpx2.AsyncClient, triton: FakeTriton) -> None:

@@ -15,7 +15,7 @@ from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures import unserved_fields
 from fastapi_triton.pictures.a1111 import saved_values, unserved
-from fastapi_triton.pictures.a1111.saved_values import is_nothing, plain
+from fastapi_triton.pictures.a1111.saved_values import is_nothing, is_off, plain
 from fastapi_triton.pictures.text_to_image import Size, TextToImage
 
 # Preprocessors, and the endpoint's `invert`. With "none", A1111 reads white on black only; this server reads both.
@@ -130,6 +130,8 @@ def enabled_unit(units: Sequence[Any], model: TextToImage) -> ControlNetUnit | N
     if not found:
         return None
     unit = _read_unit(found[0], model)
+    if not unit.enabled:
+        return None
     known = control_models(model)
     wanted = (unit.model or "None").partition(" [")[0]
     if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():
@@ -146,7 +148,7 @@ def control_models(model: TextToImage) -> list[str]:
 
 def _is_off(unit: Any) -> bool:
     enabled = plain(unit.get("enabled")) if isinstance(unit, Mapping) else None
-    return enabled is not None and not enabled
+    return enabled is not None and is_off(enabled)
 
 
 def _as_object(unit: Any) -> Mapping[str, Any]:
