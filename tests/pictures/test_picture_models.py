@@ -14,6 +14,8 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InferenceError, ModelNotReadyError
 from fastapi_triton.pictures import picture_models
+from fastapi_triton.pictures.a1111 import checkpoints
+from fastapi_triton.pictures.a1111.tasks import COOKIE
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.model_config import ModelConfig
@@ -165,6 +167,37 @@ async def test_the_default_can_be_chosen_while_the_earlier_choice_is_not_loaded(
     await app.registry.poll()
     response = await client.post(TXT2IMG, json=PROMPT)
     assert (response.json()["notes"], served_by(triton)) == ([], [STREAM_MODEL])
+
+
+async def test_a_flood_of_choices_leaves_those_of_others(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_MAX_CHOICES", 5)
+    transport = httpx2.ASGITransport(app=app, client=("10.0.0.2", 1234))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://t") as flood:
+        for each in (client, flood):
+            each.cookies.set(COOKIE, "mine")
+            await each.post(OPTIONS, json={"sd_model_checkpoint": OTHER})
+        for number in range(10):
+            flood.cookies.set(COOKIE, f"invented-{number}")
+            headers = {"Authorization": f"Bearer invented-{number}"}
+            assert (await flood.post(OPTIONS, json={"sd_model_checkpoint": OTHER}, headers=headers)).status_code == 200
+        flood.cookies.set(COOKIE, "mine")
+        for each in (client, flood):
+            await each.post(TXT2IMG, json=PROMPT)
+    assert served_by(triton) == [f"{OTHER}_stream", STREAM_MODEL]
+
+
+async def test_a_choice_in_use_outlasts_later_ones_of_its_caller(
+    client: httpx2.AsyncClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_MAX_CHOICES", 2)
+    for session in ("mine", "a", "b", "c"):
+        client.cookies.set(COOKIE, session)
+        await client.post(OPTIONS, json={"sd_model_checkpoint": OTHER})
+        client.cookies.set(COOKIE, "mine")
+        await client.post(TXT2IMG, json=PROMPT)
+    assert served_by(triton) == [f"{OTHER}_stream"] * 4
 
 
 async def test_model_joins_and_leaves_as_triton_loads_it(

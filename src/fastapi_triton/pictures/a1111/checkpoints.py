@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The checkpoints by A1111's names: their list, and the one that a client has chosen."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fastapi_triton.core.context import current_caller
 from fastapi_triton.pictures.a1111.controlnet import unsupported
 from fastapi_triton.pictures.a1111.saved_values import plain
 from fastapi_triton.pictures.a1111.tasks import TaskOwner
@@ -14,7 +15,7 @@ from fastapi_triton.pictures.text_to_image import TextToImage
 
 # The option and the override setting that name a checkpoint.
 OPTION = "sd_model_checkpoint"
-# Choices that are kept; the oldest are dropped.
+# Choices that are kept, of all clients.
 _MAX_CHOICES = 1000
 
 
@@ -24,12 +25,18 @@ def wanted(settings: Mapping[str, Any]) -> Any:
     return None if plain(name) in (None, "") else name
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    model: str  # its name: the model may be loaded again
+    caller: str
+
+
 class Checkpoints:
     """The models as checkpoints. In A1111, `POST /options` changes the server's checkpoint; here, only the client's."""
 
     def __init__(self, models: PictureModels) -> None:
         self.models = models
-        self._chosen: OrderedDict[TaskOwner, str] = OrderedDict()  # models' names: a model may be loaded again
+        self._chosen: OrderedDict[TaskOwner, _Choice] = OrderedDict()  # the last used at the end
 
     def current(self, client: TaskOwner) -> TextToImage:
         """The model that this client has chosen; else the default."""
@@ -47,14 +54,24 @@ class Checkpoints:
 
     def _choice(self, client: TaskOwner) -> str:
         """A choice without a cookie is the address's."""
-        return self._chosen.get(client) or self._chosen.get(replace(client, session=None)) or ""
+        for each in (client, replace(client, session=None)):
+            if each in self._chosen:
+                self._chosen.move_to_end(each)
+                return self._chosen[each].model
+        return ""
 
     async def choose(self, client: TaskOwner, name: Any) -> None:
         """Serve this client's later requests with another model. Raises what `named` raises."""
-        self._chosen[client] = (await self.named(name)).name
+        self._chosen[client] = _Choice((await self.named(name)).name, current_caller.get().name)
         self._chosen.move_to_end(client)
         if len(self._chosen) > _MAX_CHOICES:
-            self._chosen.popitem(last=False)
+            self._drop_one()
+
+    def _drop_one(self) -> None:
+        """Drop the oldest choice of the caller with the most: a caller can invent cookies, but has one name."""
+        counts = Counter(choice.caller for choice in self._chosen.values())
+        (largest, _), *_ = counts.most_common(1)
+        del self._chosen[next(client for client, choice in self._chosen.items() if choice.caller == largest)]
 
     async def of_request(self, client: TaskOwner, settings: Mapping[str, Any]) -> TextToImage:
         """The model of a request: that of its override settings, else the client's. Raises what `named` raises."""
