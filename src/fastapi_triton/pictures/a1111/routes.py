@@ -93,9 +93,10 @@ def _add_internal_progress(routes: APIRouter, models: PictureModels, tasks: Task
     async def get_internal_progress(request: Request) -> Response:
         limits = models.default.endpoint.services.image_limits
         wanted = await schemas.read(await raw_body.read(request.receive), InternalProgressRequest, limits)
+        client = TaskOwner.of(request)
         # Without an id there is no task, as in A1111: the session cookie is for paths below /sdapi only.
-        task = tasks.find(TaskOwner.of(request), wanted.id_task) if wanted.id_task is not None else None
-        is_finished = tasks.is_finished(wanted.id_task)
+        task = tasks.find(client, wanted.id_task) if wanted.id_task is not None else None
+        is_finished = tasks.is_finished(client, wanted.id_task)
         body = await progress.internal_response_body(wanted, task, is_finished=is_finished)
         return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
