@@ -15,7 +15,7 @@ from fastapi_triton.core.errors import NotFoundError
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import raw_body, validation
-from fastapi_triton.pictures import loras
+from fastapi_triton.pictures import loras, unserved_fields
 from fastapi_triton.pictures.a1111 import infotext, options, png_info, samplers
 from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints, wanted
 from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
@@ -51,7 +51,7 @@ _ALWAYS_LOADED = ("reload-checkpoint", "unload-checkpoint")
 class PNGInfoRequest(BaseModel):
     """The body of `png-info`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     image: Base64Image
 
@@ -119,7 +119,9 @@ def _add_png_info(routes: APIRouter, checkpoints: Checkpoints) -> None:
             raise TypeError("validated into another model")
         text, others = await png_info.read(body.image)
         parameters = await asyncio.to_thread(infotext.read, text) if text else {}
-        return JSONResponse({"info": text, "items": others, "parameters": parameters})
+        response = {"info": text, "items": others, "parameters": parameters}
+        notes = unserved_fields.notes(body.model_extra or {}, {}, PNGInfoRequest.model_fields)
+        return JSONResponse(response | ({"notes": notes} if notes else {}))
 
 
 def _add_actions(routes: APIRouter) -> None:
