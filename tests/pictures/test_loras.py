@@ -68,6 +68,13 @@ async def test_invalid_lists_are_rejected(socket_client: httpx2.AsyncClient, lor
         ("a <lora:ink:0.5:0.8>", "a", [("ink", 0.8)], 1),
         ("a <lora:ink:te=0:unet=0.8:dyn=4>", "a", [("ink", 0.8)], 2),
         ("a <lora:<lora:ink:1>:1>", "a <lora::1>", [("ink", 1.0)], 0),
+        ("a <lora:ink:0.8:start=5:stop=9>", "a", [("ink", 0.8)], 1),
+        ("a <lora:ink:weight=0.2>", "a", [("ink", 1.0)], 1),
+        ("a <lora:ink:0.8:lbw=MIDD> <lora:ink:lbw=OUTALL>", "a", [("ink", 0.8), ("ink", 1.0)], 1),
+        ("a <lora:ink:lbw=ALL:0.8>", "a", [("ink", 0.8)], 1),
+        ("a <lora:ink:1:1:1:1>", "a", [("ink", 1.0)], 1),
+        ("a <lyco:ink:0.8> house", "a  house", [("ink", 0.8)], 0),
+        ("<hypernet:x:1>a <lora:ink><hypernet:x:1><lora: :1>", "a", [("ink", 1.0)], 1),
     ],
 )
 async def test_a1111s_tags_are_taken_out_of_the_prompt(
@@ -87,6 +94,17 @@ async def test_a1111s_tags_are_taken_out_of_the_prompt(
     assert json.loads(response.json()["info"])["prompt"] == prompt
 
 
+async def test_tags_of_other_networks_are_no_text(socket_client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    prompt = "a <hypernet:x:1> house <lora:ink:lbw=1>" + "".join(f"<kind{n}:x>" for n in range(50))
+    lbw, others = (await socket_client.post(TXT2IMG, json={"prompt": prompt})).json()["notes"]
+    assert stream_inputs(triton)[-1]["prompt"] == "a  house"
+    assert lbw == "Of LoRA tags, only te and unet are supported; ignored: lbw."
+    assert others.startswith("Only tags of LoRAs are supported; ignored: <hypernet:x:1>, <kind0:x>, ")
+    assert others.endswith(", <kind18:x> and 31 more.")
+    await inputs_of(socket_client, triton, TXT2IMG, prompt="<hypernet:x:1> a house")
+    assert "loras" not in stream_inputs(triton)[-1]
+
+
 async def test_prompts_without_tags_stay_as_they_are(socket_client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     sent = await inputs_of(socket_client, triton, TXT2IMG, prompt=" a < b > c <lora> ")
     assert sent["prompt"] == " a < b > c <lora> "
@@ -104,6 +122,30 @@ async def test_a1111s_scale_must_be_a_number(socket_client: httpx2.AsyncClient) 
     response = await socket_client.post(TXT2IMG, json={"prompt": "a <lora:ink:much>"})
     assert response.status_code == 422
     assert "'much'" in response.text or "much" in response.text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a red house <lora:ink:1:1" + ":1" * 50_000 + ">", "`prompt` must have at most 65,536 characters"),
+        ("a red house <lora:ink:1:1" + ":1" * 7 + ">", "<lora:ink> has 9 arguments"),
+        ("a red house" + "<lora:ink>" * 101, "`prompt` has more than 100 LoRA tags"),
+    ],
+)
+async def test_a1111s_tags_are_counted_before_they_are_read(
+    socket_client: httpx2.AsyncClient, triton: FakeTriton, prompt: str, words: str
+) -> None:
+    response = await socket_client.post(TXT2IMG, json={"prompt": prompt})
+    body = response.json()
+    assert (response.status_code, body["code"], body["errors"][0]["pointer"]) == (422, "too_long", "#/prompt")
+    assert words in body["detail"]
+    assert not stream_inputs(triton)
+
+
+async def test_an_argument_of_many_tags_is_noted_once(socket_client: httpx2.AsyncClient) -> None:
+    prompt = "a house" + "<lora:ink:1:1:4:4:4>" * 5
+    (note,) = (await socket_client.post(TXT2IMG, json={"prompt": prompt})).json()["notes"]
+    assert "dyn" in note
 
 
 async def test_a1111s_list_has_the_usable_loras(socket_client: httpx2.AsyncClient) -> None:

@@ -14,6 +14,8 @@ import main
 from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.core.errors import InferenceError, ModelNotReadyError
 from fastapi_triton.pictures import picture_models
+from fastapi_triton.pictures.a1111 import checkpoints
+from fastapi_triton.pictures.a1111.tasks import COOKIE
 from fastapi_triton.testing import FakeTriton
 from fastapi_triton.triton.client import Tensors
 from fastapi_triton.triton.model_config import ModelConfig
@@ -138,6 +140,64 @@ async def test_option_chooses_the_checkpoint_of_one_client(client: httpx2.AsyncC
     assert (await client.post(OPTIONS, json={"sd_model_checkpoint": "demo_checkpoint"})).json() is None
     await client.post(TXT2IMG, json=PROMPT)
     assert served_by(triton)[3:] == [STREAM_MODEL]
+
+
+async def test_each_listed_title_can_be_chosen_where_checkpoints_have_equal_names(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, scribble_config: ModelConfig
+) -> None:
+    add_pair(triton, scribble_config, "twin", "demo_checkpoint")
+    await app.registry.poll()
+    assert await titles(client) == ["demo_checkpoint", "Juggernaut XL", "twin"]
+    served = {"demo_checkpoint": STREAM_MODEL, "Juggernaut XL": f"{OTHER}_stream", "twin": "twin_stream"}
+    for title in ("twin", "demo_checkpoint", "Juggernaut XL", "twin"):
+        assert (await client.post(OPTIONS, json={"sd_model_checkpoint": title})).json() is None
+        assert (await client.get(OPTIONS)).json()["sd_model_checkpoint"] == title
+        await client.post(TXT2IMG, json=PROMPT)
+        assert served_by(triton)[-1] == served[title]
+
+
+async def test_the_default_can_be_chosen_while_the_earlier_choice_is_not_loaded(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton
+) -> None:
+    await client.post(OPTIONS, json={"sd_model_checkpoint": OTHER})
+    models = [triton.models.pop(name) for name in (OTHER, f"{OTHER}_stream")]
+    await app.registry.poll()
+    assert (await client.post(OPTIONS, json={"sd_model_checkpoint": "demo_checkpoint"})).json() is None
+    triton.models |= {each.config.name: each for each in models}
+    await app.registry.poll()
+    response = await client.post(TXT2IMG, json=PROMPT)
+    assert (response.json()["notes"], served_by(triton)) == ([], [STREAM_MODEL])
+
+
+async def test_a_flood_of_choices_leaves_those_of_others(
+    client: httpx2.AsyncClient, app: TritonFrontend, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_MAX_CHOICES", 5)
+    transport = httpx2.ASGITransport(app=app, client=("10.0.0.2", 1234))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://t") as flood:
+        for each in (client, flood):
+            each.cookies.set(COOKIE, "mine")
+            await each.post(OPTIONS, json={"sd_model_checkpoint": OTHER})
+        for number in range(10):
+            flood.cookies.set(COOKIE, f"invented-{number}")
+            headers = {"Authorization": f"Bearer invented-{number}"}
+            assert (await flood.post(OPTIONS, json={"sd_model_checkpoint": OTHER}, headers=headers)).status_code == 200
+        flood.cookies.set(COOKIE, "mine")
+        for each in (client, flood):
+            await each.post(TXT2IMG, json=PROMPT)
+    assert served_by(triton) == [f"{OTHER}_stream", STREAM_MODEL]
+
+
+async def test_a_choice_in_use_outlasts_later_ones_of_its_caller(
+    client: httpx2.AsyncClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_MAX_CHOICES", 2)
+    for session in ("mine", "a", "b", "c"):
+        client.cookies.set(COOKIE, session)
+        await client.post(OPTIONS, json={"sd_model_checkpoint": OTHER})
+        client.cookies.set(COOKIE, "mine")
+        await client.post(TXT2IMG, json=PROMPT)
+    assert served_by(triton) == [f"{OTHER}_stream"] * 4
 
 
 async def test_model_joins_and_leaves_as_triton_loads_it(

@@ -2,18 +2,24 @@
 """LoRAs as the picture APIs name them: A1111's tags in a prompt, and the ends of OpenAI's model names."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from fastapi_triton.core.errors import invalid_field, shown
 from fastapi_triton.pictures.picture_models import PictureModels
 from fastapi_triton.pictures.text_to_image import Capabilities
+from fastapi_triton.pictures.unserved_fields import MAX_NOTES
 
 # The endpoint's field.
 FIELD = "loras"
-# `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.5:0.8>` and `<lora:name:te=0.5:unet=0.8>`.
+# `<lora:name>`, `<lora:name:0.8>`, `<lora:name:0.5:0.8>` and `<lora:name:te=0.5:unet=0.8>`. As in A1111, tags of other
+# kinds are no text either.
 # Without `<`, so that the time for a text of unfinished tags is proportional to its length.
-_TAG = re.compile(r"<lora:([^:<>]+)((?::[^:<>]*)*)>")
+_TAG = re.compile(r"<(\w+):([^<>]+)>")
+_KINDS = ("lora", "lyco")
+# The most tags in a prompt, and arguments in a tag. A1111 has three arguments.
+_MAX_TAGS, _MAX_ARGUMENTS = 100, 8
 # Between the parts of a model's name: `model:lora:0.8`.
 _SEPARATOR = ":"
 
@@ -22,10 +28,34 @@ def without_tags(prompt: str, note: Callable[[str], None]) -> tuple[str, list[di
     """The prompt without A1111's tags, and the value of the field `loras` that they stand for.
 
     Raises:
-        InvalidRequestError: a scale is not a number.
+        InvalidRequestError: a scale is not a number, or there are too many tags or arguments.
     """
-    loras = [_of_tag(found[1], found[2], note) for found in _TAG.finditer(prompt)]
-    return (_TAG.sub("", prompt).strip() if loras else prompt), loras
+    tags = list(islice(_TAG.finditer(prompt), _MAX_TAGS + 1))
+    if not tags:
+        return prompt, []
+    if len(tags) > _MAX_TAGS:
+        raise invalid_field("prompt", "too_long", f"`prompt` has more than {_MAX_TAGS} LoRA tags. Send fewer.")
+    loras: list[dict[str, Any]] = []
+    unknown_tags: list[str] = []
+    unknown_keys: list[str] = []
+    for tag in tags:
+        name, *arguments = tag[2].split(":")
+        if tag[1] in _KINDS and name.strip():
+            loras.append(_of_tag(name, arguments, unknown_keys, note))
+        else:
+            unknown_tags.append(tag[0])
+    if unknown_keys:
+        note(f"Of LoRA tags, only te and unet are supported; ignored: {_listed(unknown_keys)}.")
+    if unknown_tags:
+        note(f"Only tags of LoRAs are supported; ignored: {_listed(unknown_tags)}.")
+    return _TAG.sub("", prompt).strip(), loras
+
+
+def _listed(texts: Iterable[str]) -> str:
+    different = list(dict.fromkeys(texts))
+    num_more = len(different) - MAX_NOTES
+    end = f" and {num_more:,} more" if num_more > 0 else ""
+    return ", ".join(map(shown, different[:MAX_NOTES])) + end
 
 
 def note_unread_tags(negative_prompt: str, note: Callable[[str], None]) -> None:
@@ -34,15 +64,23 @@ def note_unread_tags(negative_prompt: str, note: Callable[[str], None]) -> None:
         note(f"{shown(found[0])} in the negative prompt is read as text. Send it in the prompt.")
 
 
-def _of_tag(name: str, arguments: str, note: Callable[[str], None]) -> dict[str, Any]:
+def _of_tag(
+    name: str, arguments: Sequence[str], unknown_keys: list[str], note: Callable[[str], None]
+) -> dict[str, Any]:
+    """The LoRA of a tag. As in A1111, arguments with a key do not count among those without."""
+    if len(arguments) > _MAX_ARGUMENTS:
+        detail = f"<lora:{shown(name)}> has {len(arguments):,} arguments; it must have at most {_MAX_ARGUMENTS}."
+        raise invalid_field("prompt", "too_long", detail)
     scales = {"te": 1.0}
-    for place, argument in enumerate(arguments.split(":")[1:]):
-        key, _, value = argument.rpartition("=")
-        key = key or ("te", "unet", "dyn")[min(place, 2)]
-        if key == "dyn":
-            note(f"<lora:{shown(name)}>: dyn is not supported, and was ignored.")
-            continue
-        scales[key] = _number("prompt", name, value)
+    keys = iter(("te", "unet", "dyn"))
+    for argument in sorted(arguments, key=lambda each: "=" in each):
+        key, separator, value = argument.partition("=")
+        if not separator:
+            key, value = next(keys, "a fourth argument"), argument
+        if key in ("te", "unet"):
+            scales[key] = _number("prompt", name, value)
+        else:
+            unknown_keys.append(key)
     scale = scales.get("unet", scales["te"])
     if scale != scales["te"]:
         note(f"<lora:{shown(name)}>: the text encoders have the UNet's scale, {scale:g}, too.")

@@ -115,6 +115,8 @@ async def test_without_a_unit_the_model_gets_only_the_prompt(
         ("LCM", None, "lcm", None),
         ("TCD", None, "tcd", None),
         ("dpmpp_2m", None, "dpmpp_2m", None),
+        ("Euler SGM Uniform", None, "euler", "trailing"),
+        ("k_euler Normal", "Karras", "euler_karras", None),
     ],
 )
 async def test_a_sampler_and_a_schedule_become_a_scheduler_and_a_spacing(
@@ -133,7 +135,13 @@ async def test_a_sampler_and_a_schedule_become_a_scheduler_and_a_spacing(
 @pytest.mark.parametrize(
     ("sampler", "schedule", "scheduler", "words"),
     [
-        ("DPM++ 3M SDE Karras", None, "dpmpp_2m_sde_exponential", "most similar one, DPM++ 2M SDE,"),
+        ("DPM++ 3M SDE", None, "dpmpp_2m_sde_exponential", "most similar one, DPM++ 2M SDE,"),
+        ("DPM++ 3M SDE Karras", None, "dpmpp_2m_sde_karras", "most similar one, DPM++ 2M SDE,"),
+        ("DPM++ 2M SDE Heun Karras", None, "dpmpp_2m_sde_karras", "most similar one, DPM++ 2M SDE,"),
+        ("DPM++ 3M SDE Exponential", None, "dpmpp_2m_sde_exponential", "most similar one, DPM++ 2M SDE,"),
+        ("DPM++ 2M SDE Heun Exponential", None, "dpmpp_2m_sde_exponential", "most similar one, DPM++ 2M SDE,"),
+        ("LMS Karras", None, "euler_karras", "most similar one, Euler,"),
+        ("Euler a Karras", None, "euler_ancestral", "'Karras' is not supported with Euler a"),
         ("PLMS", None, "ddim", "most similar one, DDIM,"),
         ("Euler a", "Karras", "euler_ancestral", "'Karras' is not supported with Euler a"),
         ("LCM", "SGM Uniform", "lcm", "'SGM Uniform' is not supported with LCM"),

@@ -58,3 +58,31 @@ async def test_detect_returns_the_pictures_of_module_none_only(client: httpx2.As
     ):
         response = await client.post("/controlnet/detect", json=wrong)
         assert (response.status_code, response.json()["error"]) == (422, "InvalidRequestError")
+
+
+async def test_detect_notes_the_fields_that_it_does_not_serve(client: httpx2.AsyncClient) -> None:
+    pictures = {"controlnet_input_images": [PICTURE]}
+    for module in (None, "None", "none", ""):
+        response = await client.post("/controlnet/detect", json=pictures | {"controlnet_module": module})
+        assert response.json() == {"images": [PICTURE], "info": "Success"}
+    sent_by_clients = {
+        "controlnet_processor_res": 512,
+        "controlnet_threshold_a": 64,
+        "controlnet_threshold_b": -1,
+        "low_vram": False,
+        "controlnet_masks": [],
+    }
+    response = await client.post("/controlnet/detect", json=pictures | sent_by_clients)
+    assert "notes" not in response.json()
+    response = await client.post("/controlnet/detect", json=pictures | {"controlnet_masks": [PICTURE], "masks": 1})
+    assert response.json()["notes"] == [
+        "`controlnet_masks` is a list, and was ignored: masks are not supported.",
+        "There is no field `masks`. It was ignored.",
+    ]
+
+
+async def test_png_info_notes_unknown_fields(client: httpx2.AsyncClient) -> None:
+    response = await client.post("/sdapi/v1/png-info", json={"image": PICTURE, "imgae": PICTURE})
+    assert response.status_code == 200
+    assert response.json()["notes"] == ["There is no field `imgae`; did you mean `image`? It was ignored."]
+    assert "notes" not in (await client.post("/sdapi/v1/png-info", json={"image": PICTURE})).json()

@@ -5,17 +5,20 @@ import asyncio
 import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 
-from fastapi_triton import TritonFrontend
+from fastapi_triton import Settings, TritonFrontend
 from fastapi_triton.pictures.a1111 import tasks
 from fastapi_triton.pictures.a1111.tasks import COOKIE, Task, TaskOwner, Tasks
 from fastapi_triton.testing import FakeTriton
-from support.scripted_stream_model import ScriptedStreamModel
+from support.api_keys import DRAWS, WATCHES, bearer, block
+from support.app_on_socket import listening
+from support.scripted_stream_model import ScriptedStreamModel, app_of
 
 TXT2IMG, PROGRESS, INTERRUPT = "/sdapi/v1/txt2img", "/sdapi/v1/progress", "/sdapi/v1/interrupt"
 INTERNAL_PROGRESS = "/internal/progress"
@@ -128,6 +131,33 @@ async def test_closing_the_connection_cancels_the_task(
     assert app.services.admission.in_flight == 0
 
 
+async def test_a_task_is_that_of_one_key_also_by_its_id(
+    triton: FakeTriton, settings: Settings, stream_model: ScriptedStreamModel, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(block("a", DRAWS, 'scopes = ["infer"]') + block("b", WATCHES, 'scopes = ["infer"]'))
+    of_a, of_b = {"headers": bearer(DRAWS)}, {"headers": bearer(WATCHES)}
+    body, by_id = {"prompt": "a red house", "force_task_id": "task-1"}, {"id_task": "task-1"}
+    stream_model.holds_before = 2
+    stream_model.go_on.clear()
+    async with listening(app_of(triton, settings.model_copy(update={"api_keys_file": str(keys)}))) as client:
+        drawing = asyncio.create_task(client.post(TXT2IMG, json=body, **of_a))
+        while (await client.get(PROGRESS, params=by_id, **of_a)).json()["progress"] == 0:
+            pass
+        progress = (await client.get(PROGRESS, params=by_id, **of_b)).json()
+        assert (progress["progress"], progress["state"]["job_count"], progress["current_image"]) == (0, 0, None)
+        assert state((await client.post(INTERNAL_PROGRESS, json=by_id, **of_b)).json()) == (False, False, False, None)
+        assert (await client.post(INTERRUPT, params=by_id, **of_b)).status_code == 200
+        same_id = asyncio.create_task(client.post(TXT2IMG, json=body, **of_b))
+        while (await client.get(PROGRESS, params=by_id, **of_b)).json()["progress"] == 0:
+            pass
+        stream_model.go_on.set()
+        for each in (drawing, same_id):
+            response = await each
+            assert (response.status_code, response.json()["notes"]) == (200, [])
+        assert state((await client.post(INTERNAL_PROGRESS, json=by_id, **of_a)).json())[2]
+
+
 # ---- /internal/progress
 
 
@@ -192,13 +222,13 @@ def test_only_the_last_finished_tasks_are_remembered(monkeypatch: pytest.MonkeyP
     owner = TaskOwner("", None, "10.0.0.1")
     for name in ("a", "b", "c"):
         known.remove(known.add(owner, 1, task_id=name))
-    assert [known.is_finished(name) for name in ("a", "b", "c", "d", None)] == [False, True, True, False, False]
+    assert [known.is_finished(owner, name) for name in ("a", "b", "c", "d", None)] == [False, True, True, False, False]
     unnamed = known.add(owner, 1, task_id=None)
     known.remove(unnamed)  # displaces none whose id was chosen
-    assert known.is_finished("b")
-    assert known.is_finished(unnamed.id)
+    assert known.is_finished(owner, "b")
+    assert known.is_finished(owner, unnamed.id)
     known.add(owner, 1, task_id="c")
-    assert not known.is_finished("c")
+    assert not known.is_finished(owner, "c")
 
 
 def test_the_estimate_counts_from_the_end_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:

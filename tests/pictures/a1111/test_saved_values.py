@@ -122,14 +122,52 @@ async def test_another_script_that_is_on_is_rejected(client: httpx2.AsyncClient)
         assert (response.status_code, "ADetailer" in response.json()["detail"]) == (422, True)
 
 
+# ---- Settings
+
+
+def settings(**values: Any) -> dict[str, Any]:
+    return PROMPT | {"override_settings": values}
+
+
+async def test_nothing_stands_for_the_default_in_settings(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    plain, _ = await made(client, triton, PROMPT)
+    names = ("sd_model_checkpoint", "CLIP_stop_at_last_layers", "enable_pnginfo", "sd_vae")
+    for nothing in (None, "None", "none", "null"):
+        values = dict.fromkeys(names, nothing)
+        assert await made(client, triton, settings(**values)) == (plain, [])
+        response = await client.post("/sdapi/v1/options", json={"sd_model_checkpoint": nothing})
+        assert (response.status_code, response.json()) == (200, None)
+
+
+async def test_settings_may_be_texts(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
+    for layers in (3, "3", 3.0, "3.0"):
+        sent, (note,) = await made(client, triton, settings(CLIP_stop_at_last_layers=layers))
+        assert (sent["clip_skip"], "is 3" in note) == (1, True)
+    for value, receipt in ((True, None), ("true", None), (1, None), ("yes", None), ("false", "none"), ("0", "none")):
+        sent, _ = await made(client, triton, settings(enable_pnginfo=value))
+        assert sent.get("receipt") == receipt
+
+
+async def test_of_two_values_for_the_skipped_layers_the_other_is_noted(
+    client: httpx2.AsyncClient, triton: FakeTriton
+) -> None:
+    sent, (note,) = await made(client, triton, settings(CLIP_stop_at_last_layers=2) | {"clip_skip": 5})
+    assert "clip_skip" not in sent
+    assert note == "`clip_skip` is 5, and was ignored: override_settings has `CLIP_stop_at_last_layers`, too."
+    for other in (1, 2, None):  # 1 and 2 are the same
+        assert (await made(client, triton, settings(CLIP_stop_at_last_layers=2) | {"clip_skip": other}))[1] == []
+
+
 # ---- ControlNet units
 
 
 async def test_a_unit_that_is_off_is_not_judged(client: httpx2.AsyncClient, triton: FakeTriton) -> None:
     wrong = {"image": "no picture", "module": "canny", "model": "depth", "weight": "much", "mask": OTHER}
     plain, _ = await made(client, triton, PROMPT)
-    for off in (False, "false", "False", 0):
+    for off in (False, "false", "False", 0, "0", 0.0, "0.0", "no", "No", "off", "OFF", "n", "f", " off "):
         assert await made(client, triton, unit(enabled=off, **wrong)) == (plain, [])
+    for on in (True, "true", 1, "1", "yes", "on", None, "None"):
+        assert (await made(client, triton, unit(enabled=on, image=SCRIBBLE)))[0]["image"] == SCRIBBLE
 
 
 async def test_empty_units_are_ignored(client: httpx2.AsyncClient, triton: FakeTriton) -> None:

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any, Self
 
 import pytest
-from picture_server import LIMITS, Pictures, fetched, image_urls_of
+from picture_server import Pictures, fetched, image_urls_of
 from pydantic import Field, model_validator
 
 import main
@@ -107,7 +107,7 @@ async def test_only_a_few_pictures_are_fetched_at_once(monkeypatch: pytest.Monke
     def all_of(num_callers: int) -> list[asyncio.Task[bytes]]:
         return [
             start(
-                urls._picture("image", "https://1.1.1.1/", 10_000, LIMITS, urls.share()),
+                urls._picture("image", "https://1.1.1.1/", 10_000, urls.share()),
                 caller=f"key:{number % num_callers}",
             )
             for number in range(30)

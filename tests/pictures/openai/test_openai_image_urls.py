@@ -18,8 +18,9 @@ from PIL import Image
 from fastapi_triton import Settings
 from fastapi_triton.core import public_urls
 from fastapi_triton.core.errors import FastAPITritonError
+from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.images import ImageLimits
-from fastapi_triton.endpoints.request_body import large_json, validation
+from fastapi_triton.endpoints.request_body import large_json, raw_body, validation
 from fastapi_triton.pictures.openai import image_urls
 from fastapi_triton.pictures.openai.image_urls import ImageURLs
 from fastapi_triton.testing import FakeTriton
@@ -81,6 +82,24 @@ async def test_a_picture_is_fetched(pictures: Pictures) -> None:
     (request,) = pictures.requests
     assert "cookie" not in request.headers
     assert "authorization" not in request.headers
+
+
+async def test_a_large_fetched_picture_is_checked_in_a_thread(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, check = [], images.check
+
+    def recorded(*arguments: Any, **options: Any) -> None:
+        threads.append(threading.current_thread())
+        check(*arguments, **options)
+
+    monkeypatch.setattr(images, "check", recorded)
+    urls = image_urls_of(anywhere=True)
+    await fetched(urls, f"{pictures.url}/a")
+    monkeypatch.setattr(raw_body, "LONG_BYTES", 10)
+    await fetched(urls, f"{pictures.url}/a")
+    small, large = threads
+    assert small is threading.main_thread() is not large
 
 
 @pytest.mark.parametrize(

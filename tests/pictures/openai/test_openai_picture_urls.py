@@ -3,6 +3,7 @@
 
 import asyncio
 import base64
+import errno
 import io
 import os
 import time
@@ -20,7 +21,7 @@ from fastapi_triton.pictures.openai import picture_store
 from fastapi_triton.pictures.openai.picture_store import PictureStore
 from fastapi_triton.testing import FakeTriton
 from support.api_keys import DRAWS, WATCHES, bearer, block
-from support.scripted_stream_model import app_of
+from support.scripted_stream_model import app_of, stream_inputs
 
 GENERATIONS = "/v1/images/generations"
 PLAIN = {"prompt": "a red house", "seed": 4}
@@ -192,11 +193,34 @@ async def test_expired_pictures_are_removed_in_the_background(
         await asyncio.wait_for(is_swept.wait(), 60)
 
 
-async def test_pictures_that_exceed_the_stores_limit_are_an_error(triton: FakeTriton, temporary_folder: Path) -> None:
+@pytest.mark.parametrize("fields", [{"response_format": "url"}, {"model": "dall-e-3"}])
+async def test_pictures_that_exceed_the_stores_limit_are_sent_as_base64_text_with_a_note(
+    triton: FakeTriton, temporary_folder: Path, fields: dict[str, str]
+) -> None:
     async with client_of(triton, Settings(picture_urls_max_bytes=10)) as client:
-        response = await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"})
-        assert (response.status_code, response.json()["error"]["code"]) == (503, "pictures_unavailable")
+        response = await client.post(GENERATIONS, json=PLAIN | fields | {"n": 2})
+    require_base64_with_note(response, count=2)
+    assert len(stream_inputs(triton)) == 2  # the model made each picture once
     assert names(temporary_folder / f"fastapi-triton-pictures-{os.getuid()}") == []
+
+
+async def test_pictures_are_not_lost_with_the_disk(
+    client: httpx2.AsyncClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any, **__: Any) -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PictureStore, "add", full)
+    require_base64_with_note(await client.post(GENERATIONS, json=PLAIN | {"response_format": "url"}), count=1)
+    assert len(stream_inputs(triton)) == 1
+    assert "No space left on device" in caplog.text
+
+
+def require_base64_with_note(response: httpx2.Response, *, count: int) -> None:
+    assert response.status_code == 200, response.text
+    body = response.json()
+    assert [sorted(each) for each in body["data"]] == [["b64_json", "info", "seed"]] * count
+    assert body["notes"][-1] == "The pictures could not be stored, so the response has b64_json instead of url."
 
 
 async def test_each_callers_pictures_are_counted_separately(triton: FakeTriton, tmp_path: Path) -> None:

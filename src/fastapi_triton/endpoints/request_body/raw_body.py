@@ -10,6 +10,9 @@ from starlette.types import Receive
 
 from fastapi_triton.core.errors import ClientDisconnectedError
 
+# Longer bodies are read in a thread. A body of this size takes about ten milliseconds.
+LONG_BYTES = 4 * 1024 * 1024
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

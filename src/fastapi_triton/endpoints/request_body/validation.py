@@ -74,8 +74,6 @@ _MARKS = (b",", b"[", b"{")
 # ones would need new memory each time.
 _FEW_MARKS = 200
 _COUNTED_BYTES = 64 * 1024
-# Longer bodies are read in a thread. A body of this size takes about ten milliseconds.
-_LONG_BYTES = 4 * 1024 * 1024
 # Errors of longer JSON do not show values, because pydantic would convert all of it to Python objects.
 _SHOWN_BYTES = 64 * 1024
 # The length at which a logged text is cut.
@@ -106,12 +104,12 @@ async def read(scope: Scope, receive: Receive, model: type[BaseModel], *, limits
     media_type = JSON if content_type == JSON else content_type.partition(";")[0].strip().lower()
     if media_type == JSON or media_type.endswith("+json"):
         body = await raw_body.read(receive)
-        if len(body) <= _LONG_BYTES:
+        if len(body) <= raw_body.LONG_BYTES:
             return from_json(body, model, limits)
         return await raw_body.process(True, from_json, body, model, limits)
     if media_type == FORM:
         body = await raw_body.read(receive)
-        is_long = len(body) > _LONG_BYTES
+        is_long = len(body) > raw_body.LONG_BYTES
         # One more than the model has, so that the error can name an unknown field, and one for the charset.
         parts = await raw_body.process(is_long, forms.read, body, content_type, max_parts=len(model.model_fields) + 2)
         del body  # the parts are copies

@@ -15,7 +15,7 @@ from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
 from fastapi_triton.pictures import unserved_fields
 from fastapi_triton.pictures.a1111 import saved_values, unserved
-from fastapi_triton.pictures.a1111.saved_values import is_nothing, plain
+from fastapi_triton.pictures.a1111.saved_values import is_nothing, is_off, plain
 from fastapi_triton.pictures.text_to_image import Size, TextToImage
 
 # Preprocessors, and the endpoint's `invert`. With "none", A1111 reads white on black only; this server reads both.
@@ -122,14 +122,16 @@ def enabled_unit(units: Sequence[Any], model: TextToImage) -> ControlNetUnit | N
     Raises:
         InvalidRequestError: the unit is not supported, or several are enabled.
     """
-    found = [_read_unit(unit, model) for unit in units if unit and not _is_off(unit)]
-    if len(found) > 1:
+    found = [_as_object(unit) for unit in units if unit and not _is_off(unit)]
+    if len(found) > 1:  # before their pictures are read
         raise unsupported(
             "controlnet", f"{len(found)} ControlNet units are enabled; only one is supported. Enable one."
         )
     if not found:
         return None
-    (unit,) = found
+    unit = _read_unit(found[0], model)
+    if not unit.enabled:
+        return None
     known = control_models(model)
     wanted = (unit.model or "None").partition(" [")[0]
     if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():
@@ -146,15 +148,19 @@ def control_models(model: TextToImage) -> list[str]:
 
 def _is_off(unit: Any) -> bool:
     enabled = plain(unit.get("enabled")) if isinstance(unit, Mapping) else None
-    return enabled is not None and not enabled
+    return enabled is not None and is_off(enabled)
 
 
-def _read_unit(unit: Any, model: TextToImage) -> ControlNetUnit:
+def _as_object(unit: Any) -> Mapping[str, Any]:
     if not isinstance(unit, Mapping):
         raise unsupported(
             "controlnet",
             f"The ControlNet unit is {described(unit)}; it must be an object with fields such as image and weight.",
         )
+    return unit
+
+
+def _read_unit(unit: Mapping[str, Any], model: TextToImage) -> ControlNetUnit:
     limits = model.endpoint.services.image_limits
     place = ("alwayson_scripts", "controlnet", "args")
     return validation.from_python(_with_new_names(unit), ControlNetUnit, limits, location=place)

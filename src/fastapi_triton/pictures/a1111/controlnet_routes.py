@@ -12,8 +12,10 @@ from fastapi_triton.core import paths
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import validation
-from fastapi_triton.pictures.a1111 import controlnet
+from fastapi_triton.pictures import unserved_fields
+from fastapi_triton.pictures.a1111 import controlnet, unserved
 from fastapi_triton.pictures.a1111.controlnet import unsupported
+from fastapi_triton.pictures.a1111.saved_values import is_nothing, plain
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, TextToImage
 
 _VERSION = 3
@@ -23,9 +25,9 @@ _NUM_UNITS = 1
 class DetectRequest(BaseModel):
     """The body of `detect`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
-    controlnet_module: str = "none"
+    controlnet_module: str | None = Field("none", description="Only none, which changes nothing")
     controlnet_input_images: list[Base64Image] = Field(
         min_length=1,
         max_length=MAX_PICTURES,
@@ -73,7 +75,10 @@ def add(routes: APIRouter, model: TextToImage) -> None:
         body = await validation.read(request.scope, request.receive, DetectRequest, limits=limits)
         if not isinstance(body, DetectRequest):
             raise TypeError("validated into another model")
-        if body.controlnet_module.lower() != "none":
+        if not is_nothing(body.controlnet_module):
             detail = "This server has no preprocessors. Use none here; a unit of a request may also have `invert`."
             raise unsupported("controlnet_module", detail)
-        return JSONResponse({"images": body.controlnet_input_images, "info": "Success"})
+        extra = {name: plain(value) for name, value in (body.model_extra or {}).items()}
+        notes = unserved_fields.notes(extra, unserved.DETECT, DetectRequest.model_fields)
+        response = {"images": body.controlnet_input_images, "info": "Success"}
+        return JSONResponse(response | ({"notes": notes} if notes else {}))

@@ -15,9 +15,9 @@ from fastapi_triton.core.errors import NotFoundError
 from fastapi_triton.endpoints import openapi
 from fastapi_triton.endpoints.images import Base64Image
 from fastapi_triton.endpoints.request_body import raw_body, validation
-from fastapi_triton.pictures import loras
+from fastapi_triton.pictures import loras, unserved_fields
 from fastapi_triton.pictures.a1111 import infotext, options, png_info, samplers
-from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints
+from fastapi_triton.pictures.a1111.checkpoints import OPTION, Checkpoints, wanted
 from fastapi_triton.pictures.a1111.tasks import COOKIE, TaskOwner
 
 V1 = f"{paths.A1111}/v1"
@@ -51,7 +51,7 @@ _ALWAYS_LOADED = ("reload-checkpoint", "unload-checkpoint")
 class PNGInfoRequest(BaseModel):
     """The body of `png-info`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="allow")
 
     image: Base64Image
 
@@ -61,12 +61,16 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     for name, content in _FIXED.items():
         _add_list(routes, name, content, checkpoints)
     _add_list(routes, "loras", loras.listed, checkpoints)
-    _add_list(routes, "options", options.current, checkpoints)
     _add_list(routes, "samplers", samplers.listed, checkpoints)
 
     @routes.get(f"{V1}/sd-models", summary="A1111's sd-models", response_model=None)
     async def sd_models(request: Request) -> Response:
         return _with_session(request, JSONResponse(await checkpoints.listed()))
+
+    @routes.get(f"{V1}/options", summary="A1111's options", response_model=None)
+    async def get_options(request: Request) -> Response:
+        known = options.current(await checkpoints.title(TaskOwner.of(request)))
+        return _with_session(request, JSONResponse(known))
 
     options_body = {"schema": {"type": "object"}, "example": {OPTION: "demo_checkpoint"}}
 
@@ -79,11 +83,10 @@ def add(routes: APIRouter, checkpoints: Checkpoints) -> None:
     async def set_options(request: Request) -> Response:
         client = TaskOwner.of(request)
         limits = checkpoints.models.default.endpoint.services.image_limits
-        known = options.current(await checkpoints.current(client).capabilities())
-        wanted = options.read(await raw_body.read(request.receive), limits.max_text_bytes)
-        if wanted.get(OPTION) not in (None, "", known[OPTION]):
-            await checkpoints.choose(client, wanted[OPTION])
-        notes = options.notes(wanted, known)
+        sent = await options.read(await raw_body.read(request.receive), limits.max_text_bytes)
+        if (name := wanted(sent)) is not None:
+            await checkpoints.choose(client, name)
+        notes = options.notes(sent, options.current(await checkpoints.title(client)))
         return JSONResponse({"notes": notes} if notes else None)
 
     _add_png_info(routes, checkpoints)
@@ -116,7 +119,9 @@ def _add_png_info(routes: APIRouter, checkpoints: Checkpoints) -> None:
             raise TypeError("validated into another model")
         text, others = await png_info.read(body.image)
         parameters = await asyncio.to_thread(infotext.read, text) if text else {}
-        return JSONResponse({"info": text, "items": others, "parameters": parameters})
+        response = {"info": text, "items": others, "parameters": parameters}
+        notes = unserved_fields.notes(body.model_extra or {}, {}, PNGInfoRequest.model_fields)
+        return JSONResponse(response | ({"notes": notes} if notes else {}))
 
 
 def _add_actions(routes: APIRouter) -> None:

@@ -7,20 +7,19 @@ from typing import Any
 from fastapi_triton.core.errors import InvalidRequestError, shown
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints.declared.model import DEFAULT_PREVIEW_EVERY
-from fastapi_triton.endpoints.request_body import json_text, large_json, validation
+from fastapi_triton.endpoints.request_body import json_text, large_json, raw_body, validation
 from fastapi_triton.pictures.a1111.checkpoints import OPTION
 from fastapi_triton.pictures.a1111.saved_values import is_nothing, plain
-from fastapi_triton.pictures.text_to_image import Capabilities
 from fastapi_triton.pictures.unserved_fields import MAX_NOTES
 
 # Those that `override_settings` takes.
 _OF_REQUESTS = (OPTION, "CLIP_stop_at_last_layers")
 
 
-def current(capabilities: Capabilities) -> dict[str, Any]:
-    """The options, with the values that describe what this server does."""
+def current(checkpoint: str) -> dict[str, Any]:
+    """The options, with the values that describe what this server does. `checkpoint` is the client's in `sd-models`."""
     return {
-        OPTION: capabilities.name,
+        OPTION: checkpoint,
         "sd_checkpoint_hash": "",
         "sd_vae": "Automatic",
         "CLIP_stop_at_last_layers": 1,
@@ -35,12 +34,16 @@ def current(capabilities: Capabilities) -> dict[str, Any]:
     }
 
 
-def read(body: bytes, max_text_bytes: int) -> Mapping[str, Any]:
-    """The body of a request that sets options.
+async def read(body: bytes, max_text_bytes: int) -> Mapping[str, Any]:
+    """The body of a request that sets options, a long one in a thread.
 
     Raises:
         FastAPITritonError: it is not a JSON object, or too large.
     """
+    return await raw_body.process(len(body) > raw_body.LONG_BYTES, _parsed, body, max_text_bytes)
+
+
+def _parsed(body: bytes, max_text_bytes: int) -> Mapping[str, Any]:
     validation.require_few_elements(body, validation.FEW_ELEMENTS)
     large_json.require_cheap(body, max_text_bytes)
     options = json_text.parse(body)

@@ -92,10 +92,11 @@ def _add_internal_progress(routes: APIRouter, models: PictureModels, tasks: Task
     )
     async def get_internal_progress(request: Request) -> Response:
         limits = models.default.endpoint.services.image_limits
-        wanted = schemas.read(await raw_body.read(request.receive), InternalProgressRequest, limits)
+        wanted = await schemas.read(await raw_body.read(request.receive), InternalProgressRequest, limits)
+        client = TaskOwner.of(request)
         # Without an id there is no task, as in A1111: the session cookie is for paths below /sdapi only.
-        task = tasks.find(TaskOwner.of(request), wanted.id_task) if wanted.id_task is not None else None
-        is_finished = tasks.is_finished(wanted.id_task)
+        task = tasks.find(client, wanted.id_task) if wanted.id_task is not None else None
+        is_finished = tasks.is_finished(client, wanted.id_task)
         body = await progress.internal_response_body(wanted, task, is_finished=is_finished)
         return Response(responses.encode(body), media_type=content_negotiation.JSON)
 
@@ -126,6 +127,7 @@ class PicturesTranslation(Translation):
         self._owner = TaskOwner.of(request)
         self._query = request.query_params
         self._kind = kind
+        self._is_long = False  # set by `read`
         self._checkpoints = checkpoints
         self._text_to_image = checkpoints.models.default  # until `prepare` chooses
         self._tasks = tasks
@@ -149,14 +151,17 @@ class PicturesTranslation(Translation):
 
     async def read(self, receive: Receive) -> None:
         limits = self._text_to_image.endpoint.services.image_limits
-        self.body = schemas.read(await raw_body.read(receive), self._kind, limits)
+        body = await raw_body.read(receive)
+        self._is_long = len(body) > raw_body.LONG_BYTES
+        self.body = await schemas.read(body, self._kind, limits)
 
     async def prepare(self) -> None:
         settings = self.body.override_settings or {}
         model = await self._checkpoints.of_request(self._owner, settings)
         self._text_to_image, self.admission = model, model.endpoint.admission
         current_record.get().model = model.name
-        self.plan = schemas.plan(self.body, model, await model.capabilities())
+        # It reads the pictures of ControlNet units.
+        self.plan = await raw_body.process(self._is_long, schemas.plan, self.body, model, await model.capabilities())
         self.plan.notes.extend(query_notes(self._query))
         if missing := self._checkpoints.missing(self._owner, settings):
             self.plan.notes.append(f"The chosen model {missing} is not available; {model.name} was used.")

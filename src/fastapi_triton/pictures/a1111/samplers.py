@@ -111,12 +111,10 @@ def choose(
     Raises:
         InvalidRequestError: the sampler is unknown, or the model does not support its scheduler.
     """
-    wanted = (schedule or _AUTOMATIC).strip().lower().replace(" ", "_")
-    if not sampler and wanted == _AUTOMATIC:
+    if not sampler and _key(schedule) == _AUTOMATIC:
         return Choice()
     name = (sampler or capabilities.defaults.get("scheduler", "")).strip().lower()
-    similar = _SIMILAR.get(name.removesuffix(" karras"), name)
-    found, of_name = _BY_NAME.get(similar.lower(), (None, _AUTOMATIC))
+    found, of_name, is_similar = _of_name(name)
     if found is None and not sampler:  # the model has another scheduler by default
         note(f"The noise schedule '{shown(schedule)}' needs a sampler_name, and was ignored.")
         return Choice()
@@ -126,16 +124,42 @@ def choose(
         meant = f" (did you mean {_BY_NAME[close][0].label}?)" if close else ""
         detail = f'The sampler "{shown(sampler or name)}" is not supported{meant}; use one of {known}.'
         raise invalid_field("sampler_name", "unknown_scheduler", detail)
-    if similar != name:
+    if is_similar:
         note(f"The sampler '{shown(sampler)}' is not supported; the most similar one, {found.label}, is used.")
-    if wanted == _AUTOMATIC:
-        wanted = of_name
-    elif not found.takes(wanted):
-        close = closest(wanted, _SCHEDULES) if wanted not in _SCHEDULES else None
-        meant = f" (did you mean {_SCHEDULES[close]}?)" if close else ""
-        note(f"The noise schedule '{shown(schedule)}' is not supported with {found.label}{meant}, and was ignored.")
-        wanted = of_name
-    return _choice(found, wanted, capabilities, note)
+    return _choice(found, _schedule(found, schedule or "", of_name, note), capabilities, note)
+
+
+def _of_name(name: str) -> tuple[Sampler | None, str, bool]:
+    """The sampler and the noise schedule of a name in lower case, and whether the sampler is only a similar one.
+
+    Before version 1.9 of A1111, names of samplers ended with any of its noise schedules: DPM++ 3M SDE Karras.
+    """
+    if name in _BY_NAME:
+        return *_BY_NAME[name], False
+    endings = {f" {label.lower()}": schedule for schedule, label in _SCHEDULES.items()}
+    for ending, schedule in ({"": _AUTOMATIC} | endings).items():
+        sampler = name.removesuffix(ending)
+        similar = _SIMILAR.get(sampler, sampler).lower()
+        if name.endswith(ending) and similar in _BY_NAME:
+            return _BY_NAME[similar][0], schedule, sampler in _SIMILAR
+    return None, _AUTOMATIC, False
+
+
+def _schedule(sampler: Sampler, sent: str, of_name: str, note: Callable[[str], None]) -> str:
+    """The noise schedule to use: the one that was sent, else that of the name, if the sampler takes it."""
+    for schedule, text in ((_key(sent), sent), (of_name, _SCHEDULES.get(of_name, ""))):
+        # A scheduler's own name, such as dpmpp_2m, has the schedule "".
+        if schedule != _AUTOMATIC and (not schedule or sampler.takes(schedule)):
+            return schedule
+        if schedule != _AUTOMATIC:
+            close = closest(schedule, _SCHEDULES) if schedule not in _SCHEDULES else None
+            meant = f" (did you mean {_SCHEDULES[close]}?)" if close else ""
+            note(f"The noise schedule '{shown(text)}' is not supported with {sampler.label}{meant}, and was ignored.")
+    return _AUTOMATIC
+
+
+def _key(schedule: str | None) -> str:
+    return (schedule or "").strip().lower().replace(" ", "_") or _AUTOMATIC
 
 
 def _choice(sampler: Sampler, schedule: str, capabilities: Capabilities, note: Callable[[str], None]) -> Choice:

@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationInfo
 
 _TEXTS: dict[str, Any] = {"false": False, "true": True, "none": None, "null": None}
+# Further words that pydantic reads as false.
+_OFF = ("f", "n", "no", "off")
 # Fields in which such a word is a text like any other.
 _PROSE = ("prompt", "negative_prompt")
 
@@ -21,6 +23,11 @@ def is_nothing(value: Any) -> bool:
     if not isinstance(value, str):
         return not value
     return not value.strip() or value.strip() in ("0", "0.0")
+
+
+def is_off(value: Any) -> bool:
+    """Whether the value of a switch means false: it asks for nothing, or is a word such as "no" and "off"."""
+    return is_nothing(value) or (isinstance(value, str) and value.strip().lower() in _OFF)
 
 
 def or_default(model: type[BaseModel], value: Any, info: ValidationInfo) -> Any:

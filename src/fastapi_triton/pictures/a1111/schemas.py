@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from fastapi_triton.core.errors import invalid_field
 from fastapi_triton.core.wrong_values import described
 from fastapi_triton.endpoints import images
-from fastapi_triton.endpoints.request_body import validation
+from fastapi_triton.endpoints.request_body import raw_body, validation
 from fastapi_triton.pictures import loras, unserved_fields
 from fastapi_triton.pictures.a1111 import alwayson_scripts, checkpoints, errors, samplers, saved_values, unserved
 from fastapi_triton.pictures.a1111.controlnet import (
@@ -22,15 +22,18 @@ from fastapi_triton.pictures.a1111.controlnet import (
     reject,
     unsupported,
 )
-from fastapi_triton.pictures.a1111.saved_values import plain
+from fastapi_triton.pictures.a1111.saved_values import is_off, plain
 from fastapi_triton.pictures.text_to_image import MAX_PICTURES, Capabilities, Size, TextToImage
 
 # In pixels, the same limit as under `/v1`.
 _MAX_SIDE = 99_999
+# Of a prompt with its LoRA tags. The endpoint has its own limit for the rest.
+_MAX_PROMPT = 64 * 1024
 # The most layers that A1111 can skip.
 _MAX_CLIP_STOP = 12
 _CLIP_STOP = "CLIP_stop_at_last_layers"
 _PNG_INFO = "enable_pnginfo"
+_CLIP_STOPS: TypeAdapter[int] = TypeAdapter(Annotated[Whole, Field(ge=1, le=_MAX_CLIP_STOP)])
 # The layer, from the end, whose output SDXL uses.
 _SDXL_CLIP_STOP = 2
 # Endpoint fields that are set here, although the client did not send them.
@@ -44,8 +47,8 @@ class PicturesRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    prompt: str = Field("", examples=["a red house in the snow"])
-    negative_prompt: str | None = None
+    prompt: str = Field("", max_length=_MAX_PROMPT, examples=["a red house in the snow"])
+    negative_prompt: str | None = Field(None, max_length=_MAX_PROMPT)
     seed: Whole | None = Field(None, description="-1, or omitted: a random seed; `info` has it")
     steps: Whole | None = Field(None, description="Omitted: the model's default")
     cfg_scale: Number | None = Field(None, description="Omitted: the model's default")
@@ -170,7 +173,7 @@ def plan(request: PicturesRequest, model: TextToImage, capabilities: Capabilitie
         "timestep_spacing": chosen.timestep_spacing,
         "output_format": "png",
         "receipt": None if settings.has_texts else "none",
-        "clip_skip": _layers_to_skip(settings.clip_stop or request.clip_skip, notes.append),
+        "clip_skip": _layers_to_skip(_clip_stop(settings, request, notes.append), notes.append),
         "eta": samplers.eta(request.eta, used, notes.append),
         **size,
         **request.own_fields(endpoint, (size["width"], size["height"]) if size else None, notes.append),
@@ -223,14 +226,31 @@ def read_settings(settings: Mapping[str, Any], note: Callable[[str], None]) -> S
         InvalidRequestError: a value is invalid.
     """
     others = {name: plain(value) for name, value in settings.items() if name != checkpoints.OPTION}
-    clip_stop = others.pop(_CLIP_STOP, None)
-    has_texts = others.pop(_PNG_INFO, True) in (None, True)
-    if clip_stop is not None and (type(clip_stop) is not int or not 1 <= clip_stop <= _MAX_CLIP_STOP):
-        detail = f"`{_CLIP_STOP}` is {described(clip_stop)}; it must be a whole number from 1 to {_MAX_CLIP_STOP}."
-        raise invalid_field("override_settings", "out_of_range", detail)
+    clip_stop = _whole_clip_stop(others.pop(_CLIP_STOP, None))
+    png_info = others.pop(_PNG_INFO, None)
+    has_texts = png_info is None or not is_off(png_info)
     for text in unserved_fields.notes(others, unserved.SETTINGS, (checkpoints.OPTION, _CLIP_STOP, _PNG_INFO)):
         note(f"override_settings: {text}")
     return Settings(clip_stop, has_texts)
+
+
+def _whole_clip_stop(value: Any) -> int | None:
+    if value in (None, ""):
+        return None
+    try:
+        return _CLIP_STOPS.validate_python(value)
+    except ValidationError:
+        detail = f"`{_CLIP_STOP}` is {described(value)}; it must be a whole number from 1 to {_MAX_CLIP_STOP}."
+        raise invalid_field("override_settings", "out_of_range", detail) from None
+
+
+def _clip_stop(settings: Settings, request: PicturesRequest, note: Callable[[str], None]) -> int | None:
+    """The layer at which the text encoders stop, from the end, which a request may have in two places."""
+    if settings.clip_stop is None or request.clip_skip is None:
+        return settings.clip_stop or request.clip_skip
+    if max(settings.clip_stop, _SDXL_CLIP_STOP) != max(request.clip_skip, _SDXL_CLIP_STOP):
+        note(f"`clip_skip` is {request.clip_skip}, and was ignored: override_settings has `{_CLIP_STOP}`, too.")
+    return settings.clip_stop
 
 
 def _layers_to_skip(clip_stop: int | None, note: Callable[[str], None]) -> int | None:
@@ -241,8 +261,12 @@ def _layers_to_skip(clip_stop: int | None, note: Callable[[str], None]) -> int |
     return clip_stop - _SDXL_CLIP_STOP
 
 
-def read(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
-    """Validate a JSON body. As in A1111, "20" is a number too."""
+async def read(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
+    """Validate a JSON body, a long one in a thread. As in A1111, "20" is a number too."""
+    return await raw_body.process(len(body) > raw_body.LONG_BYTES, _validated, body, kind, limits)
+
+
+def _validated(body: bytes, kind: type[R], limits: images.ImageLimits) -> R:
     validation.require_few_elements(body, validation.FEW_ELEMENTS)
     request = validation.from_json(body, kind, limits, strict=False)
     if not isinstance(request, kind):

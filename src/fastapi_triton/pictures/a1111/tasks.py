@@ -24,19 +24,22 @@ _MAX_FINISHED = 1000
 
 @dataclass(frozen=True, slots=True)
 class TaskOwner:
-    """The identity of a client: its authorization, its session cookie and its IP address."""
+    """The identity of a client: its authorization, its session cookie, its IP address, and the owner of its API key."""
 
     authorization: str
     session: str | None
     address: str
+    key_owner: str = ""  # empty if there are no keys
 
     @classmethod
     def of(cls, request: Request) -> "TaskOwner":
         address = request.client.host if request.client else ""
         caller = current_caller.get()
         # With an API key, the name of its owner: the key itself is not stored.
-        authorization = request.headers.get("authorization", "") if caller.scopes is None else caller.name
-        return cls(authorization, request.cookies.get(COOKIE), address)
+        key_owner = "" if caller.scopes is None else caller.name
+        return cls(
+            key_owner or request.headers.get("authorization", ""), request.cookies.get(COOKIE), address, key_owner
+        )
 
     def owns(self, other: "TaskOwner") -> bool:
         """Whether this client may watch and interrupt tasks of `other`.
@@ -120,39 +123,49 @@ def _share(step: tuple[int, int]) -> float:
     return step[0] / max(1, step[1])
 
 
+# A task's id belongs to the owner of an API key: others may use the same, and cannot find the task by it.
+_OwnedId = tuple[str, str]
+
+
 class Tasks:
     """The running tasks of this process, and the ids of those that finished last."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Task] = {}
+        self._running: dict[_OwnedId, Task] = {}
         # Of ids that clients did not choose, and of those that they did: few ask for the former, which are more.
-        self._finished: tuple[deque[str], deque[str]] = (deque(maxlen=_MAX_FINISHED), deque(maxlen=_MAX_FINISHED))
+        self._finished: tuple[deque[_OwnedId], deque[_OwnedId]] = (
+            deque(maxlen=_MAX_FINISHED),
+            deque(maxlen=_MAX_FINISHED),
+        )
 
     def add(self, owner: TaskOwner, count: int, *, task_id: str | None) -> Task:
         """Add a new task.
 
         Raises:
-            InvalidRequestError: a task with this id is running.
+            InvalidRequestError: a task of the same key's owner with this id is running.
         """
         name = task_id or uuid.uuid4().hex
-        if name in self._running:
+        if (owner.key_owner, name) in self._running:
             detail = f"A task with the id '{shown(name)}' is running already. Use another force_task_id."
             raise InvalidRequestError(detail, problems=[FieldProblem("#/force_task_id", "invalid_value", detail)])
-        task = self._running[name] = Task(name, owner, count, has_chosen_id=bool(task_id))
+        task = Task(name, owner, count, has_chosen_id=bool(task_id))
+        self._running[owner.key_owner, name] = task
         return task
 
     def remove(self, task: Task) -> None:
         """Remove a finished task."""
-        del self._running[task.id]
-        self._finished[task.has_chosen_id].append(task.id)
+        owned_id = (task.owner.key_owner, task.id)
+        del self._running[owned_id]
+        self._finished[task.has_chosen_id].append(owned_id)
 
-    def is_finished(self, task_id: str | None) -> bool:
+    def is_finished(self, client: TaskOwner, task_id: str | None) -> bool:
         """Whether the last task with this id has finished. Ids of older tasks are forgotten."""
-        return task_id not in self._running and any(task_id in finished for finished in self._finished)
+        owned_id = (client.key_owner, task_id)
+        return owned_id not in self._running and any(owned_id in finished for finished in self._finished)
 
     def find(self, client: TaskOwner, task_id: str | None) -> Task | None:
-        """The task with this id, which only its client knows; without an id, the client's oldest task."""
+        """The task with this id, which without API keys only its client knows; without an id, the client's oldest."""
         if task_id is not None:
-            return self._running.get(task_id)
+            return self._running.get((client.key_owner, task_id))
         mine = [task for task in self._running.values() if client.owns(task.owner)]
         return min(mine, key=lambda task: task.owner.session is None, default=None)

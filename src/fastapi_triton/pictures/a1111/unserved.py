@@ -90,6 +90,15 @@ SETTINGS = {
     "sd_vae": Unserved(neutral=("Automatic", "None")),
 }
 
+# Of the ControlNet extension's `detect`, with the values that its clients send.
+DETECT = {
+    "controlnet_masks": Unserved("masks are not supported"),
+    "controlnet_processor_res": Unserved(_NO_PREPROCESSOR, (-1, 64, 512)),
+    "controlnet_threshold_a": Unserved(_NO_PREPROCESSOR, (-1, 0, 64)),
+    "controlnet_threshold_b": Unserved(_NO_PREPROCESSOR, (-1, 0, 64)),
+    "low_vram": Unserved("the server decides", (False, True)),
+}
+
 CONTROLNET = {
     "advanced_weighting": Unserved(),
     "animatediff_batch": Unserved(neutral=(False,)),

@@ -16,6 +16,7 @@ from fastapi_triton.core.context import current_caller, remaining_s
 from fastapi_triton.core.errors import DeadlineExceededError, InvalidRequestError, TooLargeError, invalid_field
 from fastapi_triton.endpoints import images
 from fastapi_triton.endpoints.images import Base64Image, ImageLimits, PictureMembers
+from fastapi_triton.endpoints.request_body import raw_body
 from fastapi_triton.pictures.openai.fetch_slots import FetchSlots
 
 _SCHEMES = ("https://", "http://")
@@ -110,9 +111,10 @@ class ImageURLs:
         left = self._max_bytes
         found: dict[str, str] = {}
         for url, field in named.items():
-            data = await self._picture(field, url, left, limits, share)
+            data = await self._picture(field, url, left, share)
             left -= len(data)
-            found[url] = pybase64.b64encode_as_string(data)
+            is_long = len(data) > raw_body.LONG_BYTES
+            found[url] = await raw_body.process(is_long, _checked_text, field, data, limits)
         return found
 
     def _check(self, field: str, url: str) -> None:
@@ -123,24 +125,19 @@ class ImageURLs:
         except ValueError as error:
             raise _error(field, "invalid_image_url", str(error)) from None
 
-    async def _picture(self, field: str, url: str, max_bytes: int, limits: ImageLimits, share: BodyShare) -> bytes:
+    async def _picture(self, field: str, url: str, max_bytes: int, share: BodyShare) -> bytes:
         until = asyncio.get_running_loop().time() + remaining_s(_TIMEOUT_S)
         async with self._slots.slot(current_caller.get().name, until=until) as on_lookup:
             left_s = remaining_s(_TIMEOUT_S)  # again: the URL's server does not answer for the wait
             try:
                 # (aiohttp takes a timeout of 0 or less for none.)
                 async with asyncio.timeout(left_s):
-                    data = await self._fetched(field, url, max_bytes, share, on_lookup)
+                    return await self._fetched(field, url, max_bytes, share, on_lookup)
             except TimeoutError:
                 if left_s < _TIMEOUT_S:
                     detail = "The request's deadline passed while its pictures were fetched. Nothing was run."
                     raise DeadlineExceededError(detail) from None
                 raise _error(field, _FAILED, "cannot be fetched: its server is too slow") from None
-        try:
-            images.check(data, limits, field=field)
-        except PydanticCustomError as error:
-            raise _error(field, error.type, f"names a file that {error.message().rstrip('.')}") from None
-        return data
 
     async def _fetched(
         self, field: str, url: str, max_bytes: int, share: BodyShare, on_lookup: public_urls.OnLookup
@@ -159,6 +156,15 @@ class ImageURLs:
             # One reason for all, without the error's text: clients must not learn about the server's own network.
             reason = "cannot be fetched: its server does not respond, or has no public address"
             raise _error(field, _FAILED, reason) from None
+
+
+def _checked_text(field: str, data: bytes, limits: ImageLimits) -> str:
+    """A fetched picture as base64 text."""
+    try:
+        images.check(data, limits, field=field)
+    except PydanticCustomError as error:
+        raise _error(field, error.type, f"names a file that {error.message().rstrip('.')}") from None
+    return pybase64.b64encode_as_string(data)
 
 
 async def _body(field: str, response: aiohttp.ClientResponse, max_bytes: int, share: BodyShare) -> bytes:

@@ -67,17 +67,17 @@ class PictureURLs:
         except OSError as error:
             raise _unavailable(error) from None
 
-    async def add(self, pictures: Sequence[Picture], base_url: str) -> list[str]:
+    async def add(self, pictures: Sequence[Picture], base_url: str) -> list[str] | None:
         """Store the pictures of one request. Returns their URLs; `base_url` is the app's own, as the client sees it.
 
-        Raises:
-            OverloadedError: they cannot be stored.
+        None: they cannot be stored. An error would lose pictures that the model has made.
         """
         caller = current_caller.get().name
         try:
             names, secret = await asyncio.to_thread(self._add, pictures, caller)
         except OSError as error:
-            raise _unavailable(error) from None
+            _log(error)
+            return None
         root = base_url.rstrip("/") + paths.PICTURE_FILES
         return [f"{root}{name}?signature={_signature(secret, name)}" for name in names]
 
@@ -176,8 +176,12 @@ def _off() -> InvalidRequestError:
     return invalid_field("response_format", "unsupported_parameter", detail)
 
 
-def _unavailable(error: OSError) -> OverloadedError:
+def _log(error: OSError) -> None:
     logger.error("pictures cannot be stored: %s", error)
+
+
+def _unavailable(error: OSError) -> OverloadedError:
+    _log(error)
     return OverloadedError(
         "This server cannot store pictures now. Set `response_format` to b64_json, or try again later.",
         code="pictures_unavailable",

@@ -39,6 +39,7 @@ _USAGE = {
     "total_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
 }
+_NOT_STORED = "The pictures could not be stored, so the response has b64_json instead of url."
 
 
 def router(models: PictureModels, bodies: RequestModels, picture_urls: PictureURLs, image_urls: ImageURLs) -> APIRouter:
@@ -156,6 +157,8 @@ class ImagesTranslation(Translation):
         urls = None
         if self.plan.urls:
             urls = await self._picture_urls.add(self.pictures, str(self._request.base_url))
+            if urls is None:
+                self.plan.notes.append(_NOT_STORED)
         body = _response_body(self.plan, self.pictures, urls)
         return Response(responses.encode(body), media_type="application/json")
 
