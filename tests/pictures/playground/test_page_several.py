@@ -105,6 +105,39 @@ def test_a_refused_picture_of_several_is_of_the_same_drawing_and_prompt(visit: V
     assert player.ink == drawn
 
 
+def refusal(code: str = "overloaded", *, retry_after_s: float = 5) -> str:
+    return event("error", {"status": 503, "code": code, "detail": "Full.", "retry_after_s": retry_after_s})
+
+
+def test_pictures_that_are_all_refused_are_not_sent_again(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    server = ScriptedServer(player.page)
+    server.bodies = [refusal()] * 40
+    player.page.select_option("#count", "4")
+    player.press_draw()
+    player.says("#result-error", "Try again in")
+    assert len(server.sent) == 4
+    expect(player.page.locator("#grid [data-state=broken]")).to_have_count(4)
+
+
+def test_refused_pictures_are_sent_again_only_when_another_one_has_ended(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page, server = player.page, ScriptedServer(player.page)
+    server.bodies = [refusal("too_many_requests")] * 40
+    page.select_option("#count", "4")
+    hold(page, preview(step=1))
+    with page.expect_event("requestfinished", lambda _: len(server.sent) >= 3):
+        player.press_draw()
+    send_more(page, preview(step=2))
+    cells = page.locator("#grid button")
+    expect(cells.nth(0)).to_have_attribute("aria-label", "Picture 1 of 4, step 2 of 4")
+    assert len(server.sent) == 3
+    server.bodies.clear()
+    send_more(page, completed())
+    expect(page.locator("#history .kept")).to_have_count(4)
+    assert len(server.sent) == 6
+
+
 def mark_region(page: Page) -> None:
     page.click("#mask-open")
     expect(page.locator("#mask-canvas")).to_be_focused()
