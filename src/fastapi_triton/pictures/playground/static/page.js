@@ -142,7 +142,10 @@ function updateStop() {
 
 /** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
 async function draw({ seed } = {}) {
-  if (!run.isRunning) live.stop();
+  if (!run.isRunning) {
+    endTyping();
+    live.stop();
+  }
   gallery.keep();
   if (live.isOn && seed) live.renewSeed();
   const isLiveSeed = live.isOn && (seed || !settings.values().seed);
@@ -174,6 +177,7 @@ for (const [id, other] of [["mask-open", compare], ["compare-open", mask]]) on(i
 mask.addEventListener("paint", () => draw());
 
 function stop() {
+  endTyping();
   live.stop();
   run.stop();
   updateStop();
@@ -222,12 +226,17 @@ on("prompt", "input", changeSoon);
 for (const source of [settings, initImage]) source.addEventListener("change", changeSoon);
 
 function drawingChanged() {
+  endTyping();
+  if (!restorer.isRestoring) live.changed();
+  updateStop();
+}
+
+/** Live mode draws nothing for what was typed before. */
+function endTyping() {
   clearTimeout(typing);
   const isUnnamed = !scribble.isBlank && !byId("prompt").value.trim();
   liveSwitch.needs(isUnnamed ? "Say what your scribble shows, and it is painted while you draw." : "");
   byId("awaited").textContent = isUnnamed && live.isOn ? "Say what it shows, and it is painted here" : "Your picture appears here";
-  if (!restorer.isRestoring) live.changed();
-  updateStop();
 }
 
 /** After a pause in typing, or while a slider moves. */
