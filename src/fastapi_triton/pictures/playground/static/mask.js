@@ -6,7 +6,7 @@ import { KeyboardPen } from "./keyboard_pen.js";
 import { Pointers } from "./pointers.js";
 import { Scribble } from "./scribble.js";
 
-/** Dispatches `paint` to paint the region anew. */
+/** Dispatches `paint` to paint the region anew, and `close`. */
 export class Mask extends EventTarget {
   #host;
   #tools;
@@ -78,7 +78,10 @@ export class Mask extends EventTarget {
     this.#host.hidden = this.#tools.bar.hidden = !isOpen;
     this.#tools.open.ariaPressed = String(isOpen);
     this.#mark.empty();
-    if (!isOpen) return;
+    if (!isOpen) {
+      this.dispatchEvent(new Event("close"));
+      return;
+    }
     const { width = this.#image.naturalWidth, height = this.#image.naturalHeight } = this.#entry.values;
     this.#mark.setShape(Number(width), Number(height));
     this.#host.style.setProperty("--ratio", String(width / height)); // the frame's may differ

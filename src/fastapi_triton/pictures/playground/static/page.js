@@ -74,7 +74,7 @@ byId("mask-open").hidden = !config.fields.includes("mask");
 const run = new DrawingRun({
   config, server, scribble, settings, initImage, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
 });
-const live = new Live({ draw: (kind, signal) => run.live(kind, signal, live.seed), canDraw: () => run.isPossible });
+const live = new Live({ draw: (kind, signal) => run.live(kind, signal, live.seed), canDraw: () => run.isPossible && !mask.isOpen });
 const liveSwitch = new LiveSwitch({ live, button: byId("live"), note: byId("live-note"), left: byId("live-left") });
 let typing; // a timer
 let shown = null; // the history entry whose picture is in the pane
@@ -175,6 +175,7 @@ grid.addEventListener("choose", ({ detail: entry }) => {
 on("grid-back", "click", () => show(null)); // none is chosen
 for (const [id, other] of [["mask-open", compare], ["compare-open", mask]]) on(id, "click", () => other.close()); // it would cover the other
 mask.addEventListener("paint", () => draw());
+mask.addEventListener("close", () => live.wake()); // a new draft would have closed it
 
 function stop() {
   endTyping();
