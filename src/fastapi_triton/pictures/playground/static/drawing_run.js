@@ -121,9 +121,10 @@ export class DrawingRun extends EventTarget {
     const drawn = this.#drawn(); // once: a picture that is tried again must be of the same drawing as the others
     const tasks = shown.map((pane, index) => () => this.#drawOne({ kind, pane, signal, isSeedFixed, files, drawn, values: withSeed(values, index) }));
     const results = await together(tasks, (error) => REFUSALS.has(error.code));
-    results.forEach(({ reason }, index) => reason && this.#showEnd(reason, kind, shown[index]));
-    const problem = results.find(({ reason }) => reason)?.reason;
-    return { isCompleted: !problem, retryAfter: problem?.retryAfter };
+    const failures = results.flatMap(({ reason: error }, index) => (error ? [{ error, pane: shown[index] }] : []));
+    failures.sort((one, other) => (one.error.retryAfter ?? 0) - (other.error.retryAfter ?? 0)); // the longest wait is shown last
+    for (const { error, pane } of failures) this.#showEnd(error, kind, pane);
+    return { isCompleted: !failures.length, retryAfter: failures.at(-1)?.error.retryAfter };
   }
 
   /** Whether there is a scribble and a prompt; shows a message for each that is missing. */
@@ -234,6 +235,7 @@ export class DrawingRun extends EventTarget {
       result.error(text);
       return;
     }
+    result.clear(); // ends the wait of the message before
     this.#waits(true);
     result.errorFor(retryAfter, text, (isOver) => {
       this.#waits(false);
