@@ -60,8 +60,8 @@ export class DrawingRun extends EventTarget {
   }
 
   /**
-   * Draw what a person asks for. It supersedes a picture of live mode. `panes()` returns a pane for each picture. `fields`
-   * replace the settings, and `files` those of the `InitImage`.
+   * Draw what a person asks for. It supersedes a picture of live mode. When the pictures begin, `panes()` returns a pane for
+   * each, and `fields()` what replaces the settings. `files` replace those of the `InitImage`.
    */
   async start({ fields, files, panes }) {
     if (this.isRunning) {
@@ -92,7 +92,7 @@ export class DrawingRun extends EventTarget {
     const controller = new AbortController();
     signal.addEventListener("abort", () => controller.abort());
     if (signal.aborted) controller.abort();
-    return this.#supersede(kind, controller, { fields: { seed: this.#settings.values().seed ?? seed } });
+    return this.#supersede(kind, controller, { fields: () => ({ seed: this.#settings.values().seed ?? seed }) });
   }
 
   /** Abort a picture of live mode, and draw these when its request has ended. Until then they count as drawn already. */
@@ -117,7 +117,8 @@ export class DrawingRun extends EventTarget {
     for (const pane of shown) pane.begin(kind);
     const fixed = this.#settings.values().seed;
     const isSeedFixed = ![undefined, RANDOM].includes(fixed);
-    const values = { ...(kind === "drafting" ? this.#settings.draftValues() : this.#settings.values()), ...fields };
+    const all = { ...(kind === "drafting" ? this.#settings.draftValues() : this.#settings.values()), ...fields() };
+    const values = Object.fromEntries(Object.entries(all).filter(([name]) => this.#config.fields.includes(name)));
     const drawn = this.#drawn(); // once: a picture that is tried again must be of the same drawing as the others
     const tasks = shown.map((pane, index) => () => this.#drawOne({ kind, pane, signal, isSeedFixed, files, drawn, values: withSeed(values, index) }));
     const results = await together(tasks, (error) => REFUSALS.has(error.code));

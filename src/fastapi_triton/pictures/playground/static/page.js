@@ -140,22 +140,27 @@ function updateStop() {
   if (hadFocus && !isActive) byId("draw").focus();
 }
 
-/** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
-async function draw({ seed } = {}) {
+/**
+ * Draw the finished picture now. In live mode it is that of the drafts, unless `isAnother` asks for another seed. The page
+ * chooses the seed, also without live mode, so that it can be kept while the picture is drawn.
+ */
+async function draw({ isAnother = false } = {}) {
   if (!run.isRunning) {
     endTyping();
     live.stop();
   }
   gallery.keep();
-  if (live.isOn && seed) live.renewSeed();
-  const isLiveSeed = live.isOn && (seed || !settings.values().seed);
-  const chosen = isLiveSeed ? live.seed : seed;
-  const { fields, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
+  const { fields: ofRegion, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
   const panes = () => {
     if (files) restorer.quietly(() => initImage.replace({})); // the marked picture replaces it
     return panesFor(files ? 1 : Number(byId("count").value));
   };
-  await run.start({ fields: { ...fields, ...(chosen && { seed: chosen }) }, files, panes });
+  const fields = () => {
+    const isFixed = settings.values().seed && !isAnother;
+    if (!isFixed && (isAnother || !live.isOn)) live.renewSeed();
+    return { ...ofRegion, ...(!isFixed && { seed: live.seed }) };
+  };
+  await run.start({ fields, files, panes });
 }
 
 /** The grid's cells for several pictures, the pane for one. */
@@ -250,7 +255,7 @@ function changeSoon() {
 
 // ---- the finished picture, and earlier ones
 
-actions.addEventListener("again", () => draw({ seed: "-1" })); // a random one
+actions.addEventListener("again", () => draw({ isAnother: true }));
 actions.addEventListener("reuse", async ({ detail }) => {
   await toolbar.load(detail.picture, "outlines");
   byId("drawing").scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -287,7 +292,7 @@ window.addEventListener("hashchange", () => restorer.restoreLink());
 
 on("lock", "click", () => {
   const isLocked = Boolean(settings.values().seed);
-  settings.restore({ seed: isLocked ? "" : shown?.seed ?? live.seed }); // drafts have that of live mode
+  settings.restore({ seed: isLocked ? "" : shown?.seed ?? live.seed }); // what is drawn now has that of live mode
 });
 
 // ---- the server, and what its model takes
