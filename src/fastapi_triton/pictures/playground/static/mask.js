@@ -30,7 +30,7 @@ export class Mask extends EventTarget {
     tools.paint.addEventListener("click", () => this.dispatchEvent(new Event("paint")));
     tools.width.addEventListener("input", () => this.#resize());
     this.#mark.addEventListener("change", () => this.#update());
-    host.addEventListener("keydown", (event) => this.#key(event));
+    for (const each of [host, tools.bar]) each.addEventListener("keydown", (event) => this.#key(event));
     this.#resize();
   }
 
