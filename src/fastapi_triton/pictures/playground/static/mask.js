@@ -2,6 +2,7 @@
 // The region of the finished picture that is to be painted anew, marked with a brush.
 
 import { encode } from "./encoder.js";
+import { keepFocus } from "./focus.js";
 import { KeyboardPen } from "./keyboard_pen.js";
 import { Pointers } from "./pointers.js";
 import { Scribble } from "./scribble.js";
@@ -47,7 +48,7 @@ export class Mask extends EventTarget {
   show(entry) {
     if (entry !== this.#entry) this.close();
     this.#entry = entry;
-    this.#tools.open.disabled = !entry;
+    keepFocus(() => (this.#tools.open.disabled = !entry));
   }
 
   close() {
@@ -93,8 +94,10 @@ export class Mask extends EventTarget {
   }
 
   #update() {
-    this.#tools.undo.disabled = !this.#mark.canUndo;
-    this.#tools.clear.disabled = this.#tools.paint.disabled = this.#mark.isBlank;
+    keepFocus(() => {
+      this.#tools.undo.disabled = !this.#mark.canUndo;
+      this.#tools.clear.disabled = this.#tools.paint.disabled = this.#mark.isBlank;
+    }, this.#host.querySelector("canvas"));
   }
 
   #key(event) {

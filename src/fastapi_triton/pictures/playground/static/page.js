@@ -5,6 +5,7 @@ import { Compare } from "./compare.js";
 import { DrawingRun } from "./drawing_run.js";
 import { setUpEasel } from "./easel.js";
 import { showExamples } from "./examples.js";
+import { keepFocus } from "./focus.js";
 import { Gallery } from "./gallery.js";
 import { Grid } from "./grid.js";
 import { History } from "./history.js";
@@ -135,9 +136,7 @@ run.addEventListener("wait", () => {
 });
 
 function updateStop() {
-  const [isActive, hadFocus] = [run.isRunning || live.isActive, document.activeElement === byId("stop")];
-  byId("stop").disabled = !isActive;
-  if (hadFocus && !isActive) byId("draw").focus();
+  keepFocus(() => (byId("stop").disabled = !run.isRunning && !live.isActive));
 }
 
 /**
