@@ -30,6 +30,7 @@ export class DrawingRun extends EventTarget {
   #messages;
   #prompt;
   #askForKey;
+  #revokers = []; // of the messages that this run has shown
 
   /** `prompt`: the text field. `messages`: beside the scribble, the prompt and the result. */
   constructor({ config, server, scribble, settings, initImage, pane, messages, prompt, askForKey }) {
@@ -65,7 +66,7 @@ export class DrawingRun extends EventTarget {
    */
   async start({ fields, files, panes }) {
     if (this.isRunning) {
-      this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
+      this.#revokers.push(this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another."));
       return;
     }
     if (this.isWaiting) return; // the message counts the seconds
@@ -77,7 +78,7 @@ export class DrawingRun extends EventTarget {
     }
     if (this.#server.state !== "ready") {
       const reason = this.#server.detail ? ` Reason: ${this.#server.detail.replaceAll("`", "")}` : "";
-      this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`);
+      this.#revokers.push(this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`));
       return;
     }
     await this.#supersede("asked", new AbortController(), { fields, files, panes });
@@ -88,7 +89,7 @@ export class DrawingRun extends EventTarget {
    * has ended: whether there is a picture, and if not, after how many seconds to try again.
    */
   async live(kind, signal, seed) {
-    this.#clearMessages();
+    for (const revoke of this.#revokers.splice(0)) revoke(); // other messages are still of use
     const controller = new AbortController();
     signal.addEventListener("abort", () => controller.abort());
     if (signal.aborted) controller.abort();
@@ -132,11 +133,11 @@ export class DrawingRun extends EventTarget {
   #isComplete(prompt) {
     const missing = [];
     if (!this.#scribble.hasInk()) {
-      this.#messages.scribble.error("The canvas is empty. Draw something, load a picture, or choose an example.");
+      this.#revokers.push(this.#messages.scribble.error("The canvas is empty. Draw something, load a picture, or choose an example."));
       missing.push(this.#messages.scribble);
     }
     if (!prompt) {
-      this.#messages.prompt.error("Say what your scribble shows, for example “a red house in the snow”.");
+      this.#revokers.push(this.#messages.prompt.error("Say what your scribble shows, for example “a red house in the snow”."));
       missing.push(this.#messages.prompt);
     }
     missing[0]?.focus();
@@ -192,7 +193,7 @@ export class DrawingRun extends EventTarget {
     if (error.name === "AbortError") pane.end(`Stopped${at}`);
     else if (error instanceof ConnectionLost) {
       pane.end(`Interrupted${at}`);
-      this.#messages.result.error(`The connection was lost${at || " before the first step"}. Connecting again …`);
+      this.#revokers.push(this.#messages.result.error(`The connection was lost${at || " before the first step"}. Connecting again …`));
       this.#server.reconnect();
     } else if (error instanceof Problem) {
       pane.end("No picture");
@@ -200,7 +201,7 @@ export class DrawingRun extends EventTarget {
       if (!isWaitedFor) this.#showProblem(error, kind);
     } else {
       pane.end("No picture");
-      this.#messages.result.error(`This page has an error: ${error.message}`);
+      this.#revokers.push(this.#messages.result.error(`This page has an error: ${error.message}`));
       throw error;
     }
   }
@@ -222,7 +223,7 @@ export class DrawingRun extends EventTarget {
       const [, field] = pointer.split("/"); // "#/loras/0/name" is about loras
       const message = { prompt, [this.#config.image]: scribble }[field] ?? this.#settings.messageOf(field);
       if (this.#settings.messageOf(field)) this.#settings.unfold();
-      message?.error(inWords({ code, detail }, this.#settings.labels));
+      if (message) this.#revokers.push(message.error(inWords({ code, detail }, this.#settings.labels)));
       if (kind === "asked") message?.focus(); // in live mode the person is drawing
       isUnassigned ||= !message;
     }
@@ -233,7 +234,7 @@ export class DrawingRun extends EventTarget {
   #showUnassigned(text, retryAfter) {
     const { result } = this.#messages;
     if (!retryAfter) {
-      result.error(text);
+      this.#revokers.push(result.error(text));
       return;
     }
     result.clear(); // ends the wait of the message before
