@@ -61,12 +61,12 @@ export class DrawingRun extends EventTarget {
   }
 
   /**
-   * Draw what a person asks for. It supersedes a picture of live mode. When the pictures begin, `panes()` returns a pane for
-   * each, and `fields()` what replaces the settings. `files` replace those of the `InitImage`.
+   * Draw what a person asks for. It supersedes a picture of live mode. When the pictures begin, `panes()` returns a pane
+   * for each, and `fields()` what replaces the settings. `files` replace those of the `InitImage`.
    */
   async start({ fields, files, panes }) {
     if (this.isRunning) {
-      this.#revokers.push(this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another."));
+      this.#say(this.#messages.prompt, "Your picture is still being drawn. Press Stop to start another.", "note");
       return;
     }
     if (this.isWaiting) return; // the message counts the seconds
@@ -78,7 +78,7 @@ export class DrawingRun extends EventTarget {
     }
     if (this.#server.state !== "ready") {
       const reason = this.#server.detail ? ` Reason: ${this.#server.detail.replaceAll("`", "")}` : "";
-      this.#revokers.push(this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`));
+      this.#say(this.#messages.result, `The model is not ready yet. You can draw when the light above turns green.${reason}`, "note");
       return;
     }
     await this.#supersede("asked", new AbortController(), { fields, files, panes });
@@ -124,7 +124,8 @@ export class DrawingRun extends EventTarget {
     const tasks = shown.map((pane, index) => () => this.#drawOne({ kind, pane, signal, isSeedFixed, files, drawn, values: withSeed(values, index) }));
     const results = await together(tasks, (error) => REFUSALS.has(error.code));
     const failures = results.flatMap(({ reason: error }, index) => (error ? [{ error, pane: shown[index] }] : []));
-    failures.sort((one, other) => (one.error.retryAfter ?? 0) - (other.error.retryAfter ?? 0)); // the longest wait is shown last
+    const wait = ({ error }) => error.retryAfter ?? 0;
+    failures.sort((one, other) => wait(one) - wait(other)); // the longest is shown last, and stays
     for (const { error, pane } of failures) this.#showEnd(error, kind, pane);
     return { isCompleted: !failures.length, retryAfter: failures.at(-1)?.error.retryAfter };
   }
@@ -133,11 +134,11 @@ export class DrawingRun extends EventTarget {
   #isComplete(prompt) {
     const missing = [];
     if (!this.#scribble.hasInk()) {
-      this.#revokers.push(this.#messages.scribble.error("The canvas is empty. Draw something, load a picture, or choose an example."));
+      this.#say(this.#messages.scribble, "The canvas is empty. Draw something, load a picture, or choose an example.");
       missing.push(this.#messages.scribble);
     }
     if (!prompt) {
-      this.#revokers.push(this.#messages.prompt.error("Say what your scribble shows, for example “a red house in the snow”."));
+      this.#say(this.#messages.prompt, "Say what your scribble shows, for example “a red house in the snow”.");
       missing.push(this.#messages.prompt);
     }
     missing[0]?.focus();
@@ -193,7 +194,7 @@ export class DrawingRun extends EventTarget {
     if (error.name === "AbortError") pane.end(`Stopped${at}`);
     else if (error instanceof ConnectionLost) {
       pane.end(`Interrupted${at}`);
-      this.#revokers.push(this.#messages.result.error(`The connection was lost${at || " before the first step"}. Connecting again …`));
+      this.#say(this.#messages.result, `The connection was lost${at || " before the first step"}. Connecting again …`);
       this.#server.reconnect();
     } else if (error instanceof Problem) {
       pane.end("No picture");
@@ -201,12 +202,13 @@ export class DrawingRun extends EventTarget {
       if (!isWaitedFor) this.#showProblem(error, kind);
     } else {
       pane.end("No picture");
-      this.#revokers.push(this.#messages.result.error(`This page has an error: ${error.message}`));
+      this.#say(this.#messages.result, `This page has an error: ${error.message}`);
       throw error;
     }
   }
 
   #clearMessages() {
+    this.#revokers = [];
     for (const message of Object.values(this.#messages)) message.clear();
     this.#settings.clear();
   }
@@ -223,7 +225,7 @@ export class DrawingRun extends EventTarget {
       const [, field] = pointer.split("/"); // "#/loras/0/name" is about loras
       const message = { prompt, [this.#config.image]: scribble }[field] ?? this.#settings.messageOf(field);
       if (this.#settings.messageOf(field)) this.#settings.unfold();
-      if (message) this.#revokers.push(message.error(inWords({ code, detail }, this.#settings.labels)));
+      if (message) this.#say(message, inWords({ code, detail }, this.#settings.labels));
       if (kind === "asked") message?.focus(); // in live mode the person is drawing
       isUnassigned ||= !message;
     }
@@ -234,7 +236,7 @@ export class DrawingRun extends EventTarget {
   #showUnassigned(text, retryAfter) {
     const { result } = this.#messages;
     if (!retryAfter) {
-      this.#revokers.push(result.error(text));
+      this.#say(result, text);
       return;
     }
     result.clear(); // ends the wait of the message before
@@ -243,6 +245,11 @@ export class DrawingRun extends EventTarget {
       this.#waits(false);
       if (isOver) result.noteBriefly("You can draw again now.");
     });
+  }
+
+  /** Show an error, or a note, until the next picture. */
+  #say(message, text, kind = "error") {
+    this.#revokers.push(message[kind](text));
   }
 
   /** Whether a person has to wait before the next picture. */
