@@ -138,6 +138,21 @@ def test_refused_pictures_are_sent_again_only_when_another_one_has_ended(visit: 
     assert len(server.sent) == 6
 
 
+def test_all_of_several_failures_make_a_person_wait_the_longest_of_their_times(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page, server = player.page, ScriptedServer(player.page)
+    server.bodies = [refusal("deadline_out_of_reach", retry_after_s=seconds) for seconds in (5, 50, 5, 5)]
+    page.select_option("#count", "4")
+    player.press_draw()
+    player.says("#result-error", "Try again in")
+    expect(page.locator("#result-error")).to_contain_text(re.compile(r"Try again in [45]\d s"))
+    expect(page.locator("#draw")).to_have_attribute("aria-disabled", "true")
+    page.keyboard.press("Control+Enter")
+    page.fill("#prompt", "")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert len(server.sent) == 4
+
+
 def mark_region(page: Page) -> None:
     page.click("#mask-open")
     expect(page.locator("#mask-canvas")).to_be_focused()
@@ -216,6 +231,16 @@ def test_only_the_marked_region_is_painted_anew(visit: Visit) -> None:
     expect(page.locator("#mask-paint")).to_be_disabled()
     expect(page.locator("#undo")).to_be_enabled()
     page.keyboard.press("Control+Shift+z")
+    page.focus("#mask-width")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#mask-paint")).to_be_disabled()
+    expect(page.locator("#undo")).to_be_enabled()
+    page.focus("#mask-width")
+    page.keyboard.press("Control+Shift+z")
+    page.focus("#mask-width")
+    page.keyboard.press("Escape")
+    expect(page.locator("#mask")).to_be_hidden()
+    mark_region(page)
     player.finish("#mask-paint")
     assert {*pictures_in_receipt(page)} == {b"init_image", b"mask"}
     expect(page.locator("#mask")).to_be_hidden()
