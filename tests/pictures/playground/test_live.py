@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Live mode: when the page draws, and what, while a person draws."""
 
+import io
 from collections.abc import Callable
 
 import pytest
+from PIL import Image
 from player import HOUSE, Player
 from playwright.sync_api import expect
 from scripted_server import ScriptedServer, completed, event, hold, preview, send_more
@@ -233,3 +235,96 @@ def test_a_draft_of_the_real_engine_is_painted_while_a_person_draws(visit: Visit
     player.page.click("#live")  # wanted, even if this machine is slow
     player.scribble()
     expect(player.page.locator("#history .kept")).to_have_count(1, timeout=120_000)  # after a rest, if drafts are slow
+
+
+@pytest.fixture
+def live(visit: Visit) -> tuple[Player, ScriptedServer]:
+    """A visitor who wants live mode, even if this machine is slow, and the server of all pictures."""
+    player = visit(is_live=True).wait_until_ready()
+    script = ScriptedServer(player.page)
+    player.page.click("#live")
+    player.page.click("#live")
+    return player, script
+
+
+def test_a_prompt_that_is_typed_and_sent_at_once_is_drawn_once(live: tuple[Player, ScriptedServer]) -> None:
+    player, script = live
+    page = player.page
+    player.stroke(HOUSE[0])
+    player.says("#live-note", "Say what your scribble shows")
+    page.fill("#prompt", "a red house")
+    page.press("#prompt", "Enter")
+    expect(page.locator("#live-note")).to_be_empty()
+    player.says("#caption", "Seed")
+    page.wait_for_timeout(600)  # longer than the pause in typing
+    assert [each["preset"] for each in script.sent] == ["quality"]
+    expect(page.locator("#history .kept")).to_have_count(1)
+
+
+def test_stop_right_after_typing_draws_nothing(live: tuple[Player, ScriptedServer]) -> None:
+    player, script = live
+    page = player.page
+    page.fill("#prompt", "a red house")
+    player.stroke(HOUSE[0])
+    expect(page.locator("#history .kept")).to_have_count(1)
+    num_sent = len(script.sent)
+    hold(page, preview(step=1))
+    player.stroke(HOUSE[1])
+    player.until("#frame", "preview")
+    page.fill("#prompt", "a blue house")
+    page.press("#prompt", "Escape")
+    page.wait_for_timeout(600)  # longer than the pause in typing
+    assert len(script.sent) == num_sent
+    expect(page.locator("#stop")).to_be_disabled()
+
+
+def test_a_region_can_be_painted_with_other_words_in_live_mode(live: tuple[Player, ScriptedServer]) -> None:
+    player, script = live
+    page = player.page
+    page.fill("#prompt", "a red house")
+    player.stroke(HOUSE[0])
+    expect(page.locator("#history .kept")).to_have_count(1)
+    num_sent = len(script.sent)
+
+    def mark() -> None:
+        page.click("#mask-open")
+        for key in ("Space", "ArrowRight", "Space"):
+            page.keyboard.press(key)
+
+    mark()
+    page.fill("#prompt", "a blue door")
+    page.wait_for_timeout(600)  # longer than the pause in typing
+    expect(page.locator("#mask")).to_be_visible()
+    expect(page.locator("#mask-paint")).to_be_enabled()
+    assert len(script.sent) == num_sent
+    page.click("#mask-paint")
+    expect(page.locator("#history .kept")).to_have_count(2)
+    assert script.sent[num_sent]["prompt"] == "a blue door"
+    assert 'name="mask"' in (player.requests_to(PATH)[num_sent].post_data_buffer or b"").decode("latin-1")
+    mark()
+    page.fill("#prompt", "a blue house")
+    page.wait_for_timeout(600)
+    assert len(script.sent) == num_sent + 1
+    page.click("#mask-leave")
+    player.says("#caption", "Draft")
+    assert script.sent[-1]["prompt"] == "a blue house"
+
+
+def test_a_finish_leaves_messages_that_are_not_about_a_request(live: tuple[Player, ScriptedServer]) -> None:
+    player, script = live
+    page = player.page
+    page.fill("#prompt", "a red house")
+    photo = Image.new("RGB", (64, 64), "blue")
+    photo.paste("red", (16, 16, 48, 48))
+    file = io.BytesIO()
+    photo.save(file, "PNG")
+    page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    player.says("#scribble-error", "traced its outlines")
+    expect(page.locator("#history .kept")).to_have_count(1)
+    player.says("#scribble-error", "traced its outlines")
+    assert [each["preset"] for each in script.sent] == ["draft", "quality"]
+    script.bodies = [event("error", {"status": 500, "code": "internal_error", "detail": "It failed."})]
+    player.stroke(HOUSE[0])
+    player.says("#result-error", "Something went wrong")
+    player.stroke(HOUSE[1])
+    expect(page.locator("#result-error")).to_be_empty()

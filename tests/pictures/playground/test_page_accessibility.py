@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from player import Player
 from playwright.sync_api import expect
+from scripted_server import ScriptedServer, hold, preview
 
 pytestmark = pytest.mark.integration
 Visit = Callable[..., Player]
@@ -79,3 +80,50 @@ def test_tab_reaches_the_controls_in_the_order_of_their_use(visit: Visit) -> Non
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     order = [reached.index(name) for name in ("theme", "brush", "scribble", "prompt", "draw", "SUMMARY")]
     assert order == sorted(order)
+
+
+def test_the_focus_never_falls_to_the_start_of_the_page(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page = player.page
+    ScriptedServer(page)
+
+    def press(selector: str) -> None:
+        page.press(selector, "Enter")
+        # The browser takes the focus from a control that is disabled or hidden when it renders.
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert page.evaluate("document.activeElement !== document.body"), selector
+
+    player.stroke(((0.2, 0.2), (0.8, 0.2)))
+    for name in ("undo", "redo", "clear"):
+        press(f"#{name}")
+    page.click("#scribble-error button")
+    page.fill("#prompt", "a line")
+    player.finish()
+    press("#again")
+    expect(page.locator("#history .kept")).to_have_count(2)
+    page.click("#mask-open")
+    for key in ("Space", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    for name in ("undo", "open", "open"):
+        press(f"#mask-{name}")
+    for key in ("Space", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    press("#mask-clear")
+    page.focus("#mask-canvas")
+    for key in ("Space", "ArrowRight", "Space"):
+        page.keyboard.press(key)
+    hold(page, preview(step=1))
+    press("#mask-paint")
+    player.until("#frame", "preview")
+    press(":focus")
+    page.keyboard.press("Escape")
+    for name in ("undo", "close"):
+        page.click("#history li:first-child .kept")
+        player.says("#restored", "those of the earlier picture")
+        press(f"#restored-{name}")
+        expect(page.locator("#restored")).to_be_hidden()
+    page.click("#compare-open")
+    hold(page, preview(step=1))
+    page.press("#compare-line", "Control+Enter")
+    player.until("#frame", "preview")
+    press(":focus")

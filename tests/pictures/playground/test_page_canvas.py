@@ -216,3 +216,52 @@ def test_a_photographed_drawing_has_the_strokes_that_the_server_finds(visit: Vis
         scribble = read_scribble(path.read_bytes(), max_pixels=10**7)
         server_has = np.asarray(scribble.fit(side, side).convert("L")) > 0
         assert (page_has & server_has).sum() / (page_has | server_has).sum() > 0.8, name
+
+
+def test_a_slow_pinch_zooms_in_and_out_again(visit: Visit) -> None:
+    player = visit()
+    page = player.page
+    before = box_of(player)
+    page.mouse.move(before["x"] + before["width"] / 2, before["y"] + before["height"] / 2)
+    page.keyboard.down("Control")
+    for _ in range(60):
+        page.mouse.wheel(0, -0.8)
+    expect(page.locator("#zoom")).to_have_text("162%")
+    for _ in range(60):
+        page.mouse.wheel(0, 0.8)
+    page.keyboard.up("Control")
+    expect(page.locator("#zoom")).to_be_hidden()
+    assert box_of(player) == pytest.approx(before)
+
+
+def test_a_picture_is_of_the_stroke_too_that_is_drawn_meanwhile(visit: Visit) -> None:
+    player = visit().wait_until_ready()
+    page, server = player.page, ScriptedServer(player.page)
+    page.fill("#prompt", "a line")
+    page.focus("#scribble")
+    for key in ("Space", *["ArrowRight"] * 9, "Control+Enter"):  # the keyboard's pen stays down
+        page.keyboard.press(key)
+    expect(page.locator("#history .kept")).to_have_count(1)
+    expect(page.locator("#scribble-error")).to_be_empty()
+    assert len(server.sent) == 1
+    page.keyboard.press("Space")
+    drawn = player.ink
+    page.click("#clear")
+    assert player.ink == 0
+    page.click("#history .kept")
+    player.until_redrawn(0)
+    assert player.ink == drawn
+    page.click("#clear")
+    page.locator("#scribble").scroll_into_view_if_needed()
+    box = box_of(player)
+    page.mouse.move(box["x"] + 150, box["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 250, box["y"] + 150, steps=5)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#history .kept")).to_have_count(2)
+    page.mouse.up()
+    drawn = player.ink
+    page.click("#clear")
+    page.click("#history li:first-child .kept")
+    player.until_redrawn(0)
+    assert player.ink == drawn

@@ -105,6 +105,54 @@ def test_a_refused_picture_of_several_is_of_the_same_drawing_and_prompt(visit: V
     assert player.ink == drawn
 
 
+def refusal(code: str = "overloaded", *, retry_after_s: float = 5) -> str:
+    return event("error", {"status": 503, "code": code, "detail": "Full.", "retry_after_s": retry_after_s})
+
+
+def test_pictures_that_are_all_refused_are_not_sent_again(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    server = ScriptedServer(player.page)
+    server.bodies = [refusal()] * 40
+    player.page.select_option("#count", "4")
+    player.press_draw()
+    player.says("#result-error", "Try again in")
+    assert len(server.sent) == 4
+    expect(player.page.locator("#grid [data-state=broken]")).to_have_count(4)
+
+
+def test_refused_pictures_are_sent_again_only_when_another_one_has_ended(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page, server = player.page, ScriptedServer(player.page)
+    server.bodies = [refusal("too_many_requests")] * 40
+    page.select_option("#count", "4")
+    hold(page, preview(step=1))
+    with page.expect_event("requestfinished", lambda _: len(server.sent) >= 3):
+        player.press_draw()
+    send_more(page, preview(step=2))
+    cells = page.locator("#grid button")
+    expect(cells.nth(0)).to_have_attribute("aria-label", "Picture 1 of 4, step 2 of 4")
+    assert len(server.sent) == 3
+    server.bodies.clear()
+    send_more(page, completed())
+    expect(page.locator("#history .kept")).to_have_count(4)
+    assert len(server.sent) == 6
+
+
+def test_all_of_several_failures_make_a_person_wait_the_longest_of_their_times(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page, server = player.page, ScriptedServer(player.page)
+    server.bodies = [refusal("deadline_out_of_reach", retry_after_s=seconds) for seconds in (5, 50, 5, 5)]
+    page.select_option("#count", "4")
+    player.press_draw()
+    player.says("#result-error", "Try again in")
+    expect(page.locator("#result-error")).to_contain_text(re.compile(r"Try again in [45]\d s"))
+    expect(page.locator("#draw")).to_have_attribute("aria-disabled", "true")
+    page.keyboard.press("Control+Enter")
+    page.fill("#prompt", "")
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert len(server.sent) == 4
+
+
 def mark_region(page: Page) -> None:
     page.click("#mask-open")
     expect(page.locator("#mask-canvas")).to_be_focused()
@@ -183,6 +231,16 @@ def test_only_the_marked_region_is_painted_anew(visit: Visit) -> None:
     expect(page.locator("#mask-paint")).to_be_disabled()
     expect(page.locator("#undo")).to_be_enabled()
     page.keyboard.press("Control+Shift+z")
+    page.focus("#mask-width")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#mask-paint")).to_be_disabled()
+    expect(page.locator("#undo")).to_be_enabled()
+    page.focus("#mask-width")
+    page.keyboard.press("Control+Shift+z")
+    page.focus("#mask-width")
+    page.keyboard.press("Escape")
+    expect(page.locator("#mask")).to_be_hidden()
+    mark_region(page)
     player.finish("#mask-paint")
     assert {*pictures_in_receipt(page)} == {b"init_image", b"mask"}
     expect(page.locator("#mask")).to_be_hidden()

@@ -326,3 +326,22 @@ def test_a_browser_that_cannot_store_says_so_and_works(visit: Visit, failure: st
     player.make_it_quick()
     player.finish()
     player.says("#history-note", note)
+
+
+def test_a_removal_can_still_be_undone_after_another_picture(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble(prompt="a cat")
+    page = player.page
+    ScriptedServer(page)
+    player.finish()
+    page.fill("#prompt", "a dog")
+    player.finish()
+    page.click("#forget")
+    page.fill("#prompt", "a fish")
+    player.finish()
+    player.says("#history-notice", "All pictures were removed.")
+    page.click("#history-notice button")
+    expect(page.locator("#history-notice")).to_be_empty()
+    kept = page.locator("#history .kept")
+    for each, name in enumerate(("a fish", "a dog", "a cat")):
+        expect(kept.nth(each)).to_have_attribute("title", name)
+    expect(kept).to_have_count(3)

@@ -112,3 +112,34 @@ def test_a_stream_that_breaks_is_not_called_an_outage(visit: Visit) -> None:
     player.says("#result-error", "The connection was lost. Press Draw to try again.")
     player.until("#status", "ready")
     assert player.ink > 0
+
+
+def test_a_folder_that_is_dropped_is_no_picture(visit: Visit) -> None:
+    player = visit()
+    player.page.evaluate("""() => {
+      Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException("It is a folder.", "NotFoundError"));
+      const data = new DataTransfer();
+      data.items.add(new File(["?"], "holidays"));
+      document.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
+    }""")
+    player.says("#scribble-error", "“holidays” is not a picture that this browser can read.")
+
+
+def test_an_unfinished_number_is_named_and_an_empty_one_is_the_default(visit: Visit) -> None:
+    player = visit().wait_until_ready().scribble()
+    page, server = player.page, ScriptedServer(player.page)
+    number, slider = page.locator("#setting-guidance_scale"), page.get_by_label("Guidance, slider")
+    default = slider.input_value()
+    player.set("guidance_scale", "9")
+    expect(slider).to_have_value("9")
+    number.press("Control+a")
+    page.keyboard.type("1e")
+    player.says("#setting-guidance_scale-error", "Write a number")
+    expect(number).to_have_attribute("aria-invalid", "true")
+    player.finish()
+    player.says("#setting-guidance_scale-error", "Write a number")
+    assert "guidance_scale" not in server.sent[0]
+    page.keyboard.type("1")
+    number.fill("")
+    player.says("#setting-guidance_scale-error", "How closely")
+    expect(slider).to_have_value(default)

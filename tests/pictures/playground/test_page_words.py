@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from player import Player
 from playwright.sync_api import Route, expect
-from scripted_server import completed, event, hold, send_more
+from scripted_server import ScriptedServer, completed, event, hold, preview, send_more
 
 from support.scribble_app import PATH
 
@@ -141,3 +141,28 @@ def test_escape_closes_an_open_sheet_before_it_stops_the_picture(visit: Visit) -
     expect(page.locator("#stop")).to_be_enabled()
     page.keyboard.press("Escape")
     player.says("#caption", "Stopped")
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_a_seed_that_is_kept_while_a_picture_is_drawn_is_its_seed(visit: Visit, count: str) -> None:
+    player = visit().wait_until_ready().scribble()
+    page, server = player.page, ScriptedServer(player.page)
+    player.finish()
+    first = server.sent[0]["seed"]
+    assert player.caption.startswith(f"Seed {first} ")
+    page.select_option("#count", count)
+    hold(page, preview(step=1))
+    player.press_draw()
+    page.wait_for_selector("#frame [data-state=preview], #frame[data-state=preview]")
+    page.click("#lock")
+    seed = page.input_value("#setting-seed")
+    assert seed not in (first, "")
+    send_more(page, completed(seed=int(seed)))
+    expect(page.locator("#history .kept")).to_have_count(1 + int(count))
+    if count == "2":
+        assert [each["seed"] for each in server.sent[1:]] == [str(int(seed) + 1)]
+        page.click("#grid button >> nth=0")
+    expect(page.locator("#caption")).to_contain_text(f"Seed {seed} ")
+    page.select_option("#count", "1")
+    player.finish()
+    assert server.sent[-1]["seed"] == seed

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scribble over its picture, up to a line that can be moved.
 
+import { keepFocus } from "./focus.js";
+
 const MIDDLE = 50;
 
 /** `host` has the slider, and an image that shows the scribble. `button` switches it on and off. */
@@ -25,8 +27,10 @@ export class Compare {
     this.#scribble = scribble;
     URL.revokeObjectURL(this.#image.src);
     if (scribble) this.#image.src = URL.createObjectURL(scribble);
-    this.#button.disabled = !scribble;
-    if (!scribble) this.#open(false);
+    keepFocus(() => {
+      this.#button.disabled = !scribble;
+      if (!scribble) this.#open(false);
+    });
   }
 
   close() {

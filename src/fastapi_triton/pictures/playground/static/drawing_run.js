@@ -30,6 +30,7 @@ export class DrawingRun extends EventTarget {
   #messages;
   #prompt;
   #askForKey;
+  #revokers = []; // of the messages that this run has shown
 
   /** `prompt`: the text field. `messages`: beside the scribble, the prompt and the result. */
   constructor({ config, server, scribble, settings, initImage, pane, messages, prompt, askForKey }) {
@@ -60,12 +61,12 @@ export class DrawingRun extends EventTarget {
   }
 
   /**
-   * Draw what a person asks for. It supersedes a picture of live mode. `panes()` returns a pane for each picture. `fields`
-   * replace the settings, and `files` those of the `InitImage`.
+   * Draw what a person asks for. It supersedes a picture of live mode. When the pictures begin, `panes()` returns a pane
+   * for each, and `fields()` what replaces the settings. `files` replace those of the `InitImage`.
    */
   async start({ fields, files, panes }) {
     if (this.isRunning) {
-      this.#messages.prompt.note("Your picture is still being drawn. Press Stop to start another.");
+      this.#say(this.#messages.prompt, "Your picture is still being drawn. Press Stop to start another.", "note");
       return;
     }
     if (this.isWaiting) return; // the message counts the seconds
@@ -77,7 +78,7 @@ export class DrawingRun extends EventTarget {
     }
     if (this.#server.state !== "ready") {
       const reason = this.#server.detail ? ` Reason: ${this.#server.detail.replaceAll("`", "")}` : "";
-      this.#messages.result.note(`The model is not ready yet. You can draw when the light above turns green.${reason}`);
+      this.#say(this.#messages.result, `The model is not ready yet. You can draw when the light above turns green.${reason}`, "note");
       return;
     }
     await this.#supersede("asked", new AbortController(), { fields, files, panes });
@@ -88,11 +89,11 @@ export class DrawingRun extends EventTarget {
    * has ended: whether there is a picture, and if not, after how many seconds to try again.
    */
   async live(kind, signal, seed) {
-    this.#clearMessages();
+    for (const revoke of this.#revokers.splice(0)) revoke(); // other messages are still of use
     const controller = new AbortController();
     signal.addEventListener("abort", () => controller.abort());
     if (signal.aborted) controller.abort();
-    return this.#supersede(kind, controller, { fields: { seed: this.#settings.values().seed ?? seed } });
+    return this.#supersede(kind, controller, { fields: () => ({ seed: this.#settings.values().seed ?? seed }) });
   }
 
   /** Abort a picture of live mode, and draw these when its request has ended. Until then they count as drawn already. */
@@ -117,24 +118,27 @@ export class DrawingRun extends EventTarget {
     for (const pane of shown) pane.begin(kind);
     const fixed = this.#settings.values().seed;
     const isSeedFixed = ![undefined, RANDOM].includes(fixed);
-    const values = { ...(kind === "drafting" ? this.#settings.draftValues() : this.#settings.values()), ...fields };
+    const all = { ...(kind === "drafting" ? this.#settings.draftValues() : this.#settings.values()), ...fields() };
+    const values = Object.fromEntries(Object.entries(all).filter(([name]) => this.#config.fields.includes(name)));
     const drawn = this.#drawn(); // once: a picture that is tried again must be of the same drawing as the others
     const tasks = shown.map((pane, index) => () => this.#drawOne({ kind, pane, signal, isSeedFixed, files, drawn, values: withSeed(values, index) }));
     const results = await together(tasks, (error) => REFUSALS.has(error.code));
-    results.forEach(({ reason }, index) => reason && this.#showEnd(reason, kind, shown[index]));
-    const problem = results.find(({ reason }) => reason)?.reason;
-    return { isCompleted: !problem, retryAfter: problem?.retryAfter };
+    const failures = results.flatMap(({ reason: error }, index) => (error ? [{ error, pane: shown[index] }] : []));
+    const wait = ({ error }) => error.retryAfter ?? 0;
+    failures.sort((one, other) => wait(one) - wait(other)); // the longest is shown last, and stays
+    for (const { error, pane } of failures) this.#showEnd(error, kind, pane);
+    return { isCompleted: !failures.length, retryAfter: failures.at(-1)?.error.retryAfter };
   }
 
   /** Whether there is a scribble and a prompt; shows a message for each that is missing. */
   #isComplete(prompt) {
     const missing = [];
     if (!this.#scribble.hasInk()) {
-      this.#messages.scribble.error("The canvas is empty. Draw something, load a picture, or choose an example.");
+      this.#say(this.#messages.scribble, "The canvas is empty. Draw something, load a picture, or choose an example.");
       missing.push(this.#messages.scribble);
     }
     if (!prompt) {
-      this.#messages.prompt.error("Say what your scribble shows, for example “a red house in the snow”.");
+      this.#say(this.#messages.prompt, "Say what your scribble shows, for example “a red house in the snow”.");
       missing.push(this.#messages.prompt);
     }
     missing[0]?.focus();
@@ -190,7 +194,7 @@ export class DrawingRun extends EventTarget {
     if (error.name === "AbortError") pane.end(`Stopped${at}`);
     else if (error instanceof ConnectionLost) {
       pane.end(`Interrupted${at}`);
-      this.#messages.result.error(`The connection was lost${at || " before the first step"}. Connecting again …`);
+      this.#say(this.#messages.result, `The connection was lost${at || " before the first step"}. Connecting again …`);
       this.#server.reconnect();
     } else if (error instanceof Problem) {
       pane.end("No picture");
@@ -198,12 +202,13 @@ export class DrawingRun extends EventTarget {
       if (!isWaitedFor) this.#showProblem(error, kind);
     } else {
       pane.end("No picture");
-      this.#messages.result.error(`This page has an error: ${error.message}`);
+      this.#say(this.#messages.result, `This page has an error: ${error.message}`);
       throw error;
     }
   }
 
   #clearMessages() {
+    this.#revokers = [];
     for (const message of Object.values(this.#messages)) message.clear();
     this.#settings.clear();
   }
@@ -220,7 +225,7 @@ export class DrawingRun extends EventTarget {
       const [, field] = pointer.split("/"); // "#/loras/0/name" is about loras
       const message = { prompt, [this.#config.image]: scribble }[field] ?? this.#settings.messageOf(field);
       if (this.#settings.messageOf(field)) this.#settings.unfold();
-      message?.error(inWords({ code, detail }, this.#settings.labels));
+      if (message) this.#say(message, inWords({ code, detail }, this.#settings.labels));
       if (kind === "asked") message?.focus(); // in live mode the person is drawing
       isUnassigned ||= !message;
     }
@@ -231,14 +236,20 @@ export class DrawingRun extends EventTarget {
   #showUnassigned(text, retryAfter) {
     const { result } = this.#messages;
     if (!retryAfter) {
-      result.error(text);
+      this.#say(result, text);
       return;
     }
+    result.clear(); // ends the wait of the message before
     this.#waits(true);
     result.errorFor(retryAfter, text, (isOver) => {
       this.#waits(false);
       if (isOver) result.noteBriefly("You can draw again now.");
     });
+  }
+
+  /** Show an error, or a note, until the next picture. */
+  #say(message, text, kind = "error") {
+    this.#revokers.push(message[kind](text));
   }
 
   /** Whether a person has to wait before the next picture. */

@@ -28,7 +28,7 @@ export function setUpEasel(scribble, toolbar) {
     canvas.focus();
   });
   view.addEventListener("change", () => {
-    byId("zoom").hidden = view.zoom === 1;
+    byId("zoom").hidden = view.isWhole;
     byId("zoom").textContent = `${Math.round(100 * view.zoom)}%`;
     byId("zoom").ariaLabel = `Zoom is ${Math.round(100 * view.zoom)}%. Back to 100%`;
     ring.update();

@@ -32,13 +32,11 @@ export class Gallery extends EventTarget {
 
   /** Returns the new entry. */
   add(fields) {
-    this.#notice.clear();
     return this.#history.add(fields);
   }
 
   /** Add a picture of live mode. It replaces the one before of the same `sheet`, unless that is kept. */
   addLive(fields, sheet) {
-    this.#notice.clear();
     const replaced = this.#ofLive?.sheet === sheet ? this.#ofLive.entry : null;
     this.#ofLive = { entry: this.#history.add(fields, replaced), sheet };
     return this.#ofLive.entry;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Up to four pictures at once, in the picture's frame. One of them can be chosen.
 
+import { keepFocus } from "./focus.js";
+
 /** A cell of the grid. It takes the course of one picture, as `PicturePane` does. */
 class Cell {
   entry = null; // the history entry of the finished picture
@@ -99,8 +101,10 @@ export class Grid extends EventTarget {
 
   /** Remove the grid. */
   close() {
-    for (const cell of this.#cells.splice(0)) cell.remove();
-    this.#host.hidden = this.#back.hidden = true;
+    keepFocus(() => {
+      for (const cell of this.#cells.splice(0)) cell.remove();
+      this.#host.hidden = this.#back.hidden = true;
+    });
   }
 
   #choose({ entry }) {

@@ -2,11 +2,12 @@
 // The region of the finished picture that is to be painted anew, marked with a brush.
 
 import { encode } from "./encoder.js";
+import { keepFocus } from "./focus.js";
 import { KeyboardPen } from "./keyboard_pen.js";
 import { Pointers } from "./pointers.js";
 import { Scribble } from "./scribble.js";
 
-/** Dispatches `paint` to paint the region anew. */
+/** Dispatches `paint` to paint the region anew, and `close`. */
 export class Mask extends EventTarget {
   #host;
   #tools;
@@ -30,7 +31,7 @@ export class Mask extends EventTarget {
     tools.paint.addEventListener("click", () => this.dispatchEvent(new Event("paint")));
     tools.width.addEventListener("input", () => this.#resize());
     this.#mark.addEventListener("change", () => this.#update());
-    host.addEventListener("keydown", (event) => this.#key(event));
+    for (const each of [host, tools.bar]) each.addEventListener("keydown", (event) => this.#key(event));
     this.#resize();
   }
 
@@ -47,7 +48,7 @@ export class Mask extends EventTarget {
   show(entry) {
     if (entry !== this.#entry) this.close();
     this.#entry = entry;
-    this.#tools.open.disabled = !entry;
+    keepFocus(() => (this.#tools.open.disabled = !entry));
   }
 
   close() {
@@ -78,7 +79,10 @@ export class Mask extends EventTarget {
     this.#host.hidden = this.#tools.bar.hidden = !isOpen;
     this.#tools.open.ariaPressed = String(isOpen);
     this.#mark.empty();
-    if (!isOpen) return;
+    if (!isOpen) {
+      this.dispatchEvent(new Event("close"));
+      return;
+    }
     const { width = this.#image.naturalWidth, height = this.#image.naturalHeight } = this.#entry.values;
     this.#mark.setShape(Number(width), Number(height));
     this.#host.style.setProperty("--ratio", String(width / height)); // the frame's may differ
@@ -90,8 +94,10 @@ export class Mask extends EventTarget {
   }
 
   #update() {
-    this.#tools.undo.disabled = !this.#mark.canUndo;
-    this.#tools.clear.disabled = this.#tools.paint.disabled = this.#mark.isBlank;
+    keepFocus(() => {
+      this.#tools.undo.disabled = !this.#mark.canUndo;
+      this.#tools.clear.disabled = this.#tools.paint.disabled = this.#mark.isBlank;
+    }, this.#host.querySelector("canvas"));
   }
 
   #key(event) {

@@ -13,6 +13,7 @@ export class Message {
   #control;
   #defaultText;
   #stopWaiting = () => {};
+  #numShown = 0;
 
   constructor(element, control = null) {
     this.#element = element;
@@ -24,18 +25,23 @@ export class Message {
     return new Message(byId(`${id}-error`), byId(id));
   }
 
-  /** An error that the person has to correct. */
+  /** An error that the person has to correct. Returns a function that clears it, unless another message has replaced it. */
   error(text) {
     this.#show(text, true);
+    return this.#revoker();
   }
 
-  /** Information; the control's value is valid. `action`: a button, such as Undo, as its `label` and what it does (`run`). */
+  /**
+   * Information; the control's value is valid. `action`: a button, such as Undo, as its `label` and what it does (`run`).
+   * Returns what `error` does.
+   */
   note(text, action = null) {
     this.#show(text, false);
-    if (!action) return;
+    if (!action) return this.#revoker();
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: action.label });
     button.addEventListener("click", action.run);
     this.#element.append(" ", button);
+    return this.#revoker();
   }
 
   /** Information that goes away by itself. */
@@ -71,6 +77,11 @@ export class Message {
     this.#element.classList.remove("calm");
   }
 
+  #revoker() {
+    const shown = this.#numShown;
+    return () => shown === this.#numShown && this.clear();
+  }
+
   focus() {
     this.#control?.focus();
   }
@@ -79,6 +90,7 @@ export class Message {
     const stop = this.#stopWaiting;
     this.#stopWaiting = () => {};
     stop();
+    this.#numShown++;
     if (this.#element.textContent !== text) this.#element.textContent = text;
     this.#element.classList.toggle("wrong", isError);
     this.#element.classList.toggle("calm", !isError);

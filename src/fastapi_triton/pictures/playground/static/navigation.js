@@ -86,9 +86,9 @@ export class Navigation extends EventTarget {
     const before = middle(this.#fingers);
     this.#fingers.set(event.pointerId, event);
     const after = middle(this.#fingers);
-    const isWhole = this.#view.zoom === 1;
+    const { isWhole } = this.#view;
     if (before.spread && after.spread) this.#view.zoomBy(after.spread / before.spread, before.x, before.y);
-    if (isWhole && this.#view.zoom === 1) window.scrollBy({ top: before.y - after.y, behavior: "instant" });
+    if (isWhole && this.#view.isWhole) window.scrollBy({ top: before.y - after.y, behavior: "instant" });
     else this.#view.panBy(after.x - before.x, after.y - before.y);
   }
 

@@ -5,6 +5,7 @@ import { Compare } from "./compare.js";
 import { DrawingRun } from "./drawing_run.js";
 import { setUpEasel } from "./easel.js";
 import { showExamples } from "./examples.js";
+import { keepFocus } from "./focus.js";
 import { Gallery } from "./gallery.js";
 import { Grid } from "./grid.js";
 import { History } from "./history.js";
@@ -74,7 +75,7 @@ byId("mask-open").hidden = !config.fields.includes("mask");
 const run = new DrawingRun({
   config, server, scribble, settings, initImage, pane, messages, prompt: byId("prompt"), askForKey: (reason) => keyForm.open(reason),
 });
-const live = new Live({ draw: (kind, signal) => run.live(kind, signal, live.seed), canDraw: () => run.isPossible });
+const live = new Live({ draw: (kind, signal) => run.live(kind, signal, live.seed), canDraw: () => run.isPossible && !mask.isOpen });
 const liveSwitch = new LiveSwitch({ live, button: byId("live"), note: byId("live-note"), left: byId("live-left") });
 let typing; // a timer
 let shown = null; // the history entry whose picture is in the pane
@@ -135,24 +136,30 @@ run.addEventListener("wait", () => {
 });
 
 function updateStop() {
-  const [isActive, hadFocus] = [run.isRunning || live.isActive, document.activeElement === byId("stop")];
-  byId("stop").disabled = !isActive;
-  if (hadFocus && !isActive) byId("draw").focus();
+  keepFocus(() => (byId("stop").disabled = !run.isRunning && !live.isActive));
 }
 
-/** Draw the finished picture now. In live mode it is that of the drafts, unless `seed` is another one. */
-async function draw({ seed } = {}) {
-  if (!run.isRunning) live.stop();
+/**
+ * Draw the finished picture now. In live mode it is that of the drafts, unless `isAnother` asks for another seed. The page
+ * chooses the seed, also without live mode, so that it can be kept while the picture is drawn.
+ */
+async function draw({ isAnother = false } = {}) {
+  if (!run.isRunning) {
+    endTyping();
+    live.stop();
+  }
   gallery.keep();
-  if (live.isOn && seed) live.renewSeed();
-  const isLiveSeed = live.isOn && (seed || !settings.values().seed);
-  const chosen = isLiveSeed ? live.seed : seed;
-  const { fields, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
+  const { fields: ofRegion, files } = mask.isMarked && !run.isRunning ? await mask.request() : {};
   const panes = () => {
     if (files) restorer.quietly(() => initImage.replace({})); // the marked picture replaces it
     return panesFor(files ? 1 : Number(byId("count").value));
   };
-  await run.start({ fields: { ...fields, ...(chosen && { seed: chosen }) }, files, panes });
+  const fields = () => {
+    const isFixed = settings.values().seed && !isAnother;
+    if (!isFixed && (isAnother || !live.isOn)) live.renewSeed();
+    return { ...ofRegion, ...(!isFixed && { seed: live.seed }) };
+  };
+  await run.start({ fields, files, panes });
 }
 
 /** The grid's cells for several pictures, the pane for one. */
@@ -172,8 +179,10 @@ grid.addEventListener("choose", ({ detail: entry }) => {
 on("grid-back", "click", () => show(null)); // none is chosen
 for (const [id, other] of [["mask-open", compare], ["compare-open", mask]]) on(id, "click", () => other.close()); // it would cover the other
 mask.addEventListener("paint", () => draw());
+mask.addEventListener("close", () => live.wake()); // a new draft would have closed it
 
 function stop() {
+  endTyping();
   live.stop();
   run.stop();
   updateStop();
@@ -222,12 +231,17 @@ on("prompt", "input", changeSoon);
 for (const source of [settings, initImage]) source.addEventListener("change", changeSoon);
 
 function drawingChanged() {
+  endTyping();
+  if (!restorer.isRestoring) live.changed();
+  updateStop();
+}
+
+/** Live mode draws nothing for what was typed before. */
+function endTyping() {
   clearTimeout(typing);
   const isUnnamed = !scribble.isBlank && !byId("prompt").value.trim();
   liveSwitch.needs(isUnnamed ? "Say what your scribble shows, and it is painted while you draw." : "");
   byId("awaited").textContent = isUnnamed && live.isOn ? "Say what it shows, and it is painted here" : "Your picture appears here";
-  if (!restorer.isRestoring) live.changed();
-  updateStop();
 }
 
 /** After a pause in typing, or while a slider moves. */
@@ -240,7 +254,7 @@ function changeSoon() {
 
 // ---- the finished picture, and earlier ones
 
-actions.addEventListener("again", () => draw({ seed: "-1" })); // a random one
+actions.addEventListener("again", () => draw({ isAnother: true }));
 actions.addEventListener("reuse", async ({ detail }) => {
   await toolbar.load(detail.picture, "outlines");
   byId("drawing").scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -277,7 +291,7 @@ window.addEventListener("hashchange", () => restorer.restoreLink());
 
 on("lock", "click", () => {
   const isLocked = Boolean(settings.values().seed);
-  settings.restore({ seed: isLocked ? "" : shown?.seed ?? live.seed }); // drafts have that of live mode
+  settings.restore({ seed: isLocked ? "" : shown?.seed ?? live.seed }); // what is drawn now has that of live mode
 });
 
 // ---- the server, and what its model takes

@@ -7,10 +7,10 @@ const COMMENT = "ASCII\0\0\0"; // the start of an EXIF user comment
 
 /**
  * What made the picture, or null if the file has no receipt: `prompt` (null if it is left out), `seed` and `values` as
- * texts, as a form sends them, and the `scribble` as a file or null.
+ * texts, as a form sends them, and the `scribble` as a file or null. A folder and a file that cannot be read have none.
  */
 export async function receiptOf(file) {
-  const text = textIn(new Uint8Array(await file.arrayBuffer()));
+  const text = textIn(new Uint8Array(await file.arrayBuffer().catch(() => new ArrayBuffer())));
   const content = text && parsed(text);
   if (content?.made_by !== MADE_BY || !(content.receipt <= NEWEST)) return null;
   const { made_by, receipt, prompt = null, scribble_png: png, loras = [], ...facts } = content;

@@ -3,24 +3,28 @@
 
 /**
  * Run all tasks, like `Promise.allSettled`. A task that fails with an error for which `isRefused` is true was not begun
- * by the server: it runs again when another one has ended.
+ * by the server. It runs again when another one has made room: one that ended otherwise than by a refusal. If all that
+ * are left were refused, it fails.
  */
 export function together(tasks, isRefused) {
-  const running = new Set();
+  let numRunning = tasks.length;
+  const waiting = []; // for each refused task: a function that takes whether it runs again
+  const wake = (isAgain) => {
+    if (isAgain) numRunning += waiting.length;
+    for (const resolve of waiting.splice(0)) resolve(isAgain);
+  };
   const attempt = async (task) => {
     for (;;) {
-      const run = task();
-      running.add(run);
-      try {
-        return await run;
-      } catch (error) {
-        running.delete(run);
-        if (!isRefused(error) || !running.size) throw error;
-      } finally {
-        running.delete(run);
+      const [result] = await Promise.allSettled([task()]);
+      numRunning--;
+      if (!result.reason || !isRefused(result.reason)) {
+        wake(true);
+        return result;
       }
-      await Promise.race(running).catch(() => null);
+      const isAgain = new Promise((resolve) => waiting.push(resolve));
+      if (!numRunning) wake(false);
+      if (!(await isAgain)) return result;
     }
   };
-  return Promise.allSettled(tasks.map(attempt));
+  return Promise.all(tasks.map(attempt));
 }

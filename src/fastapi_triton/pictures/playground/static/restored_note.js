@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Says what was restored from a link or a picture, with ways back.
 
+import { keepFocus } from "./focus.js";
+
 /** `host` has the text and the buttons `undo`, `trace` and `close`. */
 export class RestoredNote {
   #host;
@@ -12,7 +14,7 @@ export class RestoredNote {
     [this.#host, this.#text, this.#buttons] = [host, text, buttons];
     for (const [name, button] of Object.entries(buttons)) {
       button.addEventListener("click", () => {
-        host.hidden = true;
+        this.hide();
         this.#actions[name]?.();
       });
     }
@@ -27,6 +29,6 @@ export class RestoredNote {
   }
 
   hide() {
-    this.#host.hidden = true;
+    keepFocus(() => (this.#host.hidden = true));
   }
 }

@@ -2,6 +2,7 @@
 // The buttons of the finished picture.
 
 import { CannotExport, converted, copy, copyText, save } from "./export.js";
+import { keepFocus } from "./focus.js";
 import { linkTo } from "./share.js";
 
 const SCALES = [1, 2, 4];
@@ -42,9 +43,11 @@ export class ResultActions extends EventTarget {
   }
 
   #update() {
-    for (const id of ["again", "reuse", "download", "copy", "share", "save-as"]) {
-      byId(id).disabled = !this.#shown || (this.#isBusy && id === "again");
-    }
+    keepFocus(() => {
+      for (const id of ["again", "reuse", "download", "copy", "share", "save-as"]) {
+        byId(id).disabled = !this.#shown || (this.#isBusy && id === "again");
+      }
+    });
   }
 
   async #share() {

@@ -46,10 +46,10 @@ export class Scribble extends EventTarget {
     return this.#undone.length > 0;
   }
 
-  /** The actions that the canvas shows. */
+  /** The actions that the canvas shows, with the stroke that is being drawn. */
   get visible() {
     const last = this.#actions.findLastIndex((action) => action.kind === "sheet");
-    return [...(this.#actions[last]?.actions ?? []), ...this.#actions.slice(last + 1)];
+    return [...(this.#actions[last]?.actions ?? []), ...this.#actions.slice(last + 1), ...(this.#stroke ? [this.#stroke] : [])];
   }
 
   /** The sheet that is drawn on; null for the first. Clearing, loading and restoring begin another one. */
@@ -166,7 +166,7 @@ export class Scribble extends EventTarget {
 
   finish() {
     if (!this.#stroke) return;
-    const stroke = { ...this.#stroke, points: Float32Array.from(this.#stroke.points) };
+    const stroke = storable(this.#stroke);
     this.#takeBack();
     this.#canvas.add(stroke); // as a whole, as undo and redo will paint it
     this.#push(stroke);
@@ -248,6 +248,7 @@ export class Scribble extends EventTarget {
 
 function storable(action) {
   const { ink, ...rest } = action;
+  if (Array.isArray(rest.points)) rest.points = Float32Array.from(rest.points); // of a stroke that is being drawn
   return rest.kind === "sheet" ? { ...rest, actions: rest.actions.map(storable) } : rest;
 }
 

@@ -195,6 +195,13 @@ export class Settings extends EventTarget {
 
   clear() {
     for (const message of this.#messages.values()) message.clear();
+    for (const control of this.#controls()) this.#check(control);
+  }
+
+  /** A browser hides the text of a number field that is no number, such as "1e", so the page cannot send it. */
+  #check(control) {
+    const message = this.#messages.get(control.dataset.field);
+    if (control.validity.badInput) message.error("Write a number. Without one, the default is used.");
   }
 
   unfold() {
@@ -230,6 +237,7 @@ export class Settings extends EventTarget {
     this.#follow(control);
     const { field } = control.dataset;
     this.#messages.get(field)?.clear();
+    if (field) this.#check(control);
     this.isChosen = true;
     for (const name of BELONGING[field] ?? [field]) this.#touched.add(name);
     if (field === PRESET) this.#apply(control.value);
@@ -245,7 +253,9 @@ export class Settings extends EventTarget {
 
   #follow(control) {
     const slider = document.querySelector(`[data-for="${control.dataset.field}"]`);
-    if (slider) slider.value = control.value;
+    if (!slider) return;
+    const { defaults, presets = {} } = this.#description;
+    slider.value = control.value || ({ ...defaults, ...presets[this.values()[PRESET]] }[control.dataset.field] ?? slider.min);
   }
 
   #changed() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tools of the canvas: buttons, keys, and pictures that are loaded, pasted or dropped.
 
+import { keepFocus } from "./focus.js";
 import { NotAPicture, inkOf, open } from "./ink.js";
 
 const WIDTH_STEP = 4;
@@ -93,9 +94,11 @@ export class Toolbar extends EventTarget {
 
   #update() {
     const { canUndo, canRedo, isBlank } = this.#scribble;
-    byId("undo").disabled = !canUndo;
-    byId("redo").disabled = !canRedo;
-    byId("clear").disabled = isBlank;
+    keepFocus(() => {
+      byId("undo").disabled = !canUndo;
+      byId("redo").disabled = !canRedo;
+      byId("clear").disabled = isBlank;
+    }, byId("scribble"));
     byId("invitation").hidden = !isBlank;
     byId("scribble").ariaLabel = isBlank ? "Scribble, empty" : "Scribble, not empty";
     if (!isBlank) this.#message.clear();

@@ -2,6 +2,7 @@
 // The part of the canvas that is visible: zoom and position. The layers always cover their frame.
 
 const LARGEST = 8;
+const NEARLY_WHOLE = 1.01; // a person sees no difference below this zoom
 
 /** Dispatches `change` with each move. Moves `layers` inside `frame` by CSS, so drawing on them needs no conversion. */
 export class View extends EventTarget {
@@ -15,6 +16,11 @@ export class View extends EventTarget {
     super();
     this.#frame = frame;
     this.#layers = layers;
+  }
+
+  /** Whether all of the canvas is visible, as far as a person sees. */
+  get isWhole() {
+    return this.zoom < NEARLY_WHOLE;
   }
 
   /** Zoom by a factor around a point of the window. */
@@ -50,7 +56,7 @@ export class View extends EventTarget {
   }
 
   #move(zoom, x, y) {
-    this.zoom = zoom < 1.01 ? 1 : zoom;
+    this.zoom = zoom < NEARLY_WHOLE && zoom < this.zoom ? 1 : zoom; // on the way in, a slow pinch has many small steps
     const within = (offset) => Math.min(0, Math.max(1 - this.zoom, offset));
     [this.#x, this.#y] = [within(x), within(y)];
     this.#layers.style.transform = `translate(${100 * this.#x}%, ${100 * this.#y}%) scale(${this.zoom})`;
