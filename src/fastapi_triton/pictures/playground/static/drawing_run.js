@@ -53,7 +53,9 @@ export class DrawingRun extends EventTarget {
 
   /** Whether live mode can draw now. */
   get isPossible() {
-    return !this.isRunning && !this.isWaiting && this.#server.state === "ready" && this.#prompt.value.trim() !== "" && this.#scribble.hasInk();
+    const isFree = !this.isRunning && !this.isWaiting && this.#server.state === "ready";
+    const isDrawn = !this.#scribble.isBlank && this.#scribble.hasInk(); // a first stroke is drawn when it has ended
+    return isFree && this.#prompt.value.trim() !== "" && isDrawn;
   }
 
   stop() {

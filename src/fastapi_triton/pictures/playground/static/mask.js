@@ -41,7 +41,7 @@ export class Mask extends EventTarget {
 
   /** Whether a region is marked. */
   get isMarked() {
-    return this.isOpen && !this.#mark.isBlank;
+    return this.isOpen && (this.#mark.isDrawing || !this.#mark.isBlank);
   }
 
   /** The history entry in the pane; null for none. */

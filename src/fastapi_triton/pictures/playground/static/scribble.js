@@ -46,10 +46,10 @@ export class Scribble extends EventTarget {
     return this.#undone.length > 0;
   }
 
-  /** The actions that the canvas shows, with the stroke that is being drawn. */
+  /** The actions that the canvas shows, without the stroke that is being drawn. */
   get visible() {
     const last = this.#actions.findLastIndex((action) => action.kind === "sheet");
-    return [...(this.#actions[last]?.actions ?? []), ...this.#actions.slice(last + 1), ...(this.#stroke ? [this.#stroke] : [])];
+    return [...(this.#actions[last]?.actions ?? []), ...this.#actions.slice(last + 1)];
   }
 
   /** The sheet that is drawn on; null for the first. Clearing, loading and restoring begin another one. */
@@ -57,13 +57,15 @@ export class Scribble extends EventTarget {
     return this.#actions.findLast(({ kind }) => kind === "sheet") ?? null;
   }
 
-  /** Whether nothing was drawn since the last clear. `hasInk` also notices that everything was erased. */
+  /** Whether nothing was drawn since the last clear. A stroke counts when it has ended. */
   get isBlank() {
     return this.visible.length === 0;
   }
 
+  /** Whether there is ink: also of a stroke that is being drawn, and not if everything was erased. */
   hasInk() {
-    return !this.isBlank && this.#canvas.pixels(1 / 4).data.some((value) => value > 24); // ink is black: only alpha is not 0
+    if (this.isBlank && !this.isDrawing) return false;
+    return this.#canvas.pixels(1 / 4).data.some((value) => value > 24); // ink is black: only alpha is not 0
   }
 
   /** Give the canvas the picture's shape. A drawing on a square stays whole, around the middle. */
@@ -186,9 +188,9 @@ export class Scribble extends EventTarget {
     return { actions: this.#actions.map(storable), undone: this.#undone.map(storable) };
   }
 
-  /** The visible actions. */
+  /** The visible actions, with the stroke that is being drawn. */
   storedVisible() {
-    return this.visible.map(storable);
+    return [...this.visible, ...(this.#stroke ? [this.#stroke] : [])].map(storable);
   }
 
   /** Show a stored drawing, with its undo and redo, below what was drawn since. */
