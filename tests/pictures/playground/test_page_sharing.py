@@ -242,7 +242,7 @@ def test_a_picture_can_be_copied_and_saved_in_another_format_and_size(visit: Vis
 def test_save_as_saves_the_picture_for_which_it_was_opened(visit: Visit) -> None:
     player = visit().wait_until_ready()
     page = player.page
-    ScriptedServer(page)
+    server = ScriptedServer(page)
     player.scribble().finish()
     hold(page, event("progress", {"step": 1, "num_steps": 4}))
     player.press_draw()
@@ -256,7 +256,7 @@ def test_save_as_saves_the_picture_for_which_it_was_opened(visit: Visit) -> None
         page.click("#export-save")
     with Image.open(downloading.value.path()) as saved:
         assert saved.size == (256, 256)
-    assert downloading.value.suggested_filename == "a-red-house-in-the-snow-7-2x.png"
+    assert downloading.value.suggested_filename == f"a-red-house-in-the-snow-{server.sent[0]['seed']}-2x.png"
 
 
 def test_the_scribble_is_compared_with_its_picture_by_keyboard_and_pointer(visit: Visit) -> None:
