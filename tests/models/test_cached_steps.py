@@ -2,6 +2,7 @@
 """`cache`: which steps need no pass, that they free their place for other requests, and the pictures."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -116,11 +117,16 @@ def test_cached_picture_is_close_to_the_exact_one_with_fewer_passes(driver: Driv
 
 
 @pytest.mark.parametrize("name", CACHEABLE)
-def test_cached_picture_is_far_closer_to_the_exact_one_than_that_of_another_seed(driver: Driver, name: str) -> None:
+def test_cached_pictures_are_far_closer_to_the_exact_ones_than_those_of_other_seeds(driver: Driver, name: str) -> None:
     values = {**SMALL, "scheduler": name.encode(), "prompt": b"a house"}  # which leaves the colours to the seed
-    exact, cached, other = (driver.join(**values, **changes) for changes in ({}, {"cache": 0.8}, {"seed": 2}))
+    seeds = (1, 2, 3, 4)
+    exact = [driver.join(**values, seed=seed) for seed in seeds]
+    cached = [driver.join(**values, seed=seed, cache=0.8) for seed in seeds]
     driver.finish()
-    assert difference(cached, exact) < difference(other, exact) / 5
+    same = np.mean([difference(one, other) for one, other in zip(cached, exact, strict=True)])
+    others = np.mean([difference(one, other) for one, other in pairwise(exact)])
+    adds_noise = "ancestral" in name or "sde" in name  # in each step: small differences grow
+    assert same < others / (2 if adds_noise else 10)
 
 
 def test_cached_picture_is_the_same_in_company(make_driver: MakeDriver) -> None:
