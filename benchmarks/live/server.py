@@ -41,12 +41,15 @@ def running() -> Iterator[Server]:
         log = process.stdout
         if log is None:
             raise RuntimeError("started without a pipe")
+        reads_on = Thread(target=deque, args=(log, 0))  # since a full pipe would stop the server
         try:
             metrics_url = _metrics_url(log)
-            Thread(target=deque, args=(log, 0)).start()  # reads on, since a full pipe would stop the server
+            reads_on.start()
             yield Server(f"http://127.0.0.1:{port}", metrics_url)
         finally:
             process.terminate()
+            if reads_on.is_alive():
+                reads_on.join()  # before the pipe is closed
 
 
 def _metrics_url(log: Iterable[str]) -> str:

@@ -247,6 +247,15 @@ def live(visit: Visit) -> tuple[Player, ScriptedServer]:
     return player, script
 
 
+def first_picture(live: tuple[Player, ScriptedServer]) -> int:
+    """Draw one in live mode. Returns the number of requests so far."""
+    player, script = live
+    player.page.fill("#prompt", "a red house")
+    player.stroke(HOUSE[0])
+    expect(player.page.locator("#history .kept")).to_have_count(1)
+    return len(script.sent)
+
+
 def test_a_prompt_that_is_typed_and_sent_at_once_is_drawn_once(live: tuple[Player, ScriptedServer]) -> None:
     player, script = live
     page = player.page
@@ -264,10 +273,7 @@ def test_a_prompt_that_is_typed_and_sent_at_once_is_drawn_once(live: tuple[Playe
 def test_stop_right_after_typing_draws_nothing(live: tuple[Player, ScriptedServer]) -> None:
     player, script = live
     page = player.page
-    page.fill("#prompt", "a red house")
-    player.stroke(HOUSE[0])
-    expect(page.locator("#history .kept")).to_have_count(1)
-    num_sent = len(script.sent)
+    num_sent = first_picture(live)
     hold(page, preview(step=1))
     player.stroke(HOUSE[1])
     player.until("#frame", "preview")
@@ -281,10 +287,7 @@ def test_stop_right_after_typing_draws_nothing(live: tuple[Player, ScriptedServe
 def test_a_region_can_be_painted_with_other_words_in_live_mode(live: tuple[Player, ScriptedServer]) -> None:
     player, script = live
     page = player.page
-    page.fill("#prompt", "a red house")
-    player.stroke(HOUSE[0])
-    expect(page.locator("#history .kept")).to_have_count(1)
-    num_sent = len(script.sent)
+    num_sent = first_picture(live)
 
     def mark() -> None:
         page.click("#mask-open")

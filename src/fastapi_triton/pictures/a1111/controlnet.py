@@ -130,8 +130,6 @@ def enabled_unit(units: Sequence[Any], model: TextToImage) -> ControlNetUnit | N
     if not found:
         return None
     unit = _read_unit(found[0], model)
-    if not unit.enabled:
-        return None
     known = control_models(model)
     wanted = (unit.model or "None").partition(" [")[0]
     if wanted.lower() != "none" and wanted not in known and "scribble" not in wanted.lower():

@@ -198,7 +198,7 @@ export class Settings extends EventTarget {
     for (const control of this.#controls()) this.#check(control);
   }
 
-  /** A browser hides the text of a number field that is no number, such as "1e", so the page cannot send it. */
+  /** A number field has no value while its text is unfinished, such as "1e", so the page cannot send it. */
   #check(control) {
     const message = this.#messages.get(control.dataset.field);
     if (control.validity.badInput) message.error("Write a number. Without one, the default is used.");
