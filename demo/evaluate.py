@@ -90,6 +90,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         choices=GROUPS,
+        metavar="GROUP",
         help="only this group of cases, and those that it is compared with; can be repeated",
     )
     parser.add_argument("--every", type=positive, default=1, help="only the first n-th part of each group's cases")
